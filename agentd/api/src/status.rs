@@ -1,0 +1,140 @@
+//! What every kind's status has in common. A kind's own status flattens [`StatusCommon`] into itself.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::ErrorCode;
+use crate::time::Timestamp;
+
+/// The state of an object. One set of words for all kinds; each kind's declaration lists the ones it uses.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Written down; nothing has been done about it yet.
+    #[default]
+    Pending,
+    /// Being made, or being changed to what is wanted.
+    Provisioning,
+    Running,
+    Stopped,
+    Paused,
+    /// For things that are there rather than run: images, networks, keys.
+    Ready,
+    /// Given up until the spec changes or `agentctl retry`; the reason says why.
+    Failed,
+    /// Marked for deletion; gone once the host is clean.
+    Deleting,
+}
+
+impl State {
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Provisioning,
+        Self::Running,
+        Self::Stopped,
+        Self::Paused,
+        Self::Ready,
+        Self::Failed,
+        Self::Deleting,
+    ];
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Provisioning => "provisioning",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Paused => "paused",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How far long work has come: `done` of `total` in `unit` ("bytes", "steps", "packages"); `total` is absent where it
+/// is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    pub step: String,
+    pub done: u64,
+    #[serde(default)]
+    pub total: Option<u64>,
+    pub unit: String,
+}
+
+/// A fact about an object beside its state, such as `backend_available` or `network_ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When `status` last changed.
+    pub since: Timestamp,
+}
+
+/// Failed tries of what the object waits for. Gone with the first success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attempts {
+    pub count: u32,
+    pub last_error: String,
+    pub code: ErrorCode,
+    /// When the next try is due; absent where none is (state `failed`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct StatusCommon {
+    pub state: State,
+    /// Why it is in this state, in a sentence for a person; null where the state says it all.
+    pub reason: Option<String>,
+    /// The generation of the spec that this status speaks of.
+    pub observed_generation: u64,
+    pub progress: Option<Progress>,
+    pub conditions: Vec<Condition>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Attempts>,
+}
+
+impl StatusCommon {
+    /// Sets a condition; `since` moves only when its status changes.
+    pub fn set_condition(&mut self, kind: &str, status: bool, reason: impl Into<String>) {
+        let reason = reason.into();
+        match self.conditions.iter_mut().find(|c| c.kind == kind) {
+            Some(known) => {
+                if known.status != status {
+                    known.since = Timestamp::now();
+                }
+                known.status = status;
+                known.reason = reason;
+            }
+            None => {
+                self.conditions.push(Condition {
+                    kind: kind.to_owned(),
+                    status,
+                    reason,
+                    since: Timestamp::now(),
+                });
+            }
+        }
+    }
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.kind == kind)
+    }
+    pub fn clear_condition(&mut self, kind: &str) {
+        self.conditions.retain(|c| c.kind != kind);
+    }
+}

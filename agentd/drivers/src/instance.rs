@@ -1,0 +1,75 @@
+//! Which daemon this is. Two daemons with different state directories can share a host: all they make on it carries
+//! their own tag, and neither sees the other's.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    tag: String,
+    state_dir: PathBuf,
+}
+
+impl Instance {
+    /// `state_dir` must be absolute; the tag is derived from it and so is the same at every start.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { tag: short_hash(state_dir.as_os_str().as_encoded_bytes()), state_dir: state_dir.to_owned() }
+    }
+    /// Eight hexadecimal digits.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+    pub fn images_dir(&self) -> PathBuf {
+        self.state_dir.join("images")
+    }
+    /// Where an image's content is put together before it has a digest.
+    pub fn incoming_dir(&self, image: Uuid) -> PathBuf {
+        self.state_dir.join("incoming").join(image.to_string())
+    }
+    pub fn vms_dir(&self) -> PathBuf {
+        self.state_dir.join("vms")
+    }
+    /// The folder of one VM: its disk, its seed, its console log.
+    pub fn vm_dir(&self, vm: Uuid) -> PathBuf {
+        self.vms_dir().join(vm.to_string())
+    }
+    pub fn networks_dir(&self) -> PathBuf {
+        self.state_dir.join("networks")
+    }
+    pub fn network_dir(&self, network: Uuid) -> PathBuf {
+        self.networks_dir().join(network.to_string())
+    }
+    /// The name of a network's bridge: at most 15 characters, the same at every start.
+    pub fn bridge(&self, network: Uuid) -> String {
+        format!("agb{}", short_hash(format!("{}/{network}", self.tag).as_bytes()))
+    }
+    /// The name of the tap of a VM's n-th interface.
+    pub fn tap(&self, vm: Uuid, nic: usize) -> String {
+        format!("agt{}-{nic}", short_hash(format!("{}/{vm}", self.tag).as_bytes()))
+    }
+}
+
+/// Enough of a hash that two of a host's few thousand things do not meet.
+fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(4).map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_the_kernel_and_differ_between_daemons() {
+        let (one, two) =
+            (Instance::new(Path::new("/var/lib/agentd")), Instance::new(Path::new("/var/lib/agentd-2")));
+        let id = Uuid::now_v7();
+        assert_ne!(one.tag(), two.tag());
+        assert_ne!(one.bridge(id), two.bridge(id));
+        assert!(one.bridge(id).len() <= 15 && one.tap(id, 63).len() <= 15);
+    }
+}

@@ -1,0 +1,29 @@
+//! Everything of agentd that touches the host: libvirt, images and disks, bridges, dnsmasq, nftables.
+//!
+//! A driver knows no store and no HTTP. It is told what should be, compares that with what is, and changes the
+//! difference; calling it twice is calling it once. Each kind of driver is a trait with one or more real
+//! implementations, a stateful fake behind the feature `fake`, and one contract suite that all of them pass.
+//!
+//! What a driver makes bears this daemon's mark (see [`instance::Instance`]); what lacks it is never touched.
+
+pub mod exec;
+pub mod fault;
+pub mod image;
+pub mod instance;
+pub mod network;
+pub mod vm;
+pub mod volume;
+
+use std::sync::Arc;
+
+pub use fault::{Class, Classed};
+pub use instance::Instance;
+
+/// One driver of each sort, as the daemon holds them.
+#[derive(Clone)]
+pub struct Drivers {
+    pub vm: Arc<dyn vm::VmDriver>,
+    pub image: Arc<dyn image::ImageDriver>,
+    pub volume: Arc<dyn volume::VolumeDriver>,
+    pub network: Arc<dyn network::NetworkDriver>,
+}

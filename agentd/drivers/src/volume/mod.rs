@@ -1,0 +1,92 @@
+//! The files of a VM on this host: its disk, a qcow2 overlay on an image, and its cloud-init seed.
+//!
+//! All of a VM's files lie in one folder named by its id, so that what belongs to nobody can be found and removing a VM
+//! is removing its folder. A file appears by a rename, whole and synced, or not at all.
+
+use std::path::PathBuf;
+
+use agentd_api::{ByteSize, Cidr, MacAddr, ObjectName};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSpec {
+    pub vm: Uuid,
+    /// The image's disk, a qcow2 file that is never written again.
+    pub backing: PathBuf,
+    /// The size that the guest sees; the image's own where absent. Refused where smaller than the image's.
+    pub size: Option<ByteSize>,
+}
+
+/// What cloud-init is told. Holds secrets: has no Debug of its content, is written with mode 0600 and never logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seed {
+    pub vm: Uuid,
+    pub hostname: ObjectName,
+    /// The network's domain, where it has one.
+    pub domain: Option<String>,
+    pub ssh_keys: Vec<String>,
+    /// The user's own user-data, given on as it is. The default (keys, growth of the disk) where absent.
+    pub user_data: Option<String>,
+    pub nics: Vec<SeedNic>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedNic {
+    pub mac: MacAddr,
+    pub ip: std::net::Ipv4Addr,
+    pub cidr: Cidr,
+    pub gateway: std::net::Ipv4Addr,
+}
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seed").field("vm", &self.vm).field("hostname", &self.hostname).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumeSeen {
+    pub disk: Option<PathBuf>,
+    pub disk_size: Option<ByteSize>,
+    pub seed: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("the disk is full or cannot be written: {0}")]
+    Capacity(String),
+    #[error("{program} is needed for this and is not installed")]
+    ProgramMissing { program: String },
+    #[error("{step} failed: {detail}")]
+    Failed { step: String, detail: String },
+}
+
+impl crate::Classed for VolumeError {
+    fn class(&self) -> crate::Class {
+        use crate::Class;
+        match self {
+            Self::Refused(_) => Class::Permanent,
+            Self::Capacity(_) => Class::Capacity,
+            Self::ProgramMissing { .. } => Class::Unsupported,
+            Self::Failed { .. } => Class::Transient,
+        }
+    }
+}
+
+#[async_trait]
+pub trait VolumeDriver: Send + Sync {
+    /// Makes the disk where it is not there; one that is there is left as it is, but grown to `size` where smaller.
+    async fn ensure_disk(&self, spec: &DiskSpec) -> Result<PathBuf, VolumeError>;
+    /// Writes the seed; one of the same content is left as it is.
+    async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError>;
+    async fn observe(&self, vm: Uuid) -> Result<VolumeSeen, VolumeError>;
+    /// The VMs that have a folder.
+    async fn list(&self) -> Result<Vec<Uuid>, VolumeError>;
+    /// Removes the VM's folder with all in it; nothing where it is gone already.
+    async fn remove(&self, vm: Uuid) -> Result<(), VolumeError>;
+    /// Where the console of that VM is logged; its folder is made.
+    async fn console_log(&self, vm: Uuid) -> Result<PathBuf, VolumeError>;
+}
