@@ -1,1 +1,3 @@
+//! The daemon: http -> intent -> store -> reconcile -> drivers -> host.
 
+pub mod intent;
