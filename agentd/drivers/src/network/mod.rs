@@ -3,6 +3,9 @@
 //! The whole of what should be is given each time, and the driver changes the difference: nothing is remembered that the
 //! host does not show.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
 use std::net::Ipv4Addr;
 
 use agentd_api::{Cidr, MacAddr, ObjectName, Protocol};

@@ -1,0 +1,200 @@
+//! A network driver that makes nothing: a stateful stand-in for tests, agentd-sim and the benches.
+//!
+//! It keeps what it was told, answers as the real one would, and can be told to fail the next call, to hang, or to be
+//! slow. What was broken behind its back stays broken until `ensure` is called again, as on a host.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentd_api::Cidr;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
+use uuid::Uuid;
+
+use super::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
+use crate::Instance;
+
+#[derive(Debug)]
+pub struct FakeNetwork {
+    instance: Instance,
+    state: Mutex<FakeState>,
+    hanging: watch::Sender<bool>,
+    events: broadcast::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct FakeState {
+    networks: BTreeMap<Uuid, NetworkSetup>,
+    broken: BTreeSet<Uuid>,
+    foreign: BTreeSet<Uuid>,
+    firewall: FirewallSetup,
+    taken: Vec<Cidr>,
+    lacks: Vec<(String, String)>,
+    fail: VecDeque<NetworkError>,
+    slow: Duration,
+    calls: Vec<&'static str>,
+}
+
+impl FakeNetwork {
+    pub fn new(instance: Instance) -> Arc<Self> {
+        let (hanging, events) = (watch::Sender::new(false), broadcast::Sender::new(64));
+        Arc::new(Self { instance, state: Mutex::default(), hanging, events })
+    }
+
+    /// The next call that can fail does, with this. Several are used up in order.
+    pub fn fail_next(&self, error: NetworkError) {
+        self.state.lock().fail.push_back(error);
+    }
+    /// Every call waits until this is taken back.
+    pub fn hang(&self, hanging: bool) {
+        self.hanging.send_replace(hanging);
+    }
+    /// Every call takes this long.
+    pub fn slow(&self, by: Duration) {
+        self.state.lock().slow = by;
+    }
+    /// As `ip link del` and `kill` by somebody else: the bridge and its dnsmasq are gone, and an event tells of it.
+    pub fn break_behind_our_back(&self, id: Uuid) {
+        self.state.lock().broken.insert(id);
+        let _ = self.events.send(());
+    }
+    /// As `nft flush ruleset` by somebody else.
+    pub fn flush_firewall_behind_our_back(&self) {
+        self.state.lock().firewall = FirewallSetup::default();
+        let _ = self.events.send(());
+    }
+    /// A bridge of this network's name is there that is not ours: `ensure` is a conflict until this is taken back.
+    pub fn foreign_bridge(&self, id: Uuid, there: bool) {
+        let mut state = self.state.lock();
+        if there {
+            state.foreign.insert(id)
+        } else {
+            state.foreign.remove(&id)
+        };
+    }
+    pub fn set_taken(&self, taken: Vec<Cidr>) {
+        self.state.lock().taken = taken;
+    }
+    pub fn set_missing(&self, lacks: Vec<(String, String)>) {
+        self.state.lock().lacks = lacks;
+    }
+
+    /// What `ensure` was last told of that network, or None where it was never made or is removed.
+    pub fn network(&self, id: Uuid) -> Option<NetworkSetup> {
+        self.state.lock().networks.get(&id).cloned()
+    }
+    pub fn networks(&self) -> Vec<NetworkSetup> {
+        self.state.lock().networks.values().cloned().collect()
+    }
+    pub fn firewall(&self) -> FirewallSetup {
+        self.state.lock().firewall.clone()
+    }
+    /// The names of the calls so far, in order. Forgets them.
+    pub fn take_calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state.lock().calls)
+    }
+
+    /// What every call goes through first.
+    async fn enter(&self, call: &'static str) -> Result<(), NetworkError> {
+        let (slow, fail) = {
+            let mut state = self.state.lock();
+            state.calls.push(call);
+            (state.slow, state.fail.pop_front())
+        };
+        // Fails only when the sender is gone, which `self` holds.
+        let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
+        fail.map_or(Ok(()), Err)
+    }
+    fn told(&self) {
+        // Nobody listening is no error: the next pass looks by itself.
+        let _ = self.events.send(());
+    }
+}
+
+impl FakeState {
+    fn see(&self, id: Uuid) -> NetworkSeen {
+        let there = self.networks.contains_key(&id) && !self.broken.contains(&id);
+        NetworkSeen { bridge: there, dns: there }
+    }
+}
+
+#[async_trait]
+impl NetworkDriver for FakeNetwork {
+    async fn missing(&self) -> Vec<(String, String)> {
+        self.state.lock().lacks.clone()
+    }
+
+    async fn ensure(&self, setup: &NetworkSetup) -> Result<NetworkSeen, NetworkError> {
+        self.enter("ensure").await?;
+        let (seen, changed) = {
+            let mut state = self.state.lock();
+            if let Some((program, _)) = state.lacks.first() {
+                return Err(NetworkError::ProgramMissing { program: program.clone() });
+            }
+            if state.foreign.contains(&setup.id) {
+                let what = format!("the link {}", self.instance.bridge(setup.id));
+                return Err(NetworkError::Conflict { what, detail: "agentd did not make it".to_owned() });
+            }
+            let mended = state.broken.remove(&setup.id);
+            let before = state.networks.insert(setup.id, setup.clone());
+            (state.see(setup.id), mended || before.as_ref() != Some(setup))
+        };
+        if changed {
+            self.told();
+        }
+        Ok(seen)
+    }
+
+    async fn observe(&self, id: Uuid) -> Result<NetworkSeen, NetworkError> {
+        self.enter("observe").await?;
+        Ok(self.state.lock().see(id))
+    }
+
+    async fn ensure_firewall(&self, setup: &FirewallSetup) -> Result<(), NetworkError> {
+        self.enter("ensure_firewall").await?;
+        let changed = {
+            let mut state = self.state.lock();
+            std::mem::replace(&mut state.firewall, setup.clone()) != *setup
+        };
+        if changed {
+            self.told();
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: Uuid) -> Result<(), NetworkError> {
+        self.enter("remove").await?;
+        let gone = {
+            let mut state = self.state.lock();
+            state.broken.remove(&id);
+            state.networks.remove(&id).is_some()
+        };
+        if gone {
+            self.told();
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Uuid>, NetworkError> {
+        self.enter("list").await?;
+        Ok(self.state.lock().networks.keys().copied().collect())
+    }
+
+    async fn taken(&self) -> Result<Vec<Cidr>, NetworkError> {
+        self.enter("taken").await?;
+        Ok(self.state.lock().taken.clone())
+    }
+
+    fn bridge(&self, id: Uuid) -> String {
+        self.instance.bridge(id)
+    }
+    fn events(&self) -> broadcast::Receiver<()> {
+        self.events.subscribe()
+    }
+    async fn close(&self) {}
+}
