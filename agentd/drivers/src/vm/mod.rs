@@ -3,6 +3,11 @@
 //! A domain is named by its VM's id, in libvirt's metadata and not by its name alone, so that a renamed or foreign
 //! domain is never taken for ours.
 
+pub mod accel;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+pub mod libvirt;
+
 use std::path::PathBuf;
 
 use agentd_api::quantity::ByteSize;

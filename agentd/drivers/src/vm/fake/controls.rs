@@ -1,0 +1,199 @@
+//! What a test can tell the fake to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use agentd_api::ByteSize;
+use agentd_api::vm::Accel;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::FakeVm;
+use crate::vm::{AccelAnswer, DomainSpec, OffReason, VmError};
+
+/// The methods that can be made to fail, hang or be slow, by the names of the trait.
+const METHODS: [&str; 11] = [
+    "probe",
+    "accel",
+    "list",
+    "observe",
+    "ensure_defined",
+    "start",
+    "shutdown",
+    "destroy",
+    "pause",
+    "resume",
+    "undefine",
+];
+
+type MakeError = Box<dyn Fn() -> VmError + Send>;
+
+pub(super) struct Controls {
+    told: Mutex<Told>,
+    hung: watch::Sender<BTreeSet<&'static str>>,
+}
+
+struct Told {
+    available: bool,
+    failures: BTreeMap<&'static str, (usize, MakeError)>,
+    delays: BTreeMap<&'static str, Duration>,
+    calls: BTreeMap<&'static str, u64>,
+    deaf: BTreeSet<Uuid>,
+    shutdown_takes: Duration,
+    accel: AccelAnswer,
+    memory: Option<ByteSize>,
+}
+
+impl std::fmt::Debug for Controls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let told = self.told.lock();
+        f.debug_struct("Controls")
+            .field("available", &told.available)
+            .field("calls", &told.calls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Controls {
+    pub(super) fn new() -> Self {
+        let accel = AccelAnswer { accel: Accel::Tcg, reason: "the fake runs no guests".to_owned() };
+        let told = Told {
+            available: true,
+            failures: BTreeMap::new(),
+            delays: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            deaf: BTreeSet::new(),
+            shutdown_takes: Duration::ZERO,
+            accel,
+            memory: None,
+        };
+        Self { told: Mutex::new(told), hung: watch::Sender::new(BTreeSet::new()) }
+    }
+
+    /// Counts a call, lets it wait as long as it was told to, and fails it where it was told to.
+    pub(super) async fn pass(&self, method: &'static str) -> Result<(), VmError> {
+        let delay = {
+            let mut told = self.told.lock();
+            *told.calls.entry(method).or_default() += 1;
+            told.delays.get(method).copied()
+        };
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        // The sender lives in self, so this waits for the release and nothing else.
+        let _ = self.hung.subscribe().wait_for(|hung| !hung.contains(method)).await;
+        let mut told = self.told.lock();
+        if !told.available && method != "accel" {
+            let detail = "the fake was told to be away".to_owned();
+            return Err(VmError::Unavailable { uri: "fake:///".to_owned(), detail });
+        }
+        let Some((left, make)) = told.failures.get_mut(method) else { return Ok(()) };
+        let error = make();
+        *left -= 1;
+        if *left == 0 {
+            told.failures.remove(method);
+        }
+        Err(error)
+    }
+
+    pub(super) fn accel(&self) -> AccelAnswer {
+        self.told.lock().accel.clone()
+    }
+    pub(super) fn memory(&self) -> Option<ByteSize> {
+        self.told.lock().memory
+    }
+    pub(super) fn ignores_shutdown(&self, id: Uuid) -> bool {
+        self.told.lock().deaf.contains(&id)
+    }
+    pub(super) fn shutdown_takes(&self) -> Duration {
+        self.told.lock().shutdown_takes
+    }
+}
+
+/// A method's name as the table has it. A name that is none is a mistake in the test and ends it.
+fn known(method: &str) -> &'static str {
+    METHODS
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or_else(|| panic!("VmDriver has no method '{method}'"))
+}
+
+/// The controls. Methods are named as in [`VmDriver`](crate::vm::VmDriver); a name that is none panics.
+impl FakeVm {
+    /// The next `times` calls of `method` fail.
+    pub fn fail_next(&self, method: &str, times: usize, error: impl Fn() -> VmError + Send + 'static) {
+        let mut told = self.inner.controls.told.lock();
+        match times {
+            0 => drop(told.failures.remove(known(method))),
+            _ => drop(told.failures.insert(known(method), (times, Box::new(error)))),
+        }
+    }
+    /// Calls of `method` do not return until [`release`](Self::release).
+    pub fn hang(&self, method: &str) {
+        self.inner.controls.hung.send_modify(|hung| {
+            hung.insert(known(method));
+        });
+    }
+    pub fn release(&self, method: &str) {
+        self.inner.controls.hung.send_modify(|hung| {
+            hung.remove(known(method));
+        });
+    }
+    /// Calls of `method` take `delay` from now on.
+    pub fn slow(&self, method: &str, delay: Duration) {
+        self.inner.controls.told.lock().delays.insert(known(method), delay);
+    }
+    /// How often `method` was called, failed calls included.
+    pub fn calls(&self, method: &str) -> u64 {
+        self.inner.controls.told.lock().calls.get(known(method)).copied().unwrap_or_default()
+    }
+    /// While false, every call but `accel` fails with Unavailable. Coming back sends the event of a reconnect.
+    pub fn set_available(&self, available: bool) {
+        let was = std::mem::replace(&mut self.inner.controls.told.lock().available, available);
+        if available && !was {
+            self.inner.domains.tell(None);
+        }
+    }
+    pub fn set_accel(&self, answer: AccelAnswer) {
+        self.inner.controls.told.lock().accel = answer;
+    }
+    /// A VM with more memory than this is refused with Capacity. None: no limit.
+    pub fn set_memory(&self, most: Option<ByteSize>) {
+        self.inner.controls.told.lock().memory = most;
+    }
+    /// Whether that guest ignores being asked to power off.
+    pub fn ignore_shutdown(&self, id: Uuid, ignore: bool) {
+        let deaf = &mut self.inner.controls.told.lock().deaf;
+        if ignore {
+            deaf.insert(id)
+        } else {
+            deaf.remove(&id)
+        };
+    }
+    /// How long a guest takes to power off when asked.
+    pub fn set_shutdown_takes(&self, takes: Duration) {
+        self.inner.controls.told.lock().shutdown_takes = takes;
+    }
+
+    /// As `virsh destroy`.
+    pub fn behind_our_back_destroy(&self, id: Uuid) {
+        self.inner.domains.destroy(id);
+    }
+    /// As `virsh undefine`: a running guest goes on without a definition.
+    pub fn behind_our_back_undefine(&self, id: Uuid) {
+        self.inner.domains.forget_definition(id);
+    }
+    /// As `poweroff` inside the guest. A paused guest does not.
+    pub fn guest_powers_off(&self, id: Uuid) {
+        self.inner.domains.power_off_by_guest(id);
+    }
+    /// As SIGKILL for the guest's emulator.
+    pub fn guest_crashes(&self, id: Uuid) {
+        self.inner.domains.power_off(id, OffReason::Crashed);
+    }
+    /// What the domain is defined by, if it is defined.
+    pub fn defined(&self, id: Uuid) -> Option<DomainSpec> {
+        self.inner.domains.defined(id)
+    }
+}

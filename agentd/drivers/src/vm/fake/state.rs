@@ -1,0 +1,176 @@
+//! The domains of the fake and how they change. Every change that libvirt would tell of sends an event.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::vm::{Change, DomainEvent, DomainSeen, DomainSpec, OffReason, Power, VmError};
+
+/// One domain: there as long as it is defined, or runs, or both.
+#[derive(Debug, Default)]
+struct Domain {
+    defined: Option<DomainSpec>,
+    /// What it was started with, while it runs.
+    live: Option<DomainSpec>,
+    paused: bool,
+    off: Option<OffReason>,
+}
+
+#[derive(Debug)]
+pub(super) struct Domains {
+    all: Mutex<BTreeMap<Uuid, Domain>>,
+    events: broadcast::Sender<DomainEvent>,
+}
+
+pub(super) fn digest(spec: &DomainSpec) -> String {
+    Sha256::digest(format!("{spec:?}").as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+impl Domain {
+    fn seen(&self, id: Uuid) -> DomainSeen {
+        let power = match (&self.live, self.paused) {
+            (None, _) => Power::Off,
+            (Some(_), true) => Power::Paused,
+            (Some(_), false) => Power::Running,
+        };
+        DomainSeen {
+            id,
+            power,
+            off: (power == Power::Off).then(|| self.off.unwrap_or(OffReason::Unknown)),
+            persistent: self.defined.is_some(),
+            digest: self.defined.as_ref().or(self.live.as_ref()).map(digest),
+            accel: self.live.as_ref().or(self.defined.as_ref()).map(|spec| spec.accel),
+        }
+    }
+}
+
+impl Domains {
+    pub(super) fn new() -> Self {
+        Self { all: Mutex::default(), events: broadcast::Sender::new(4096) }
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<DomainEvent> {
+        self.events.subscribe()
+    }
+
+    /// None: changes may have been missed.
+    pub(super) fn tell(&self, id: Option<Uuid>) {
+        // Nobody listening is no failure.
+        let _ = self.events.send(DomainEvent { id });
+    }
+
+    pub(super) fn list(&self) -> Vec<DomainSeen> {
+        self.all.lock().iter().map(|(id, domain)| domain.seen(*id)).collect()
+    }
+
+    pub(super) fn observe(&self, id: Uuid) -> Option<DomainSeen> {
+        self.all.lock().get(&id).map(|domain| domain.seen(id))
+    }
+
+    pub(super) fn defined(&self, id: Uuid) -> Option<DomainSpec> {
+        self.all.lock().get(&id).and_then(|domain| domain.defined.clone())
+    }
+
+    pub(super) fn define(&self, spec: DomainSpec) -> Result<Change, VmError> {
+        let id = spec.id;
+        {
+            let mut all = self.all.lock();
+            let domain = all.entry(id).or_default();
+            if domain.defined.as_ref() == Some(&spec) {
+                return Ok(Change::AlreadySo);
+            }
+            domain.defined = Some(spec);
+        }
+        self.tell(Some(id));
+        Ok(Change::Made)
+    }
+
+    pub(super) fn start(&self, id: Uuid) -> Result<Change, VmError> {
+        {
+            let mut all = self.all.lock();
+            let domain = all.get_mut(&id).ok_or(VmError::Missing(id))?;
+            if domain.live.is_some() {
+                return Ok(Change::AlreadySo);
+            }
+            domain.live = Some(domain.defined.clone().ok_or(VmError::Missing(id))?);
+            (domain.paused, domain.off) = (false, None);
+        }
+        self.tell(Some(id));
+        Ok(Change::Made)
+    }
+
+    pub(super) fn asked_to_power_off(&self, id: Uuid) -> Result<Change, VmError> {
+        let all = self.all.lock();
+        let domain = all.get(&id).ok_or(VmError::Missing(id))?;
+        Ok(if domain.live.is_some() { Change::Made } else { Change::AlreadySo })
+    }
+
+    pub(super) fn set_paused(&self, id: Uuid, paused: bool) -> Result<Change, VmError> {
+        {
+            let mut all = self.all.lock();
+            let domain = all.get_mut(&id).ok_or(VmError::Missing(id))?;
+            if domain.live.is_none() {
+                return Err(VmError::Refused("the guest is not running".to_owned()));
+            }
+            if domain.paused == paused {
+                return Ok(Change::AlreadySo);
+            }
+            domain.paused = paused;
+        }
+        self.tell(Some(id));
+        Ok(Change::Made)
+    }
+
+    pub(super) fn destroy(&self, id: Uuid) -> Change {
+        self.power_off(id, OffReason::Destroyed)
+    }
+
+    pub(super) fn power_off_by_guest(&self, id: Uuid) {
+        // A paused guest executes nothing and so cannot power off.
+        if self.observe(id).is_some_and(|seen| seen.power == Power::Running) {
+            self.power_off(id, OffReason::Shutdown);
+        }
+    }
+
+    pub(super) fn power_off(&self, id: Uuid, why: OffReason) -> Change {
+        {
+            let mut all = self.all.lock();
+            let Some(domain) = all.get_mut(&id) else { return Change::AlreadySo };
+            if domain.live.take().is_none() {
+                return Change::AlreadySo;
+            }
+            (domain.paused, domain.off) = (false, Some(why));
+            if domain.defined.is_none() {
+                all.remove(&id);
+            }
+        }
+        self.tell(Some(id));
+        Change::Made
+    }
+
+    pub(super) fn undefine(&self, id: Uuid) -> Result<Change, VmError> {
+        if self.observe(id).is_some_and(|seen| seen.power != Power::Off) {
+            return Err(VmError::Refused("the guest is running".to_owned()));
+        }
+        Ok(self.forget_definition(id))
+    }
+
+    /// As `virsh undefine`: a guest that runs goes on, and vanishes when it stops.
+    pub(super) fn forget_definition(&self, id: Uuid) -> Change {
+        {
+            let mut all = self.all.lock();
+            let Some(domain) = all.get_mut(&id) else { return Change::AlreadySo };
+            if domain.defined.take().is_none() {
+                return Change::AlreadySo;
+            }
+            if domain.live.is_none() {
+                all.remove(&id);
+            }
+        }
+        self.tell(Some(id));
+        Change::Made
+    }
+}
