@@ -1,0 +1,24 @@
+//! The daemon's command line. clap reads the environment for a flag that is not given.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct Flags {
+    /// The configuration [default: /etc/agentd/agentd.toml, where it exists]
+    #[arg(long, env = "AGENTD_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Where objects, images and disks are kept
+    #[arg(long, env = "AGENTD_STATE_DIR", value_name = "DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+    /// The Unix socket of the API
+    #[arg(long, env = "AGENTD_SOCKET", value_name = "PATH", global = true)]
+    pub socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Read the configuration, print it with all defaults filled in, and end
+    CheckConfig,
+}

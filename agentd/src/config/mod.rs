@@ -1,0 +1,188 @@
+//! What the daemon is told at its start: a TOML file, the environment, flags.
+//!
+//! It owns the settings, their defaults, and which source wins: a flag over the environment over the file over the
+//! default. It opens nothing but the file. A file that cannot be understood ends the start with its path, line and
+//! column: a daemon that runs on half of its settings is worse than one that does not run.
+
+mod cli;
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use agentd_api::{Cidr, network, paths};
+use serde::{Deserialize, Serialize};
+
+pub use cli::{Command, Flags};
+
+/// The longest path that a Unix socket can be bound to (`sun_path`, less its NUL).
+const SOCKET_PATH_MAX: usize = 107;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path} cannot be read")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path}:{line}:{column}: {message}")]
+    Parse { path: String, line: usize, column: usize, message: String },
+    #[error("{key}: {message}")]
+    Value { key: &'static str, message: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub daemon: DaemonConfig,
+    pub vm: VmConfig,
+    pub network: NetworkConfig,
+    pub image: ImageConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DaemonConfig {
+    /// Where everything that must survive is kept. Tells this daemon from another on the same host.
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    /// Whose members may use the socket, beside root.
+    pub group: String,
+    /// What is logged: a level, or levels by target, as in "info,agentd::reconcile=debug".
+    pub log: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VmConfig {
+    pub accel: AccelChoice,
+    pub libvirt_uri: String,
+}
+
+/// How guests' instructions run: as a probe finds, or as told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccelChoice {
+    #[default]
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// The addresses of the network `default`. Absent: 10.77.0.0/24, or the next of its kind that this host has free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<Cidr>,
+    /// Whom the DNS of a network asks for names that are not its own. Empty: whom the host asks.
+    pub dns_upstream: Vec<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// A Debian mirror for `image build`. Absent: the host's own apt sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+}
+
+impl Default for DaemonConfig {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from(paths::STATE_DIR),
+            socket: PathBuf::from(paths::SOCKET),
+            group: paths::GROUP.to_owned(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        Self { accel: AccelChoice::Auto, libvirt_uri: "qemu:///system".to_owned() }
+    }
+}
+
+impl Config {
+    /// The settings as the flags (which hold the environment already) and the file they name say. Without a named
+    /// file the usual one is read where it exists; a named one must.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        Self::load_with(flags, Path::new(paths::CONFIG))
+    }
+
+    fn load_with(flags: &Flags, usual: &Path) -> Result<Self, ConfigError> {
+        let path = flags.config.as_deref().unwrap_or(usual);
+        let mut config = match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => Self::default(),
+            Err(source) => return Err(ConfigError::Read { path: path.display().to_string(), source }),
+        };
+        if let Some(dir) = &flags.state_dir {
+            config.daemon.state_dir.clone_from(dir);
+        }
+        if let Some(socket) = &flags.socket {
+            config.daemon.socket.clone_from(socket);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let (line, column) = position(text, at);
+            let message = error.message().trim().to_owned();
+            ConfigError::Parse { path: path.display().to_string(), line, column, message }
+        })
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key, message: String| Err(ConfigError::Value { key, message });
+        for (key, path) in
+            [("daemon.state_dir", &self.daemon.state_dir), ("daemon.socket", &self.daemon.socket)]
+        {
+            if !path.is_absolute() {
+                return wrong(key, format!("'{}' must be an absolute path", path.display()));
+            }
+            // The paths go into libvirt's XML and QEMU's options.
+            if path.to_str().is_none_or(|p| p.chars().any(char::is_control)) {
+                return wrong(key, "must be UTF-8 without control characters".to_owned());
+            }
+        }
+        if self.daemon.socket.as_os_str().len() > SOCKET_PATH_MAX {
+            return wrong(
+                "daemon.socket",
+                format!("is longer than {SOCKET_PATH_MAX} bytes, the kernel's limit"),
+            );
+        }
+        if let Err(e) = tracing_subscriber::EnvFilter::try_new(&self.daemon.log) {
+            return wrong("daemon.log", format!("'{}' is no log filter: {e}", self.daemon.log));
+        }
+        if self.vm.libvirt_uri.is_empty() || self.vm.libvirt_uri.chars().any(char::is_control) {
+            return wrong("vm.libvirt_uri", "must be a libvirt URI, as in \"qemu:///system\"".to_owned());
+        }
+        if let Some(cidr) = self.network.cidr
+            && !(network::PREFIX_MIN..=network::PREFIX_MAX).contains(&cidr.prefix())
+        {
+            let (least, most) = (network::PREFIX_MIN, network::PREFIX_MAX);
+            return wrong("network.cidr", format!("{cidr} must have a prefix of /{least} to /{most}"));
+        }
+        let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if self.image.mirror.as_ref().is_some_and(|m| !web(m) || !m.bytes().all(|b| b.is_ascii_graphic())) {
+            return wrong("image.mirror", "must be an http:// or https:// address".to_owned());
+        }
+        Ok(())
+    }
+
+    /// As a file that says the same.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|e| format!("# cannot be written as TOML: {e}\n"))
+    }
+}
+
+/// Line and column, from 1, of a byte of the text.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    (line, column)
+}

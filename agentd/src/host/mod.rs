@@ -1,0 +1,63 @@
+//! Facts of this host that do not change while the daemon runs: its name, kernel, processors, memory and boot.
+//!
+//! Read once, from /proc and the kernel; a fact that cannot be read takes the value that refuses least, and the daemon
+//! goes on.
+
+use agentd_api::ByteSize;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    pub hostname: String,
+    pub kernel: String,
+    pub cpus: u32,
+    /// All of its RAM, as the kernel counts it.
+    pub memory: ByteSize,
+    /// Differs after each boot of the host.
+    pub boot_id: String,
+}
+
+impl Host {
+    pub fn read() -> Self {
+        let named = nix::sys::utsname::uname().ok();
+        let text = |value: Option<&std::ffi::OsStr>| {
+            value.map_or_else(|| "unknown".to_owned(), |v| v.to_string_lossy().into_owned())
+        };
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self {
+            hostname: text(named.as_ref().map(|n| n.nodename())),
+            kernel: text(named.as_ref().map(|n| n.release())),
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+            memory: memory_total(&meminfo).unwrap_or(ByteSize(u64::MAX)),
+            boot_id: boot.trim().to_owned(),
+        }
+    }
+}
+
+/// The line `MemTotal:  16384256 kB` of /proc/meminfo.
+fn memory_total(meminfo: &str) -> Option<ByteSize> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(ByteSize::kib(kib))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_memory_is_read() {
+        let text = "MemTotal:       16384256 kB\nMemFree:          123 kB\n";
+        assert_eq!(memory_total(text), Some(ByteSize::kib(16_384_256)));
+        assert_eq!(memory_total("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn this_host_has_facts() {
+        let host = Host::read();
+        assert!(host.cpus >= 1 && host.memory > ByteSize::mib(64) && host.memory < ByteSize(u64::MAX));
+        assert_eq!(host.boot_id.len(), 36);
+        assert!(!host.hostname.is_empty() && !host.kernel.is_empty());
+    }
+}
