@@ -1,0 +1,43 @@
+//! What the daemon says of itself.
+
+use agentd_api::doctor::Report;
+use agentd_api::paths;
+use agentd_api::server::{Readiness, ServerInfo};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::path::Path;
+use crate::transport::{Call, decode, refusal};
+
+impl Client {
+    async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {
+        decode(&format!("GET {path}"), &self.call(Call::get(Path::fixed(path))).await?)
+    }
+
+    pub async fn info(&self) -> Result<ServerInfo, ClientError> {
+        self.read(paths::SERVER).await
+    }
+    /// Discovery: a list of kinds with paths, verbs, columns and schemas.
+    pub async fn kinds(&self) -> Result<serde_json::Value, ClientError> {
+        self.read(paths::KINDS).await
+    }
+    pub async fn doctor(&self) -> Result<Report, ClientError> {
+        self.read(paths::DOCTOR).await
+    }
+    /// Answers also where the daemon is not ready, with its reasons.
+    pub async fn readyz(&self) -> Result<Readiness, ClientError> {
+        let call = Call::get(Path::fixed(paths::READYZ));
+        let (status, body) = self.exchange(&call).await?;
+        serde_json::from_slice(&body).map_err(|_| refusal(&call, status, &body))
+    }
+    /// Whether the daemon answers at all.
+    pub async fn healthz(&self) -> Result<(), ClientError> {
+        self.call(Call::get(Path::fixed(paths::HEALTHZ))).await.map(drop)
+    }
+    /// The body of a path of the contract, such as [`paths::METRICS`].
+    pub async fn raw(&self, path: &'static str) -> Result<Bytes, ClientError> {
+        self.call(Call::get(Path::fixed(path))).await
+    }
+}
