@@ -1,1 +1,4 @@
+//! The harness of the tests that look at agentd and agentctl as wholes.
 
+pub mod door;
+pub mod host;

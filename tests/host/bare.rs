@@ -1,0 +1,62 @@
+//! A host on which nothing is installed: agentd serves, says what is missing and what mends it.
+
+use std::time::Duration;
+
+use agent_tests::host::{namespace, wait_until};
+use agent_tests::host_test;
+
+const PROGRAMS: [&str; 12] = [
+    "/usr/bin/qemu-img",
+    "/usr/bin/qemu-system-x86_64",
+    "/usr/sbin/dnsmasq",
+    "/usr/sbin/nft",
+    "/usr/bin/mmdebstrap",
+    "/usr/bin/curl",
+    "/sbin/mkfs.ext4",
+    "/usr/sbin/mkfs.ext4",
+    "/usr/sbin/libvirtd",
+    "/usr/bin/busybox",
+    "/bin/busybox",
+    "/usr/bin/virsh",
+];
+
+host_test!(netns_bare_host_is_told_what_is_missing, |host| {
+    namespace::hide(&PROGRAMS).expect("hidden programs");
+    let agentd = host.agentd("state");
+    let answer = agentd.ctl(&["doctor"]);
+    assert_eq!(answer.status, 1, "{answer:?}");
+    let said = format!("{}{}", answer.stdout, answer.stderr);
+    for (what, mended_by) in [
+        ("libvirt", "libvirt-daemon-system"),
+        ("qemu-img", "qemu-utils"),
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("dnsmasq", "dnsmasq-base"),
+        ("nft", "nftables"),
+        ("mmdebstrap", "mmdebstrap"),
+        ("curl", "curl"),
+    ] {
+        assert!(said.contains(what) && said.contains(mended_by), "{what} / {mended_by} in:\n{said}");
+    }
+    assert!(said.contains("apt-get install"), "{said}");
+
+    agentd.ok(&["vm", "run", "web", "--image", "micro", "--no-wait"]);
+    let reason = wait_until("the VM says what it lacks", Duration::from_secs(20), || {
+        let vm = agentd.vm("web");
+        match vm["status"]["reason"].as_str() {
+            Some(reason) if !reason.is_empty() && vm["status"]["state"] != "running" => Ok(reason.to_owned()),
+            _ => Err(vm["status"].to_string()),
+        }
+    });
+    println!("{reason}");
+    let away = |vm: &serde_json::Value| {
+        vm["status"]["conditions"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
+    };
+    wait_until("libvirt's absence is a condition of the VM", Duration::from_secs(20), || {
+        let vm = agentd.vm("web");
+        if away(&vm) { Ok(()) } else { Err(vm["status"].to_string()) }
+    });
+    agentd.ok(&["vm", "list"]);
+    agentd.ok(&["vm", "rm", "web", "--no-wait"]);
+});

@@ -1,0 +1,11 @@
+//! The real host: real guests through the real socket with the real agentctl, each test in a namespace of its own.
+
+mod bare;
+mod behind;
+mod kill;
+mod life;
+mod network;
+mod pull;
+mod refusals;
+mod side_by_side;
+mod template;

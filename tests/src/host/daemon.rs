@@ -1,0 +1,175 @@
+//! One agentd of a test, and agentctl spoken to it.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{signal, wait_until};
+use crate::door;
+
+/// What agentctl did.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub struct Agentd {
+    state: PathBuf,
+    socket: PathBuf,
+    child: Option<Child>,
+}
+
+/// A binary of this build: beside the test's own.
+pub fn binary(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the test's own path");
+    let folder = exe.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not built: cargo build --workspace", path.display());
+    path
+}
+
+impl Agentd {
+    pub fn new(state: &Path, socket: &Path) -> Self {
+        Self { state: state.to_owned(), socket: socket.to_owned(), child: None }
+    }
+
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("agentd runs").id()
+    }
+    pub fn log(&self) -> PathBuf {
+        self.state.with_extension("log")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "agentd runs already");
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
+        let child = Command::new(binary("agentd"))
+            .arg("--state-dir")
+            .arg(&self.state)
+            .arg("--socket")
+            .arg(&self.socket)
+            .env("http_proxy", door::PROXY)
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("agentd starts");
+        self.child = Some(child);
+        wait_until("agentd answers", Duration::from_secs(30), || {
+            let ended = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten());
+            assert!(ended.is_none(), "agentd ended ({ended:?}):\n{}", self.log_text());
+            let answer = self.ctl(&["version"]);
+            if answer.status == 0 { Ok(()) } else { Err(format!("{answer:?}\n{}", self.log_text())) }
+        });
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// SIGKILL, and it is gone when this returns.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("agentd runs");
+        child.kill().expect("a kill");
+        child.wait().expect("an end");
+    }
+
+    /// SIGTERM; gives how long its end took.
+    pub fn stop(&mut self) -> Duration {
+        let mut child = self.child.take().expect("agentd runs");
+        let from = Instant::now();
+        signal(child.id(), Signal::SIGTERM);
+        wait_until("agentd ends", Duration::from_secs(20), || match child.try_wait() {
+            Ok(Some(status)) if status.success() => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        from.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("agentctl"));
+        command.arg("--socket").arg(&self.socket).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    pub fn ctl(&self, arguments: &[&str]) -> Answer {
+        let output = self.command(arguments).output().expect("agentctl runs");
+        Answer {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// agentctl that must succeed; gives its stdout.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let answer = self.ctl(arguments);
+        assert_eq!(answer.status, 0, "agentctl {arguments:?}: {answer:?}\nagentd said:\n{}", self.log_text());
+        answer.stdout
+    }
+
+    /// One object, or None where there is none.
+    pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        let answer = self.ctl(&["get", &format!("{kind}/{name}"), "-o", "json"]);
+        match answer.status {
+            0 => Some(serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"))),
+            3 => None,
+            _ => panic!("get {kind}/{name}: {answer:?}\n{}", self.log_text()),
+        }
+    }
+
+    pub fn vm(&self, name: &str) -> Value {
+        self.get("vm", name).unwrap_or_else(|| panic!("no VM {name}"))
+    }
+
+    pub fn address(&self, name: &str) -> String {
+        let vm = self.vm(name);
+        vm["status"]["addresses"][0]["ip"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} has no address: {vm}"))
+            .to_owned()
+    }
+
+    /// Waits until the VM's state is `state`, and gives the VM.
+    pub fn wait_state(&self, name: &str, state: &str, limit: Duration) -> Value {
+        wait_until(&format!("{name} is {state}"), limit, || {
+            let vm = self.vm(name);
+            if vm["status"]["state"] == state {
+                Ok(vm)
+            } else {
+                Err(format!("{}\n{}", vm["status"], self.log_text()))
+            }
+        })
+    }
+
+    pub fn wait_gone(&self, name: &str, limit: Duration) {
+        wait_until(&format!("{name} is gone"), limit, || match self.get("vm", name) {
+            None => Ok(()),
+            Some(vm) => Err(vm["status"].to_string()),
+        });
+    }
+}
+
+impl Drop for Agentd {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

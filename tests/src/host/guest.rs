@@ -1,0 +1,42 @@
+//! What a guest shows: its web server, its console.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::{Agentd, wait_until};
+
+/// How long a guest may take to come up on a busy machine without KVM.
+pub const BOOT: Duration = Duration::from_secs(90);
+
+/// One HTTP GET; the body.
+pub fn get(address: &str, port: u16, path: &str) -> Result<String, String> {
+    let to: SocketAddr = format!("{address}:{port}").parse().map_err(|e| format!("{address}: {e}"))?;
+    let seconds = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&to, seconds).map_err(|e| format!("{to}: {e}"))?;
+    stream.set_read_timeout(Some(seconds)).map_err(|e| e.to_string())?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map_err(|e| format!("{to}{path}: {e}"))?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {text:?}"))?;
+    if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+        Ok(body.to_owned())
+    } else {
+        Err(head.to_owned())
+    }
+}
+
+/// Waits until the guest's own server answers, and gives its front page.
+pub fn answers(agentd: &Agentd, name: &str) -> String {
+    let address = agentd.address(name);
+    wait_until(&format!("{name} answers at {address}"), BOOT, || {
+        get(&address, 80, "/").map_err(|e| format!("{e}\nconsole:\n{}", console(agentd, name)))
+    })
+}
+
+/// All that the guest has said on its console.
+pub fn console(agentd: &Agentd, name: &str) -> String {
+    let vm = agentd.vm(name);
+    let path = vm["status"]["console_log"].as_str().unwrap_or_default().to_owned();
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}

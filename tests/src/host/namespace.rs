@@ -1,0 +1,134 @@
+//! A host of a test's own: network, mount and pid namespaces with a private /run and private folders for libvirt.
+//!
+//! The test's process runs itself again inside (`unshare`), under a small init that reaps what daemons leave. Everything
+//! dies with the namespace. Nothing of the outer host's is seen or touched, and no packet leaves.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+
+use crate::door;
+
+/// Set inside: the scratch folder.
+const INSIDE: &str = "AGENTD_TEST_SCRATCH";
+
+/// The scratch folder when this process is the inner one.
+pub fn inside() -> Option<PathBuf> {
+    std::env::var_os(INSIDE).map(PathBuf::from)
+}
+
+/// Runs this very test again inside a namespace of its own; panics with its output when it fails.
+pub fn run_inside(test: &str, limit: Duration) {
+    assert!(nix::unistd::geteuid().is_root(), "{test} needs root: it makes namespaces");
+    let scratch = scratch_folder().expect("a scratch folder");
+    door::serve(&scratch.path().join("door.sock")).expect("the door");
+    let log = scratch.path().join("output");
+    let status = spawn(test, scratch.path(), &log, limit).expect("the namespace");
+    let output = fs::read(&log).unwrap_or_default();
+    let output = String::from_utf8_lossy(&output);
+    match status {
+        Some(status) if status.success() && output.contains("1 passed") => {}
+        Some(status) => panic!("{test} failed inside its namespace ({status}):\n{output}"),
+        None => panic!("{test} was not done after {} s:\n{output}", limit.as_secs()),
+    }
+}
+
+/// On a disk and not in a tmpfs, and such that the user of QEMU can reach files in it.
+fn scratch_folder() -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("agentd-test-").tempdir_in("/var/tmp")?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
+    Ok(folder)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+fn spawn(test: &str, scratch: &Path, log: &Path, limit: Duration) -> Result<Option<ExitStatus>> {
+    let output = File::create(log)?;
+    let mut child = Command::new("/usr/bin/unshare")
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "--",
+        ])
+        // The shell is the namespace's init: it waits for the test and reaps whatever is left to it.
+        .args(["/bin/sh", "-c", "\"$@\" & test=$!; wait $test; exit $?", "init"])
+        .arg(std::env::current_exe()?)
+        .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads", "1"])
+        .env(INSIDE, scratch)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("unshare (util-linux)")?;
+    let from = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if from.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What the inner process does first.
+pub fn furnish(scratch: &Path) -> Result<()> {
+    run("/usr/sbin/ip", &["link", "set", "lo", "up"])?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+        .context("a private /run")?;
+    for folder in ["/run/lock", "/run/libvirt"] {
+        fs::create_dir_all(folder)?;
+    }
+    for folder in ["/var/lib/libvirt", "/etc/libvirt/qemu", "/var/log/libvirt", "/var/cache/libvirt"] {
+        if !Path::new(folder).is_dir() {
+            bail!("{folder} is not there: libvirt is not installed (packaging/host-packages run)");
+        }
+        let private = scratch.join("private").join(folder.trim_start_matches('/'));
+        fs::create_dir_all(&private)?;
+        mount(Some(&private), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("a private {folder}"))?;
+    }
+    for folder in [scratch.join("private"), scratch.join("private/var"), scratch.join("private/var/lib")] {
+        fs::set_permissions(folder, Permissions::from_mode(0o711))?;
+    }
+    door::open(&scratch.join("door.sock"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| program.to_owned())?;
+    if !output.status.success() {
+        bail!(
+            "{program} {arguments:?} failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Hides programs and files, as if they were not installed: what is not a regular file is not found.
+pub fn hide(paths: &[&str]) -> Result<()> {
+    for path in paths.iter().filter(|p| Path::new(p).exists()) {
+        mount(Some("/dev/null"), *path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("hiding {path}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The state that host tests begin with: an agentd that has built the image `micro`, and nothing else.
+//!
+//! It is made once for each build of agentd, in a namespace like any other, and copied into each test's scratch folder.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::daemon::{Agentd, binary};
+use super::namespace;
+
+/// The name of the test that makes it, in the test target `host`.
+const MAKER: &str = "template::micro_is_built";
+
+fn folder() -> PathBuf {
+    let built = fs::metadata(binary("agentd")).and_then(|m| m.modified()).expect("agentd is built");
+    let stamp = built.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    binary("agentd").with_file_name("host-template").join(stamp.to_string())
+}
+
+/// Outside: makes the template where it is not there. Tests that run at once wait for the one that makes it.
+pub fn ensure() {
+    let folder = folder();
+    let parent = folder.parent().expect("a parent").to_owned();
+    fs::create_dir_all(&parent).expect("a folder for the template");
+    let lock = File::create(parent.join("lock")).expect("a lock file");
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).expect("the lock");
+    if folder.join("agentd.db").exists() {
+        return;
+    }
+    for old in fs::read_dir(&parent).expect("the folder").filter_map(Result::ok).filter(|e| e.path().is_dir())
+    {
+        fs::remove_dir_all(old.path()).expect("an old template goes");
+    }
+    namespace::run_inside(MAKER, Duration::from_secs(300));
+}
+
+/// Inside the test MAKER: builds the image and keeps the state.
+pub fn make(host: &super::Host) {
+    let mut agentd: Agentd = host.bare_agentd("template");
+    agentd.ok(&["image", "build", "micro"]);
+    agentd.stop();
+    let part = folder().with_extension("part");
+    copy(agentd.state(), &part);
+    fs::rename(&part, folder()).expect("the template is kept");
+}
+
+/// Inside a test: gives it a state directory that begins as the template.
+pub fn copy_to(state: &Path) {
+    assert!(folder().join("agentd.db").exists(), "no template: run tests/run");
+    copy(&folder(), state);
+}
+
+fn copy(from: &Path, to: &Path) {
+    let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+    namespace::run("/bin/cp", &["-a", "--reflink=auto", &from, &to]).expect("a copy");
+}

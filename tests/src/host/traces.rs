@@ -1,0 +1,76 @@
+//! What agentd leaves on a host: domains, links, rules, processes, files, leases.
+
+use std::path::Path;
+
+use super::namespace::run;
+use super::{Agentd, virsh};
+
+/// Everything on this host that is some agentd's, one line each.
+pub fn of_vms(agentd: &Agentd) -> Vec<String> {
+    let mut found = Vec::new();
+    for domain in
+        virsh(&["list", "--all", "--name"]).unwrap_or_default().lines().filter(|l| !l.trim().is_empty())
+    {
+        found.push(format!("domain {domain}"));
+    }
+    for link in links().iter().filter(|l| l.starts_with("agt")) {
+        found.push(format!("tap {link}"));
+    }
+    for folder in files_below(&agentd.state().join("vms"), 1) {
+        found.push(format!("folder {folder}"));
+    }
+    for file in files_below(&agentd.state().join("networks"), 3) {
+        if file.contains("lease") {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            found.extend(text.lines().filter(|l| !l.trim().is_empty()).map(|l| format!("lease {l}")));
+        }
+    }
+    let rules = run("/usr/sbin/nft", &["list", "ruleset"]).unwrap_or_default();
+    found.extend(rules.lines().filter(|l| l.contains("dnat")).map(|l| format!("rule {}", l.trim())));
+    found
+}
+
+/// The names of the host's links.
+pub fn links() -> Vec<String> {
+    let text = run("/usr/sbin/ip", &["-o", "link", "show"]).expect("ip link");
+    text.lines()
+        .filter_map(|line| line.split(": ").nth(1))
+        .map(|name| name.split('@').next().unwrap_or(name).to_owned())
+        .collect()
+}
+
+/// Bridges of ours, tables of ours, dnsmasq processes: what is left when even the networks are gone.
+pub fn of_networks() -> Vec<String> {
+    let mut found: Vec<String> = links().into_iter().filter(|l| l.starts_with("agb")).collect();
+    let tables = run("/usr/sbin/nft", &["list", "tables"]).unwrap_or_default();
+    found.extend(tables.lines().filter(|l| l.contains("agentd")).map(str::to_owned));
+    found.extend(processes("dnsmasq"));
+    found
+}
+
+/// The processes of that name, with their arguments.
+pub fn processes(name: &str) -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
+    folder
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let comm = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+            let arguments = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            (comm.trim() == name && !arguments.is_empty())
+                .then(|| format!("{pid} {}", arguments.replace('\0', " ")))
+        })
+        .collect()
+}
+
+fn files_below(folder: &Path, depth: usize) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        found.push(entry.path().display().to_string());
+        if depth > 1 && entry.path().is_dir() {
+            found.extend(files_below(&entry.path(), depth - 1));
+        }
+    }
+    found
+}
