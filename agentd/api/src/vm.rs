@@ -135,9 +135,16 @@ pub struct VmStatus {
     /// Set while a restart that was asked for has not been done.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub restart_requested: bool,
-    /// The generation that the running guest was started for.
+    /// The last generation of the spec at which the guest was seen running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_generation: Option<u64>,
+    /// How often in a row its restart policy started it again after less than a minute.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -171,6 +178,8 @@ pub enum StopKind {
     Destroyed,
     /// The host went down with the guest running.
     HostDown,
+    /// It ended while nobody watched, and libvirt does not know how.
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
