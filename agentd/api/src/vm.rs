@@ -232,6 +232,7 @@ impl Kind for Vm {
             FieldDef { name: "image", path: "/spec/image" },
             FieldDef { name: "network", path: "/spec/networks/*/network" },
             FieldDef { name: "ssh_key", path: "/spec/ssh_keys/*" },
+            FieldDef { name: "publish", path: "/spec/publish/*/host" },
         ],
         actions: &[
             ActionDef { name: "start", summary: "Start it" },
