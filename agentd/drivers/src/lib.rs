@@ -8,6 +8,8 @@
 
 pub mod exec;
 pub mod fault;
+#[cfg(any(test, feature = "fake"))]
+pub mod faults;
 pub mod image;
 pub mod instance;
 pub mod network;

@@ -5,6 +5,11 @@
 //! by one rename, whole. `incoming/<image id>/` is where one is put together; it is kept across a restart so that a
 //! pull can resume, and `discard` removes it.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+pub mod format;
+pub mod host;
+
 use std::path::PathBuf;
 
 use agentd_api::image::{Recipe, UploadSource, UrlSource};
@@ -37,6 +42,13 @@ pub struct Work {
     pub image: Uuid,
     pub progress: watch::Sender<Progress>,
     pub cancel: CancellationToken,
+}
+
+impl Work {
+    /// Work that nobody watches and nobody stops.
+    pub fn detached(image: Uuid) -> Self {
+        Self { image, progress: watch::Sender::new(Progress::default()), cancel: CancellationToken::new() }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,12 @@
 //! All of a VM's files lie in one folder named by its id, so that what belongs to nobody can be found and removing a VM
 //! is removing its folder. A file appears by a rename, whole and synced, or not at all.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod contract;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+pub mod host;
+
 use std::path::PathBuf;
 
 use agentd_api::{ByteSize, Cidr, MacAddr, ObjectName};
@@ -73,6 +79,21 @@ impl crate::Classed for VolumeError {
             Self::ProgramMissing { .. } => Class::Unsupported,
             Self::Failed { .. } => Class::Transient,
         }
+    }
+}
+
+/// The files in a VM's folder.
+pub const DISK: &str = "disk.qcow2";
+pub const SEED: &str = "seed.img";
+pub const CONSOLE: &str = "console.log";
+
+/// The size that a disk on an image gets.
+fn disk_size(wanted: Option<ByteSize>, image: ByteSize) -> Result<ByteSize, VolumeError> {
+    match wanted {
+        Some(wanted) if wanted < image => Err(VolumeError::Refused(format!(
+            "a disk of {wanted} is smaller than the image, which is {image}; ask for at least that"
+        ))),
+        wanted => Ok(wanted.unwrap_or(image)),
     }
 }
 
