@@ -123,7 +123,7 @@ fn follow(sim: &Sim, since: u64, changes: usize, ready: &AtomicUsize) -> Result<
             let n: usize = rest.split('"').next().unwrap_or_default().parse()?;
             ensure!(n == next || n + 1 == next, "change {n} where {next} was due");
             next = n + 1;
-            if n % TIMED == 0 {
+            if n.is_multiple_of(TIMED) {
                 times.push((revision, now));
             }
         }
