@@ -5,6 +5,10 @@
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod host;
+
+pub mod dnsmasq_config;
+pub mod ruleset;
 
 use std::net::Ipv4Addr;
 

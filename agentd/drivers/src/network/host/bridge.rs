@@ -1,0 +1,297 @@
+//! Bridges over rtnetlink: made, marked, given their address, removed.
+//!
+//! A bridge is ours when its alias says so: `agentd <tag> <network id>`. The kernel takes no alias when a link is made,
+//! so a bridge of ours is also known by its address, which is derived from its name and which the kernel does take:
+//! otherwise a daemon killed between the two calls would later stand before its own bridge as before a stranger's.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use agentd_api::Cidr;
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{
+    BridgeStpState, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
+use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::sysctl;
+use crate::Instance;
+use crate::network::NetworkError;
+
+/// The kernel's table of addresses that are the host's own; what is in it is also an address of a link.
+const TABLE_LOCAL: u8 = 255;
+
+/// A connection to the kernel's links, addresses and routes. Its task ends with it.
+#[derive(Debug)]
+pub struct Links {
+    handle: Handle,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A bridge of ours, as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeSeen {
+    pub index: u32,
+    pub up: bool,
+    pub marked: bool,
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+}
+
+impl BridgeSeen {
+    pub fn has(&self, cidr: Cidr) -> bool {
+        self.addresses.contains(&(cidr.gateway(), cidr.prefix()))
+    }
+}
+
+enum Found {
+    Nothing,
+    Ours(BridgeSeen),
+    Foreign(String),
+}
+
+impl Links {
+    pub fn open() -> Result<Self, NetworkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| NetworkError::Failed {
+            step: "opening a netlink socket".to_owned(),
+            detail: e.to_string(),
+        })?;
+        Ok(Self { handle, task: tokio::spawn(connection) })
+    }
+
+    /// The network's bridge where it is there and ours.
+    pub async fn observe(&self, instance: &Instance, id: Uuid) -> Result<Option<BridgeSeen>, NetworkError> {
+        Ok(match self.find(instance, id).await? {
+            Found::Ours(seen) => Some(seen),
+            Found::Nothing | Found::Foreign(_) => None,
+        })
+    }
+
+    /// The bridge with its mark, its address, up. A link of its name that is not ours is a conflict and left as it is.
+    pub async fn ensure(
+        &self,
+        instance: &Instance,
+        id: Uuid,
+        cidr: Cidr,
+    ) -> Result<BridgeSeen, NetworkError> {
+        let name = instance.bridge(id);
+        if let Found::Nothing = self.find(instance, id).await? {
+            let link = LinkBridge::new(&name)
+                .down()
+                .address(bridge_address(&name).to_vec())
+                .stp_state(BridgeStpState::Disabled)
+                .build();
+            self.handle.link().add(link).execute().await.map_err(failed("making the bridge"))?;
+        }
+        let seen = self.ours(instance, id).await?;
+        if !seen.marked {
+            let link = LinkUnspec::new_with_index(seen.index).alias(alias(instance, id)).build();
+            self.handle.link().set(link).execute().await.map_err(failed("marking the bridge"))?;
+        }
+        sysctl::settle_bridge(&name)?;
+        if !seen.has(cidr) {
+            let address = IpAddr::V4(cidr.gateway());
+            let add = self.handle.address().add(seen.index, address, cidr.prefix());
+            add.execute().await.map_err(failed("giving the bridge its address"))?;
+        }
+        if !seen.up {
+            let link = LinkUnspec::new_with_index(seen.index).up().build();
+            self.handle.link().set(link).execute().await.map_err(failed("bringing the bridge up"))?;
+        }
+        self.ours(instance, id).await
+    }
+
+    /// Removes the bridge; a link of that name that is not ours is left as it is.
+    pub async fn remove(&self, instance: &Instance, id: Uuid) -> Result<(), NetworkError> {
+        let Found::Ours(seen) = self.find(instance, id).await? else { return Ok(()) };
+        match self.handle.link().del(seen.index).execute().await {
+            Err(error) if !is_gone(&error) => Err(failed("removing the bridge")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The networks of this daemon that have a bridge.
+    pub async fn list(&self, instance: &Instance) -> Result<Vec<Uuid>, NetworkError> {
+        let links = self.all().await?;
+        Ok(links.iter().filter_map(|link| marked_for(link, instance)).collect())
+    }
+
+    /// IPv4 networks that a link or a route of the host is in, ours excluded. A default route is in none.
+    pub async fn taken(&self, instance: &Instance) -> Result<Vec<Cidr>, NetworkError> {
+        let ours: Vec<u32> = (self.all().await?.iter())
+            .filter(|link| marked_for(link, instance).is_some())
+            .map(|link| link.header.index)
+            .collect();
+        let mut taken: Vec<Cidr> = self
+            .addresses()
+            .await?
+            .iter()
+            .filter(|message| !ours.contains(&message.header.index))
+            .filter_map(|message| ipv4_of(message).and_then(|(ip, prefix)| network_of(ip, prefix)))
+            .collect();
+        let wanted = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(wanted)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(failed("listing routes"))?;
+        taken.extend(routes.iter().filter_map(|route| routed(route, &ours)));
+        taken.retain(|cidr| cidr.prefix() > 0);
+        taken.sort();
+        taken.dedup();
+        Ok(taken)
+    }
+
+    async fn ours(&self, instance: &Instance, id: Uuid) -> Result<BridgeSeen, NetworkError> {
+        match self.find(instance, id).await? {
+            Found::Ours(seen) => Ok(seen),
+            Found::Foreign(detail) => {
+                let what = format!("the link {}", instance.bridge(id));
+                Err(NetworkError::Conflict { what, detail })
+            }
+            Found::Nothing => Err(NetworkError::Failed {
+                step: "making the bridge".to_owned(),
+                detail: "it is gone again".to_owned(),
+            }),
+        }
+    }
+
+    async fn find(&self, instance: &Instance, id: Uuid) -> Result<Found, NetworkError> {
+        let name = instance.bridge(id);
+        let mut found = self.handle.link().get().match_name(name.clone()).execute();
+        let link = match found.try_next().await {
+            Ok(Some(link)) => link,
+            Ok(None) => return Ok(Found::Nothing),
+            Err(error) if is_gone(&error) => return Ok(Found::Nothing),
+            Err(error) => return Err(failed("looking for the bridge")(error)),
+        };
+        let known = known(&link, &name);
+        let marked = known.alias.as_deref() == Some(&alias(instance, id));
+        if !known.bridge || !(marked || (known.alias.is_none() && known.made_by_us)) {
+            let alias = known.alias.as_deref().unwrap_or("none");
+            return Ok(Found::Foreign(format!("agentd did not make it (its alias: {alias})")));
+        }
+        let index = link.header.index;
+        let addresses = self.addresses().await?;
+        let addresses = addresses.iter().filter(|m| m.header.index == index).filter_map(ipv4_of).collect();
+        Ok(Found::Ours(BridgeSeen {
+            index,
+            up: link.header.flags.contains(LinkFlags::Up),
+            marked,
+            addresses,
+        }))
+    }
+
+    async fn all(&self) -> Result<Vec<LinkMessage>, NetworkError> {
+        self.handle.link().get().execute().try_collect().await.map_err(failed("listing links"))
+    }
+
+    async fn addresses(&self) -> Result<Vec<AddressMessage>, NetworkError> {
+        self.handle.address().get().execute().try_collect().await.map_err(failed("listing addresses"))
+    }
+}
+
+/// What a bridge of ours bears as its alias.
+pub fn alias(instance: &Instance, id: Uuid) -> String {
+    format!("agentd {} {id}", instance.tag())
+}
+
+/// The bridge's own MAC address: locally administered, the same whenever the bridge is made, so that guests that
+/// outlive their bridge still know their gateway.
+fn bridge_address(name: &str) -> [u8; 6] {
+    let hash = Sha256::digest(name.as_bytes());
+    [0x02, hash[0], hash[1], hash[2], hash[3], hash[4]]
+}
+
+struct Known {
+    bridge: bool,
+    made_by_us: bool,
+    alias: Option<String>,
+}
+
+fn known(link: &LinkMessage, name: &str) -> Known {
+    let mut known = Known { bridge: false, made_by_us: false, alias: None };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfAlias(alias) if !alias.is_empty() => known.alias = Some(alias.clone()),
+            LinkAttribute::Address(mac) => known.made_by_us = mac[..] == bridge_address(name),
+            LinkAttribute::LinkInfo(infos) => {
+                known.bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+            }
+            _ => {}
+        }
+    }
+    known
+}
+
+/// Whose bridge a link is by its alias.
+fn marked_for(link: &LinkMessage, instance: &Instance) -> Option<Uuid> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfAlias(alias) => network_of_alias(alias, instance),
+        _ => None,
+    })
+}
+
+/// The network that an alias names, where it is this daemon's.
+pub fn network_of_alias(alias: &str, instance: &Instance) -> Option<Uuid> {
+    alias.strip_prefix("agentd ")?.strip_prefix(instance.tag())?.strip_prefix(' ')?.parse().ok()
+}
+
+fn ipv4_of(message: &AddressMessage) -> Option<(Ipv4Addr, u8)> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
+        _ => None,
+    });
+    Some((local?, message.header.prefix_len))
+}
+
+fn network_of(ip: Ipv4Addr, prefix: u8) -> Option<Cidr> {
+    let mask = if prefix == 0 { 0 } else { u32::MAX.checked_shl(32 - u32::from(prefix))? };
+    Cidr::new(Ipv4Addr::from(u32::from(ip) & mask), prefix).ok()
+}
+
+fn routed(route: &RouteMessage, ours: &[u32]) -> Option<Cidr> {
+    let header = &route.header;
+    let plain = header.address_family == AddressFamily::Inet && header.kind == RouteType::Unicast;
+    if !plain || header.table == TABLE_LOCAL {
+        return None;
+    }
+    let mut to = None;
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) if ours.contains(index) => return None,
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(*ip),
+            _ => {}
+        }
+    }
+    network_of(to?, header.destination_prefix_length)
+}
+
+fn is_gone(error: &rtnetlink::Error) -> bool {
+    const ENODEV: i32 = nix::errno::Errno::ENODEV as i32;
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -ENODEV)
+}
+
+fn failed(step: &str) -> impl Fn(rtnetlink::Error) -> NetworkError + '_ {
+    move |error| match &error {
+        rtnetlink::Error::NetlinkError(message)
+            if message.raw_code() == -(nix::errno::Errno::EOPNOTSUPP as i32) =>
+        {
+            NetworkError::Unsupported(format!("{step}: {error}"))
+        }
+        _ => NetworkError::Failed { step: step.to_owned(), detail: error.to_string() },
+    }
+}
