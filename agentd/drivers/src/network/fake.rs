@@ -1,26 +1,25 @@
 //! A network driver that makes nothing: a stateful stand-in for tests, agentd-sim and the benches.
 //!
-//! It keeps what it was told, answers as the real one would, and can be told to fail the next call, to hang, or to be
-//! slow. What was broken behind its back stays broken until `ensure` is called again, as on a host.
+//! It keeps what it was told, answers as the real one would, and can be told to fail, to hang and to be slow. What was broken behind its back stays broken until `ensure` is called again, as on a host.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use agentd_api::Cidr;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use crate::Instance;
+use crate::faults::Faults;
 
 #[derive(Debug)]
 pub struct FakeNetwork {
     instance: Instance,
+    faults: Faults<NetworkError>,
     state: Mutex<FakeState>,
-    hanging: watch::Sender<bool>,
     events: broadcast::Sender<()>,
 }
 
@@ -32,28 +31,16 @@ struct FakeState {
     firewall: FirewallSetup,
     taken: Vec<Cidr>,
     lacks: Vec<(String, String)>,
-    fail: VecDeque<NetworkError>,
-    slow: Duration,
-    calls: Vec<&'static str>,
 }
 
 impl FakeNetwork {
     pub fn new(instance: Instance) -> Arc<Self> {
-        let (hanging, events) = (watch::Sender::new(false), broadcast::Sender::new(64));
-        Arc::new(Self { instance, state: Mutex::default(), hanging, events })
+        let events = broadcast::Sender::new(64);
+        Arc::new(Self { instance, faults: Faults::default(), state: Mutex::default(), events })
     }
 
-    /// The next call that can fail does, with this. Several are used up in order.
-    pub fn fail_next(&self, error: NetworkError) {
-        self.state.lock().fail.push_back(error);
-    }
-    /// Every call waits until this is taken back.
-    pub fn hang(&self, hanging: bool) {
-        self.hanging.send_replace(hanging);
-    }
-    /// Every call takes this long.
-    pub fn slow(&self, by: Duration) {
-        self.state.lock().slow = by;
+    pub fn faults(&self) -> &Faults<NetworkError> {
+        &self.faults
     }
     /// As `ip link del` and `kill` by somebody else: the bridge and its dnsmasq are gone, and an event tells of it.
     pub fn break_behind_our_back(&self, id: Uuid) {
@@ -91,25 +78,7 @@ impl FakeNetwork {
     pub fn firewall(&self) -> FirewallSetup {
         self.state.lock().firewall.clone()
     }
-    /// The names of the calls so far, in order. Forgets them.
-    pub fn take_calls(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.state.lock().calls)
-    }
 
-    /// What every call goes through first.
-    async fn enter(&self, call: &'static str) -> Result<(), NetworkError> {
-        let (slow, fail) = {
-            let mut state = self.state.lock();
-            state.calls.push(call);
-            (state.slow, state.fail.pop_front())
-        };
-        // Fails only when the sender is gone, which `self` holds.
-        let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
-        if !slow.is_zero() {
-            tokio::time::sleep(slow).await;
-        }
-        fail.map_or(Ok(()), Err)
-    }
     fn told(&self) {
         // Nobody listening is no error: the next pass looks by itself.
         let _ = self.events.send(());
@@ -130,7 +99,7 @@ impl NetworkDriver for FakeNetwork {
     }
 
     async fn ensure(&self, setup: &NetworkSetup) -> Result<NetworkSeen, NetworkError> {
-        self.enter("ensure").await?;
+        self.faults.pass("ensure").await?;
         let (seen, changed) = {
             let mut state = self.state.lock();
             if let Some((program, _)) = state.lacks.first() {
@@ -151,12 +120,12 @@ impl NetworkDriver for FakeNetwork {
     }
 
     async fn observe(&self, id: Uuid) -> Result<NetworkSeen, NetworkError> {
-        self.enter("observe").await?;
+        self.faults.pass("observe").await?;
         Ok(self.state.lock().see(id))
     }
 
     async fn ensure_firewall(&self, setup: &FirewallSetup) -> Result<(), NetworkError> {
-        self.enter("ensure_firewall").await?;
+        self.faults.pass("ensure_firewall").await?;
         let changed = {
             let mut state = self.state.lock();
             std::mem::replace(&mut state.firewall, setup.clone()) != *setup
@@ -168,7 +137,7 @@ impl NetworkDriver for FakeNetwork {
     }
 
     async fn remove(&self, id: Uuid) -> Result<(), NetworkError> {
-        self.enter("remove").await?;
+        self.faults.pass("remove").await?;
         let gone = {
             let mut state = self.state.lock();
             state.broken.remove(&id);
@@ -181,12 +150,12 @@ impl NetworkDriver for FakeNetwork {
     }
 
     async fn list(&self) -> Result<Vec<Uuid>, NetworkError> {
-        self.enter("list").await?;
+        self.faults.pass("list").await?;
         Ok(self.state.lock().networks.keys().copied().collect())
     }
 
     async fn taken(&self) -> Result<Vec<Cidr>, NetworkError> {
-        self.enter("taken").await?;
+        self.faults.pass("taken").await?;
         Ok(self.state.lock().taken.clone())
     }
 

@@ -4,6 +4,8 @@
 //! host does not show.
 
 #[cfg(any(test, feature = "fake"))]
+pub mod contract;
+#[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod host;
 
@@ -116,3 +118,6 @@ pub trait NetworkDriver: Send + Sync {
     fn events(&self) -> broadcast::Receiver<()>;
     async fn close(&self);
 }
+
+#[cfg(test)]
+mod tests;
