@@ -102,7 +102,9 @@ impl AccelProbe {
         match (self.wish, std::fs::File::options().read(true).write(true).open(KVM)) {
             (AccelWish::Tcg, _) => forced(Accel::Tcg, ""),
             (AccelWish::Kvm, Ok(_)) => forced(Accel::Kvm, ""),
-            (AccelWish::Kvm, Err(error)) => forced(Accel::Kvm, &format!(", but {KVM} cannot be opened: {error}")),
+            (AccelWish::Kvm, Err(error)) => {
+                forced(Accel::Kvm, &format!(", but {KVM} cannot be opened: {error}"))
+            }
             (AccelWish::Auto, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 Ok(AccelAnswer { accel: Accel::Tcg, reason: format!("there is no {KVM}") })
             }
@@ -117,7 +119,8 @@ impl AccelProbe {
         if let Some(kept) = self.read_kept().filter(|kept| kept.boot_id == boot_id && kept.qemu == qemu) {
             return Ok(AccelAnswer { accel: kept.accel, reason: kept.reason });
         }
-        let trial = try_guest("kvm", "host").await.map_err(|error| format!("KVM could not be tried: {error}"))?;
+        let trial =
+            try_guest("kvm", "host").await.map_err(|error| format!("KVM could not be tried: {error}"))?;
         let answer = judge(&trial);
         let kept = Kept { boot_id, qemu, accel: answer.accel, reason: answer.reason.clone() };
         if let Err(error) = self.keep(&kept) {
@@ -169,7 +172,12 @@ pub async fn try_guest(accelerator: &str, cpu: &str) -> Result<Trial, String> {
     let program = Program::new(QEMU)
         .args(["-machine", &format!("q35,accel={accelerator}"), "-cpu", cpu, "-smp", "1", "-m", "32"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", "on"])
-        .args(["-chardev", "file,id=steps,path=/dev/stderr", "-device", "isa-debugcon,iobase=0xe9,chardev=steps"])
+        .args([
+            "-chardev",
+            "file,id=steps,path=/dev/stderr",
+            "-device",
+            "isa-debugcon,iobase=0xe9,chardev=steps",
+        ])
         .arg("-kernel")
         .arg(&kernel)
         .deadline(DEADLINE);

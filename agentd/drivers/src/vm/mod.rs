@@ -7,6 +7,7 @@ pub mod accel;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod libvirt;
+pub mod xml;
 
 use std::path::PathBuf;
 
@@ -118,6 +119,8 @@ pub enum VmError {
     Deadline { call: &'static str, seconds: u64 },
     #[error("the host has no room for this VM: {0}")]
     Capacity(String),
+    #[error("something on the host that is not ours is in the way: {0}")]
+    Conflict(String),
     #[error("libvirt refuses this VM: {0}")]
     Refused(String),
     #[error("this host's libvirt or QEMU cannot do this: {0}")]
@@ -138,6 +141,7 @@ impl crate::Classed for VmError {
                 Class::Transient
             }
             Self::Capacity(_) => Class::Capacity,
+            Self::Conflict(_) => Class::Conflict,
             Self::Refused(_) | Self::Nul(_) => Class::Permanent,
             Self::Unsupported(_) => Class::Unsupported,
         }
@@ -155,18 +159,22 @@ pub trait VmDriver: Send + Sync {
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError>;
     /// One domain, or None where there is none.
     async fn observe(&self, id: Uuid) -> Result<Option<DomainSeen>, VmError>;
-    /// Defines the domain, or defines it anew where its definition differs. A running guest goes on as it is.
+    /// Defines the domain, or defines it anew where its definition differs. A running guest goes on as it is. Conflict
+    /// where a domain that is not ours has its id or its name.
     async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError>;
     /// The digest that `DomainSeen::digest` has when the domain is defined by `spec`.
     fn digest(&self, spec: &DomainSpec) -> String;
+    /// AlreadySo where it runs or is paused; Missing where it is not defined.
     async fn start(&self, id: Uuid) -> Result<Change, VmError>;
     /// Asks the guest to power off (ACPI) and returns at once. AlreadySo where it is off.
     async fn shutdown(&self, id: Uuid) -> Result<Change, VmError>;
     /// Cuts the power. AlreadySo where it is off or not there.
     async fn destroy(&self, id: Uuid) -> Result<Change, VmError>;
+    /// Pausing or resuming a guest that is off fails, as Failed.
     async fn pause(&self, id: Uuid) -> Result<Change, VmError>;
     async fn resume(&self, id: Uuid) -> Result<Change, VmError>;
-    /// Removes the definition, with all that libvirt keeps beside it. Refuses a running guest. AlreadySo where gone.
+    /// Removes the definition, with all that libvirt keeps beside it. Fails, as Failed, while the
+    /// guest runs. AlreadySo where gone.
     async fn undefine(&self, id: Uuid) -> Result<Change, VmError>;
     /// Changes as they happen. A receiver that lags must look at all.
     fn events(&self) -> broadcast::Receiver<DomainEvent>;

@@ -11,7 +11,11 @@ fn only_a_guest_that_did_all_proves_kvm() {
     assert_eq!(judge(&trial(8, Some("QEMU: aborted"))).accel, Accel::Tcg);
     let seven = judge(&trial(6, None));
     assert_eq!(seven.accel, Accel::Tcg);
-    assert!(seven.reason.contains("6 of its 8 steps") && seven.reason.contains("SYSCALL"), "{}", seven.reason);
+    assert!(
+        seven.reason.contains("6 of its 8 steps") && seven.reason.contains("SYSCALL"),
+        "{}",
+        seven.reason
+    );
     let hung = judge(&trial(0, Some("was not done after 20 s")));
     assert!(hung.reason.contains("was not done after 20 s"), "{}", hung.reason);
 }

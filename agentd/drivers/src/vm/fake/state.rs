@@ -113,7 +113,8 @@ impl Domains {
             let mut all = self.all.lock();
             let domain = all.get_mut(&id).ok_or(VmError::Missing(id))?;
             if domain.live.is_none() {
-                return Err(VmError::Refused("the guest is not running".to_owned()));
+                let call = if paused { "pause" } else { "resume" };
+                return Err(VmError::Failed { call, detail: "the guest is off".to_owned() });
             }
             if domain.paused == paused {
                 return Ok(Change::AlreadySo);
@@ -153,7 +154,7 @@ impl Domains {
 
     pub(super) fn undefine(&self, id: Uuid) -> Result<Change, VmError> {
         if self.observe(id).is_some_and(|seen| seen.power != Power::Off) {
-            return Err(VmError::Refused("the guest is running".to_owned()));
+            return Err(VmError::Failed { call: "undefine", detail: "the guest runs".to_owned() });
         }
         Ok(self.forget_definition(id))
     }

@@ -1,0 +1,229 @@
+//! What libvirt is told about a VM: `render_domain`, pure, with golden files; and what it is asked to keep for us: the
+//! mark, an element of our own namespace in the domain's metadata.
+//!
+//! The text is made by a serialiser from a tree, so no string of a user's can become markup.
+
+mod element;
+#[cfg(test)]
+mod tests;
+
+use agentd_api::vm::Accel;
+use element::{Element, el};
+use quick_xml::events::Event;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{DomainNic, DomainSpec, VmError};
+use crate::Instance;
+
+/// The namespace of our metadata. A name, not an address: `.invalid` never resolves.
+pub const NAMESPACE: &str = "https://agentd.invalid/libvirt/1";
+const PREFIX: &str = "agentd";
+const MARK: &str = "vm";
+
+/// Our mark in a domain's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub instance: String,
+    pub id: Uuid,
+    pub digest: String,
+    pub accel: Accel,
+}
+
+/// What the names of this daemon's domains begin with.
+pub fn name_prefix(instance: &Instance) -> String {
+    format!("agentd-{}-", instance.tag())
+}
+
+/// Unique on the host, since no two VMs of a daemon share project and name; a name holds no '.'.
+pub fn domain_name(spec: &DomainSpec, instance: &Instance) -> String {
+    format!("{}{}.{}", name_prefix(instance), spec.project, spec.name)
+}
+
+/// The same for equal definitions, and another when a later agentd renders a definition otherwise.
+pub fn digest(spec: &DomainSpec, instance: &Instance) -> String {
+    let text = render_with(spec, instance, "").text_of_tree();
+    Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+pub fn render_domain(spec: &DomainSpec, instance: &Instance) -> String {
+    render_with(spec, instance, &digest(spec, instance)).text_of_tree()
+}
+
+/// Refuses what XML or a C string cannot carry.
+pub fn check_spec(spec: &DomainSpec) -> Result<(), VmError> {
+    let paths = [Some(&spec.disk), Some(&spec.console_log), spec.seed.as_ref()];
+    let boot = spec.boot.as_ref();
+    let paths = paths.into_iter().chain([boot.map(|b| &b.kernel), boot.map(|b| &b.initrd)]).flatten();
+    for path in paths {
+        let text = path
+            .to_str()
+            .ok_or_else(|| VmError::Refused(format!("the path '{}' is not UTF-8", path.display())))?;
+        check_text(text)?;
+        if !path.is_absolute() {
+            return Err(VmError::Refused(format!("the path '{text}' is not absolute")));
+        }
+    }
+    let texts = spec.nics.iter().flat_map(|nic| [&nic.bridge, &nic.tap]);
+    texts.chain(boot.map(|b| &b.cmdline)).try_for_each(|text| check_text(text))
+}
+
+fn check_text(text: &str) -> Result<(), VmError> {
+    if text.contains('\0') {
+        return Err(VmError::Nul(text.replace('\0', "\\0")));
+    }
+    if let Some(bad) = text.chars().find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
+        return Err(VmError::Refused(format!("'{}' holds the character {bad:?}", text.escape_debug())));
+    }
+    Ok(())
+}
+
+/// Reads our mark out of what libvirt says to be our element. None where it is not of a shape that we write.
+pub fn read_mark(metadata: &str) -> Option<Mark> {
+    let mut reader = quick_xml::Reader::from_str(metadata);
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(tag) | Event::Empty(tag) if tag.local_name().as_ref() == MARK => {
+                let value = |key: &str| -> Option<String> {
+                    let found = tag.try_get_attribute(key).ok()??;
+                    Some(found.value.into_owned())
+                };
+                let accel = match value("accel")?.as_str() {
+                    "kvm" => Accel::Kvm,
+                    "tcg" => Accel::Tcg,
+                    _ => return None,
+                };
+                let id = Uuid::parse_str(&value("id")?).ok()?;
+                return Some(Mark { instance: value("instance")?, id, digest: value("digest")?, accel });
+            }
+            Event::Eof => return None,
+            _ => (),
+        }
+    }
+}
+
+fn render_with(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element {
+    let kind = match spec.accel {
+        Accel::Kvm => "kvm",
+        Accel::Tcg => "qemu",
+    };
+    el("domain")
+        .attr("type", kind)
+        .child(el("name").text(domain_name(spec, instance)))
+        .child(el("uuid").text(spec.id))
+        .child(el("metadata").child(mark(spec, instance, digest)))
+        .child(el("memory").attr("unit", "bytes").text(spec.memory.bytes()))
+        .child(el("vcpu").attr("placement", "static").text(spec.cpus))
+        .child(os(spec))
+        .child(el("features").child(el("acpi")).child(el("apic")))
+        .child(cpu(spec.accel))
+        .child(clock())
+        .child(el("on_poweroff").text("destroy"))
+        .child(el("on_reboot").text("restart"))
+        .child(el("on_crash").text("destroy"))
+        .child(pm())
+        .child(devices(spec))
+}
+
+fn mark(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element {
+    el(&format!("{PREFIX}:{MARK}"))
+        .attr(&format!("xmlns:{PREFIX}"), NAMESPACE)
+        .attr("instance", instance.tag())
+        .attr("project", &spec.project)
+        .attr("name", &spec.name)
+        .attr("id", spec.id)
+        .attr("accel", spec.accel.as_str())
+        .attr("digest", digest)
+}
+
+fn os(spec: &DomainSpec) -> Element {
+    let os = el("os").child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"));
+    match &spec.boot {
+        Some(boot) => os
+            .child(el("kernel").text(boot.kernel.display()))
+            .child(el("initrd").text(boot.initrd.display()))
+            .child(el("cmdline").text(&boot.cmdline)),
+        None => os.child(el("boot").attr("dev", "hd")),
+    }
+}
+
+fn cpu(accel: Accel) -> Element {
+    match accel {
+        Accel::Kvm => {
+            el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on")
+        }
+        // All that QEMU can emulate: a smaller model saves nothing.
+        Accel::Tcg => el("cpu").attr("mode", "maximum").attr("check", "none").attr("migratable", "on"),
+    }
+}
+
+/// The usual settings for a guest that keeps time by the TSC or kvmclock, and slews over lost ticks.
+fn clock() -> Element {
+    el("clock")
+        .attr("offset", "utc")
+        .child(el("timer").attr("name", "rtc").attr("tickpolicy", "catchup"))
+        .child(el("timer").attr("name", "pit").attr("tickpolicy", "delay"))
+        .child(el("timer").attr("name", "hpet").attr("present", "no"))
+}
+
+/// A guest that puts itself to sleep would look as if it hung.
+fn pm() -> Element {
+    el("pm")
+        .child(el("suspend-to-mem").attr("enabled", "no"))
+        .child(el("suspend-to-disk").attr("enabled", "no"))
+}
+
+fn devices(spec: &DomainSpec) -> Element {
+    let disk = disk("qcow2", &spec.disk, "vda");
+    let seed = spec.seed.as_ref().map(|seed| self::disk("raw", seed, "vdb").child(el("readonly")));
+    el("devices")
+        .child(disk)
+        .children(seed)
+        .children(spec.nics.iter().map(nic))
+        .children(console(spec))
+        .child(
+            el("channel")
+                .attr("type", "unix")
+                .child(el("target").attr("type", "virtio").attr("name", "org.qemu.guest_agent.0")),
+        )
+        .child(
+            el("rng")
+                .attr("model", "virtio")
+                .child(el("backend").attr("model", "random").text("/dev/urandom")),
+        )
+        .child(el("memballoon").attr("model", "virtio").attr("freePageReporting", "on"))
+        .child(el("panic").attr("model", "isa"))
+        .child(el("controller").attr("type", "usb").attr("model", "none"))
+        .child(el("video").child(el("model").attr("type", "none")))
+}
+
+/// Written through the host's page cache, so that guests share what is cached of their image; a guest's flush reaches the
+/// disk. What a guest discards is given back to the host.
+fn disk(format: &str, file: &std::path::Path, target: &str) -> Element {
+    let driver = el("driver").attr("name", "qemu").attr("type", format).attr("cache", "writeback");
+    el("disk")
+        .attr("type", "file")
+        .attr("device", "disk")
+        .child(if format == "raw" { driver } else { driver.attr("discard", "unmap") })
+        .child(el("source").attr("file", file.display()))
+        .child(el("target").attr("dev", target).attr("bus", "virtio"))
+}
+
+fn nic(nic: &DomainNic) -> Element {
+    el("interface")
+        .attr("type", "bridge")
+        .child(el("mac").attr("address", nic.mac))
+        .child(el("source").attr("bridge", &nic.bridge))
+        .child(el("target").attr("dev", &nic.tap))
+        .child(el("model").attr("type", "virtio"))
+}
+
+/// The serial port, which is the console, with all that it says in a log.
+fn console(spec: &DomainSpec) -> [Element; 2] {
+    let log = el("log").attr("file", spec.console_log.display()).attr("append", "on");
+    let serial = el("serial").attr("type", "pty").child(log);
+    [
+        serial.child(el("target").attr("type", "isa-serial").attr("port", 0)),
+        el("console").attr("type", "pty").child(el("target").attr("type", "serial").attr("port", 0)),
+    ]
+}
