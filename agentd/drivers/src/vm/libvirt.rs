@@ -1,14 +1,46 @@
-//! The driver for libvirt.
+//! The driver for libvirt and QEMU.
+//!
+//! ```text
+//! LibvirtVm --jobs--> workers (6 threads, blocking calls with deadlines) --Live--> libvirtd
+//!     link (1 thread): opens the connection, and again when it is gone
+//!     events (1 thread a process): libvirt's event loop --> broadcast of DomainEvent
+//! ```
+//! It owns the domains that bear this daemon's mark and no other. Where libvirt is not there, every call says
+//! Unavailable with the reason, until it is back; then an event without an id tells that changes may have been missed.
+//! Guests never depend on this process: they are libvirt's, and run on when it ends in whatever way.
+
+mod domains;
+mod fault;
+mod ffi;
+mod link;
+#[cfg(test)]
+mod tests;
+mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
+use virt::connect::Connect;
 
-use super::accel::AccelWish;
-use super::{AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError};
+use super::accel::{AccelProbe, AccelWish};
+use super::{AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError, xml};
 use crate::Instance;
+use domains::Definition;
+use fault::Fault;
+use link::Link;
+use workers::Workers;
+
+/// For a call that only asks.
+const ASK: Duration = Duration::from_secs(10);
+/// For a call that changes a definition or tells a guest something.
+const TELL: Duration = Duration::from_secs(20);
+/// For a call that makes or ends a process: QEMU's start, or up to 15 s of libvirt's own patience with its end.
+const PROCESS: Duration = Duration::from_secs(60);
+const CLOSE: Duration = Duration::from_millis(900);
 
 #[derive(Debug, Clone)]
 pub struct LibvirtOptions {
@@ -20,60 +52,133 @@ pub struct LibvirtOptions {
 
 #[derive(Debug)]
 pub struct LibvirtVm {
-    options: LibvirtOptions,
+    instance: Instance,
+    accel: Arc<AccelProbe>,
+    link: Arc<Link>,
+    workers: Workers,
     events: broadcast::Sender<DomainEvent>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl LibvirtVm {
-    /// Never fails: where libvirt is not there, calls answer Unavailable, and it is tried again.
+    /// Never fails and does not wait: where libvirt is not there, calls answer Unavailable, and it is tried again.
     pub fn new(options: LibvirtOptions) -> Arc<Self> {
-        Arc::new(Self { options, events: broadcast::Sender::new(1024) })
+        let LibvirtOptions { uri, instance, accel } = options;
+        let events = broadcast::Sender::new(4096);
+        let (link, ended) = Link::begin(uri, xml::name_prefix(&instance), events.clone());
+        Arc::new(Self {
+            accel: Arc::new(AccelProbe::new(accel, instance.state_dir())),
+            instance,
+            workers: Workers::begin(link.clone()),
+            link,
+            events,
+            ended: Mutex::new(Some(ended)),
+        })
     }
-    fn away<T>(&self) -> Result<T, VmError> {
-        Err(VmError::Unavailable { uri: self.options.uri.clone(), detail: "not connected".to_owned() })
+
+    /// A call about one domain of ours, or about all.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        work: impl FnOnce(&Connect, &str) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, VmError> {
+        let tag = self.instance.tag().to_owned();
+        self.workers.run(call, limit, move |connect| work(connect, &tag)).await
+    }
+}
+
+impl Drop for LibvirtVm {
+    fn drop(&mut self) {
+        self.workers.end();
+        self.link.stop();
     }
 }
 
 #[async_trait]
 impl VmDriver for LibvirtVm {
     async fn probe(&self) -> Result<Probe, VmError> {
-        self.away()
+        self.run("answer", ASK, |connect, _| {
+            let (libvirt, qemu) = (connect.get_lib_version()?, connect.get_hyp_version()?);
+            Ok(Probe { version: version(libvirt), capabilities: vec![format!("qemu {}", version(qemu))] })
+        })
+        .await
     }
+
     async fn accel(&self) -> AccelAnswer {
-        AccelAnswer { accel: agentd_api::vm::Accel::Tcg, reason: "not probed".to_owned() }
+        let probe = self.accel.clone();
+        // On a task of its own: a caller that stops waiting must not end the trial.
+        match tokio::spawn(async move { probe.answer().await }).await {
+            Ok(answer) => answer,
+            Err(error) => AccelAnswer {
+                accel: agentd_api::vm::Accel::Tcg,
+                reason: format!("KVM could not be tried: {error}"),
+            },
+        }
     }
+
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError> {
-        self.away()
+        self.run("list domains", ASK, domains::list).await
     }
-    async fn observe(&self, _id: Uuid) -> Result<Option<DomainSeen>, VmError> {
-        self.away()
+
+    async fn observe(&self, id: Uuid) -> Result<Option<DomainSeen>, VmError> {
+        self.run("look at a domain", ASK, move |c, tag| domains::observe(c, tag, id)).await
     }
-    async fn ensure_defined(&self, _spec: &DomainSpec) -> Result<Change, VmError> {
-        self.away()
+
+    async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError> {
+        xml::check_spec(spec)?;
+        let wanted = Definition {
+            id: spec.id,
+            digest: xml::digest(spec, &self.instance),
+            xml: xml::render_domain(spec, &self.instance),
+        };
+        self.run("define a domain", TELL, move |c, tag| domains::ensure_defined(c, tag, &wanted)).await
     }
+
     fn digest(&self, spec: &DomainSpec) -> String {
-        format!("{spec:?}")
+        xml::digest(spec, &self.instance)
     }
-    async fn start(&self, _id: Uuid) -> Result<Change, VmError> {
-        self.away()
+
+    async fn start(&self, id: Uuid) -> Result<Change, VmError> {
+        self.run("start a guest", PROCESS, move |c, tag| domains::start(c, tag, id)).await
     }
-    async fn shutdown(&self, _id: Uuid) -> Result<Change, VmError> {
-        self.away()
+
+    async fn shutdown(&self, id: Uuid) -> Result<Change, VmError> {
+        self.run("ask a guest to power off", TELL, move |c, tag| domains::shutdown(c, tag, id)).await
     }
-    async fn destroy(&self, _id: Uuid) -> Result<Change, VmError> {
-        self.away()
+
+    async fn destroy(&self, id: Uuid) -> Result<Change, VmError> {
+        self.run("cut a guest's power", PROCESS, move |c, tag| domains::destroy(c, tag, id)).await
     }
-    async fn pause(&self, _id: Uuid) -> Result<Change, VmError> {
-        self.away()
+
+    async fn pause(&self, id: Uuid) -> Result<Change, VmError> {
+        self.run("pause a guest", TELL, move |c, tag| domains::pause(c, tag, id)).await
     }
-    async fn resume(&self, _id: Uuid) -> Result<Change, VmError> {
-        self.away()
+
+    async fn resume(&self, id: Uuid) -> Result<Change, VmError> {
+        self.run("resume a guest", TELL, move |c, tag| domains::resume(c, tag, id)).await
     }
-    async fn undefine(&self, _id: Uuid) -> Result<Change, VmError> {
-        self.away()
+
+    async fn undefine(&self, id: Uuid) -> Result<Change, VmError> {
+        self.run("undefine a domain", TELL, move |c, tag| domains::undefine(c, tag, id)).await
     }
+
     fn events(&self) -> broadcast::Receiver<DomainEvent> {
         self.events.subscribe()
     }
-    async fn close(&self) {}
+
+    async fn close(&self) {
+        self.workers.end();
+        self.link.stop();
+        let ended = self.ended.lock().take();
+        if let Some(ended) = ended {
+            // A libvirt that hangs holds its thread, not us.
+            let _ = tokio::time::timeout(CLOSE, ended).await;
+        }
+    }
+}
+
+/// As libvirt packs it: major * 1,000,000 + minor * 1,000 + release.
+fn version(packed: u32) -> String {
+    format!("{}.{}.{}", packed / 1_000_000, packed / 1000 % 1000, packed % 1000)
 }

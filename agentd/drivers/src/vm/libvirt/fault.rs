@@ -1,0 +1,62 @@
+//! What libvirt's errors mean to us. Its own words are always kept.
+
+use virt::error::{Error, ErrorNumber};
+
+use crate::vm::VmError;
+
+/// How a call on a worker's thread fails.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Libvirt(Error),
+    Vm(VmError),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Libvirt(error)
+    }
+}
+
+impl From<VmError> for Fault {
+    fn from(error: VmError) -> Self {
+        Self::Vm(error)
+    }
+}
+
+/// What QEMU says of a host that is full, wherever libvirt puts it.
+const NO_ROOM: [&str; 4] = [
+    "Cannot allocate memory",
+    "No space left on device",
+    "cannot set up guest memory",
+    "Disk quota exceeded",
+];
+const NO_KVM: [&str; 3] = ["failed to initialize kvm", "Could not access KVM", "does not support virt type"];
+/// Of `virDomainDefineXML`, when the name or the UUID is another domain's. It has no code of its own.
+const TAKEN: [&str; 2] = ["already exists with uuid", "is already defined with uuid"];
+
+/// Maps by code, and by words only where libvirt gives none but a general one.
+pub(super) fn told(call: &'static str, error: &Error) -> VmError {
+    let detail = error.message().to_owned();
+    let says = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    if error.code() == ErrorNumber::NoMemory || says(&NO_ROOM) {
+        return VmError::Capacity(detail);
+    }
+    if says(&NO_KVM) {
+        return VmError::Unsupported(detail);
+    }
+    if says(&TAKEN) {
+        return VmError::Conflict(detail);
+    }
+    match error.code() {
+        ErrorNumber::ConfigUnsupported
+        | ErrorNumber::NoSupport
+        | ErrorNumber::OperationUnsupported
+        | ErrorNumber::ArgumentUnsupported
+        | ErrorNumber::CpuIncompatible => VmError::Unsupported(detail),
+        ErrorNumber::XmlError
+        | ErrorNumber::XmlDetail
+        | ErrorNumber::XmlInvalidSchema
+        | ErrorNumber::InvalidArg => VmError::Refused(detail),
+        _ => VmError::Failed { call, detail },
+    }
+}

@@ -1,0 +1,161 @@
+//! The one place of agentd that calls C by itself: libvirt's event loop and its callbacks, for which `virt` has no safe
+//! interface.
+//!
+//! What makes it sound: a callback's data is a boxed [`Listener`] that libvirt owns from the registration on and frees
+//! once through `free_listener`, after the last call; the listener is Send and Sync, since libvirt calls it from the
+//! event loop's thread; pointers that libvirt lends for the time of a callback are not kept; no panic crosses into C.
+
+#![expect(unsafe_code, reason = "libvirt's event callbacks are reached only through its C interface")]
+
+use std::ffi::{CStr, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::error::Error;
+use virt::sys;
+
+/// Told of what happens on a connection, on the event loop's thread. Must not block nor call libvirt.
+pub(super) trait Listener: Send + Sync {
+    /// A domain was defined, undefined, started, stopped, paused, ...
+    fn changed(&self, id: Uuid, name: &str);
+    /// The connection is gone.
+    fn closed(&self, why: &str);
+}
+
+/// Starts the event loop, once in a process. Must have been called before the first connection is opened. The loop's
+/// thread ends with the process: libvirt has no way to end it, and later connections need it.
+pub(super) fn ensure_event_loop() -> Result<(), String> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            // Else libvirt prints each error to stderr, beside our own log of it.
+            virt::error::clear_error_callback();
+            virt::event::event_register_default_impl().map_err(|error| error.to_string())?;
+            std::thread::Builder::new()
+                .name("agentd-events".to_owned())
+                .spawn(run_loop)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        })
+        .clone()
+}
+
+fn run_loop() {
+    loop {
+        if let Err(error) = virt::event::event_run_default_impl() {
+            tracing::warn!(%error, "libvirt's event loop failed once");
+            // Not a readiness wait: keeps a loop that fails at once from taking a whole core.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// Registered callbacks of one connection. Must be [`ended`](Self::end) before the connection is closed, since each
+/// registration keeps it open.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    lifecycle: c_int,
+}
+
+impl Subscription {
+    /// `listener` makes the listener anew for each of the two registrations.
+    pub(super) fn begin(connect: &Connect, listener: impl Fn() -> Box<dyn Listener>) -> Result<Self, Error> {
+        let closed = Box::into_raw(Box::new(listener())).cast::<c_void>();
+        // SAFETY: the connection is open; `closed` came from `into_raw` and is freed by `free_listener` only.
+        let done = unsafe {
+            sys::virConnectRegisterCloseCallback(
+                connect.as_ptr(),
+                Some(on_close),
+                closed,
+                Some(free_listener),
+            )
+        };
+        if done < 0 {
+            let error = Error::last_error();
+            // SAFETY: libvirt took no ownership, since it failed.
+            unsafe { free_listener(closed) };
+            return Err(error);
+        }
+        let changed = Box::into_raw(Box::new(listener())).cast::<c_void>();
+        type Lifecycle =
+            unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+        type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
+        // SAFETY: libvirt calls a callback of VIR_DOMAIN_EVENT_ID_LIFECYCLE with the arguments of `on_lifecycle`; its C
+        // interface asks for this cast (VIR_DOMAIN_EVENT_CALLBACK). The rest as above.
+        let lifecycle = unsafe {
+            sys::virConnectDomainEventRegisterAny(
+                connect.as_ptr(),
+                std::ptr::null_mut(),
+                sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
+                Some(std::mem::transmute::<Lifecycle, Generic>(on_lifecycle)),
+                changed,
+                Some(free_listener),
+            )
+        };
+        if lifecycle < 0 {
+            let error = Error::last_error();
+            // SAFETY: as above; the close callback is libvirt's and freed by this call.
+            unsafe {
+                free_listener(changed);
+                sys::virConnectUnregisterCloseCallback(connect.as_ptr(), Some(on_close));
+            }
+            return Err(error);
+        }
+        Ok(Self { lifecycle })
+    }
+
+    /// Errors are of no use to anyone: the connection is about to be closed, or is gone already.
+    pub(super) fn end(self, connect: &Connect) {
+        // SAFETY: the connection is open on our side, and the callbacks were registered on it by `begin`.
+        unsafe {
+            sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), self.lifecycle);
+            sys::virConnectUnregisterCloseCallback(connect.as_ptr(), Some(on_close));
+        }
+    }
+}
+
+unsafe extern "C" fn free_listener(data: *mut c_void) {
+    // SAFETY: `data` came from `into_raw` of exactly this type, and libvirt calls this once.
+    let listener = unsafe { Box::from_raw(data.cast::<Box<dyn Listener>>()) };
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(listener)));
+}
+
+unsafe extern "C" fn on_close(_: sys::virConnectPtr, reason: c_int, data: *mut c_void) {
+    // SAFETY: libvirt frees `data` only after the last call.
+    let listener = unsafe { &*data.cast::<Box<dyn Listener>>() };
+    let why = match u32::try_from(reason) {
+        Ok(sys::VIR_CONNECT_CLOSE_REASON_EOF) => "libvirt ended the connection",
+        Ok(sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE) => "libvirt stopped answering",
+        Ok(sys::VIR_CONNECT_CLOSE_REASON_CLIENT) => "the connection was closed",
+        _ => "the connection failed",
+    };
+    let _ = catch_unwind(AssertUnwindSafe(|| listener.closed(why)));
+}
+
+unsafe extern "C" fn on_lifecycle(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _event: c_int,
+    _detail: c_int,
+    data: *mut c_void,
+) -> c_int {
+    let mut id = [0u8; 16];
+    // SAFETY: libvirt lends the domain and its name for the time of this call, writes 16 bytes of UUID, and frees `data`
+    // only after the last call. None of these asks the daemon.
+    let (listener, name) = unsafe {
+        if sys::virDomainGetUUID(domain, id.as_mut_ptr()) < 0 {
+            return 0;
+        }
+        let name = sys::virDomainGetName(domain);
+        if name.is_null() {
+            return 0;
+        }
+        (&*data.cast::<Box<dyn Listener>>(), CStr::from_ptr(name))
+    };
+    let _ =
+        catch_unwind(AssertUnwindSafe(|| listener.changed(Uuid::from_bytes(id), &name.to_string_lossy())));
+    0
+}
