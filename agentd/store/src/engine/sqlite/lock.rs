@@ -1,0 +1,40 @@
+//! `<db>.lock`: one process at a time. The kernel gives the lock back when its holder ends, however it ends; the number
+//! in the file only says whom to look for.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::failure::open_io;
+use crate::error::OpenError;
+
+/// Held as long as this is.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(super) fn take(path: &Path, database: &Path) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| open_io(path, &error);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = (&file).take(32).read_to_string(&mut text);
+                let holder = read.ok().and_then(|_| text.trim().parse().ok());
+                return Err(OpenError::Locked { file: database.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let pid = std::process::id();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{pid}"))
+            .map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,176 @@
+//! One object as it is kept in memory: its JSON, and beside it only what lists, selectors and revisions need.
+//!
+//! A snapshot never changes: a write makes a new one. What many objects share (label keys and values, field values)
+//! is interned, and no parsed form of the spec or status is kept: fifty thousand objects must cost less than three
+//! times their JSON.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use agentd_api::{Kind, Object, ObjectKey, ObjectName, Timestamp, registry};
+use bytes::Bytes;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::DecodeError;
+use crate::scan::{self, Head};
+
+/// An immutable snapshot of one object.
+pub struct Stored {
+    key: ObjectKey,
+    id: Uuid,
+    /// The revision that made it: what the engines know it by.
+    born: u64,
+    revision: u64,
+    generation: u64,
+    created_at: Timestamp,
+    deleting_at: Option<Timestamp>,
+    json: Bytes,
+    labels: Box<[(Arc<str>, Arc<str>)]>,
+    /// By the position of the field in the kind's declaration.
+    fields: Box<[(u8, Arc<str>)]>,
+}
+
+impl Stored {
+    /// Reads what is needed out of an object's JSON. `key` is what it is expected to be, where that is known.
+    pub(crate) fn parse(
+        born: u64,
+        key: Option<ObjectKey>,
+        json: Bytes,
+        interner: &mut Interner,
+    ) -> Result<Self, String> {
+        let head = scan::head(&json)?;
+        let key = match key {
+            Some(key)
+                if key.kind == head.kind
+                    && key.project.as_str() == head.project
+                    && key.name.as_str() == head.name =>
+            {
+                key
+            }
+            Some(key) => return Err(format!("the row of {key} holds another object")),
+            None => key_of(&head)?,
+        };
+        let labels = head.labels.iter().map(|(k, v)| (interner.get(k), interner.get(v))).collect();
+        let fields = head.fields.iter().map(|(at, value)| (*at, interner.get(value))).collect();
+        let Head { id, revision, generation, created_at, deleting_at, .. } = head;
+        Ok(Self { key, id, born, revision, generation, created_at, deleting_at, json, labels, fields })
+    }
+
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    pub fn kind(&self) -> &str {
+        &self.key.kind
+    }
+    pub fn project(&self) -> &ObjectName {
+        &self.key.project
+    }
+    pub fn name(&self) -> &ObjectName {
+        &self.key.name
+    }
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+    /// The store's revision at the last change of this object.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+    pub fn deleting_at(&self) -> Option<Timestamp> {
+        self.deleting_at
+    }
+    pub fn deleting(&self) -> bool {
+        self.deleting_at.is_some()
+    }
+    /// The whole object as on the wire.
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| **k == *key).map(|(_, v)| &**v)
+    }
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(k, v)| (&**k, &**v))
+    }
+    /// The values of a field that the kind declares; none for any other.
+    pub fn field<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let at = registry::by_kind(&self.key.kind).and_then(|def| def.field(name)).map(|(at, _)| at);
+        self.fields.iter().filter(move |(of, _)| Some(usize::from(*of)) == at).map(|(_, value)| &**value)
+    }
+
+    /// The object with the types of its kind.
+    pub fn object<K: Kind>(&self) -> Result<Object<K>, DecodeError> {
+        let wrong = |detail: String| DecodeError { key: self.key.clone(), detail };
+        if self.key.kind != K::DEF.kind {
+            return Err(wrong(format!("it is not of kind {}", K::DEF.kind)));
+        }
+        serde_json::from_slice(&self.json).map_err(|e| wrong(e.to_string()))
+    }
+
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.json).expect("it was parsed when it was made")
+    }
+
+    pub(crate) fn id_ref(&self) -> &Uuid {
+        &self.id
+    }
+    pub(crate) fn born(&self) -> u64 {
+        self.born
+    }
+    pub(crate) fn interned_labels(&self) -> &[(Arc<str>, Arc<str>)] {
+        &self.labels
+    }
+    pub(crate) fn interned_fields(&self) -> &[(u8, Arc<str>)] {
+        &self.fields
+    }
+}
+
+fn key_of(head: &Head<'_>) -> Result<ObjectKey, String> {
+    let name = |text: &str| ObjectName::parse(text).map_err(|e| format!("the name '{text}' {e}"));
+    Ok(ObjectKey::new(head.kind.clone(), name(&head.project)?, name(&head.name)?))
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.key, self.revision)
+    }
+}
+
+/// The same snapshot: same id, same revision. (Revisions are never used twice.)
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.revision == other.revision
+    }
+}
+
+impl Eq for Stored {}
+
+/// One copy of each text that many objects share.
+#[derive(Default)]
+pub(crate) struct Interner {
+    texts: HashSet<Arc<str>>,
+    /// Texts that nobody uses any more are dropped when there are this many.
+    sweep_at: usize,
+}
+
+impl Interner {
+    pub(crate) fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        if self.texts.len() >= self.sweep_at.max(1024) {
+            self.texts.retain(|known| Arc::strong_count(known) > 1);
+            self.sweep_at = self.texts.len() * 2;
+        }
+        let new: Arc<str> = text.into();
+        self.texts.insert(new.clone());
+        new
+    }
+}
