@@ -1,6 +1,9 @@
 //! The daemon: http -> intent -> store -> reconcile -> drivers -> host.
 
 pub mod config;
+pub mod doctor;
 pub mod host;
 pub mod intent;
 pub mod reconcile;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;

@@ -1,63 +1,64 @@
-//! Wishes: checks what a caller wants and writes it down in one transaction.
+//! Wishes: checks what a caller wants against everything else that is wanted, and writes it down in one transaction.
+//!
+//! ```text
+//! http --> [draft: shape and limits] --> one transaction { idempotency, admission of the kind, allocations,
+//!                                                          the object, the event } --> answer
+//! ```
+//!
+//! It owns what may be asked, who is in whose way, and what is allocated (addresses, MACs, ports). It calls no driver and
+//! waits for no host: what it must know of the host it asks of [`HostFacts`] before the transaction begins. That the
+//! wish comes true is the reconcilers' work. On a failure nothing of the wish is written; a store that cannot write is
+//! answered as `store_unavailable`.
 
+mod act;
+mod admission;
 mod caller;
+mod commit;
+mod draft;
+mod image;
+mod network;
+mod ssh_key;
+mod vm;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentd_api::{ByteSize, Cidr, ObjectKey};
+use agentd_store::Store;
+use async_trait::async_trait;
 
 pub use caller::{Caller, Principal, Reply};
 
-use agentd_api::{KindDef, ObjectKey, ObjectName, Problem};
-use serde_json::Value;
-
-#[derive(Clone)]
-pub struct Intents {}
-
-#[expect(clippy::unused_async, reason = "signatures that others build on; the bodies follow")]
-impl Intents {
-    pub async fn create(
-        &self,
-        _caller: &Caller,
-        _def: &'static KindDef,
-        _project: &ObjectName,
-        _draft: Value,
-    ) -> Result<Reply, Problem> {
-        Err(unfinished())
-    }
-    pub async fn replace(
-        &self,
-        _caller: &Caller,
-        _key: &ObjectKey,
-        _draft: Value,
-        _if_match: Option<u64>,
-    ) -> Result<Reply, Problem> {
-        Err(unfinished())
-    }
-    pub async fn patch(
-        &self,
-        _caller: &Caller,
-        _key: &ObjectKey,
-        _patch: Value,
-        _if_match: Option<u64>,
-    ) -> Result<Reply, Problem> {
-        Err(unfinished())
-    }
-    pub async fn delete(
-        &self,
-        _caller: &Caller,
-        _key: &ObjectKey,
-        _if_match: Option<u64>,
-    ) -> Result<Reply, Problem> {
-        Err(unfinished())
-    }
-    pub async fn act(
-        &self,
-        _caller: &Caller,
-        _key: &ObjectKey,
-        _action: &str,
-        _body: Value,
-    ) -> Result<Reply, Problem> {
-        Err(unfinished())
-    }
+/// What intents must know of the host. Asked before a transaction, never within.
+#[async_trait]
+pub trait HostFacts: Send + Sync {
+    /// All of the host's RAM.
+    fn memory(&self) -> ByteSize;
+    /// IPv4 networks that the host has, ours excluded; or why that cannot be told.
+    async fn taken(&self) -> Result<Vec<Cidr>, String>;
 }
 
-fn unfinished() -> Problem {
-    Problem::new(agentd_api::ErrorCode::Internal, "intents are not connected")
+/// How a reconciler is told to look now, or later.
+pub trait Wake: Send + Sync {
+    fn wake(&self, key: ObjectKey);
+    fn wake_after(&self, key: ObjectKey, delay: Duration);
+}
+
+/// Everything that callers can ask for. See [`write`] for objects and [`act`] for actions.
+#[derive(Clone)]
+pub struct Intents {
+    store: Store,
+    facts: Arc<dyn HostFacts>,
+    wake: Arc<dyn Wake>,
+    cursors: Arc<vm::Cursors>,
+}
+
+impl Intents {
+    pub fn new(store: Store, facts: Arc<dyn HostFacts>, wake: Arc<dyn Wake>) -> Self {
+        Self { store, facts, wake, cursors: Arc::default() }
+    }
 }

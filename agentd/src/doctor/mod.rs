@@ -1,0 +1,173 @@
+//! What this host lacks for agentd to do its work, and the command that mends each.
+//!
+//! `observe` looks at the host, `report` judges what was seen; the second is pure. Nothing here changes anything. A
+//! check that cannot be made says so and is no success.
+
+mod observe;
+mod programs;
+#[cfg(test)]
+mod tests;
+
+use agentd_api::doctor::{Check, Report, Verdict};
+use agentd_drivers::vm::AccelAnswer;
+
+pub use observe::{Looking, observe};
+pub use programs::{PROGRAMS, ProgramNeed};
+
+/// Less free space than this is worth a word.
+const SPACE_LOW: u64 = 5 << 30;
+const SPACE_GONE: u64 = 256 << 20;
+
+/// How services are started here: where systemd is PID 1 by it, else by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    Systemd,
+    Other,
+}
+
+/// All that the judgement needs.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub init: Init,
+    pub root: bool,
+    /// Of [`PROGRAMS`], those that are not there.
+    pub missing: Vec<&'static ProgramNeed>,
+    /// What drivers say they lack beyond that: (what, package).
+    pub lacks: Vec<(String, String)>,
+    /// libvirt's version, or why it does not answer.
+    pub libvirt: Result<String, String>,
+    pub accel: Option<AccelAnswer>,
+    /// /dev/kvm: Ok where it opens, else why it does not.
+    pub kvm: Result<(), String>,
+    pub vendor_flags: bool,
+    pub group: String,
+    pub group_exists: bool,
+    pub store: Result<(), String>,
+    /// Free bytes below the state directory.
+    pub space: Result<u64, String>,
+    pub ip_forward: Option<bool>,
+    /// What went wrong with the network `default`, where something did.
+    pub default_network: Option<String>,
+}
+
+pub fn report(seen: &Seen) -> Report {
+    let mut checks = Vec::new();
+    checks.push(libvirt(seen));
+    checks.extend(programs(seen));
+    checks.extend([kvm(seen), accel(seen), group(seen), store(seen), space(seen), forwarding(seen)]);
+    if let Some(why) = &seen.default_network {
+        let fix = "set [network] cidr in /etc/agentd/agentd.toml, and restart agentd";
+        checks.push(check("default network", Verdict::Warn, why.clone(), Some(fix)));
+    }
+    if !seen.root {
+        let detail = "agentd does not run as root: it can make no bridge, firewall rule or guest";
+        checks.push(check("root", Verdict::Fail, detail, Some("sudo agentd")));
+    }
+    Report { checks }
+}
+
+fn check(name: &str, verdict: Verdict, detail: impl Into<String>, fix: Option<&str>) -> Check {
+    Check { name: name.to_owned(), verdict, detail: detail.into(), fix: fix.map(str::to_owned) }
+}
+
+fn ok(name: &str, detail: impl Into<String>) -> Check {
+    check(name, Verdict::Ok, detail, None)
+}
+
+fn libvirt(seen: &Seen) -> Check {
+    match &seen.libvirt {
+        Ok(version) => ok("libvirt", version.clone()),
+        Err(why) => {
+            let installed = !seen.missing.iter().any(|p| p.program == "libvirtd");
+            let fix = match (installed, seen.init) {
+                (false, _) => "apt-get install -y libvirt-daemon-system",
+                (true, Init::Systemd) => "systemctl enable --now libvirtd",
+                (true, Init::Other) => "virtlogd -d; libvirtd -d",
+            };
+            check("libvirt", Verdict::Fail, format!("no VM can run: {why}"), Some(fix))
+        }
+    }
+}
+
+fn programs(seen: &Seen) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for need in PROGRAMS {
+        if seen.missing.iter().any(|m| m.program == need.program) {
+            let verdict = if need.vital { Verdict::Fail } else { Verdict::Warn };
+            let fix = format!("apt-get install -y {}", need.package);
+            checks.push(check(need.program, verdict, format!("is not installed: {}", need.without), Some(&fix)));
+        } else {
+            checks.push(ok(need.program, "is installed"));
+        }
+    }
+    for (what, package) in &seen.lacks {
+        if !checks.iter().any(|c| c.name == *what) {
+            let fix = format!("apt-get install -y {package}");
+            checks.push(check(what, Verdict::Warn, "is missing", Some(&fix)));
+        }
+    }
+    checks
+}
+
+fn kvm(seen: &Seen) -> Check {
+    match &seen.kvm {
+        Ok(()) => ok("/dev/kvm", "opens; whether a guest runs under it is what 'acceleration' says"),
+        Err(why) => {
+            let fix = seen.vendor_flags.then_some("modprobe kvm_intel || modprobe kvm_amd");
+            let hint = if seen.vendor_flags { "" } else { "; the processor shows neither vmx nor svm (in a VM: nested virtualisation is off)" };
+            check("/dev/kvm", Verdict::Warn, format!("{why}{hint}: guests are emulated, some ten times slower"), fix)
+        }
+    }
+}
+
+fn accel(seen: &Seen) -> Check {
+    use agentd_api::vm::Accel;
+    match &seen.accel {
+        Some(answer) if answer.accel == Accel::Kvm => ok("acceleration", format!("kvm: {}", answer.reason)),
+        Some(answer) => check("acceleration", Verdict::Warn, format!("tcg: {}", answer.reason), None),
+        None => check("acceleration", Verdict::Warn, "not known yet: it is probed once libvirt answers", None),
+    }
+}
+
+fn group(seen: &Seen) -> Check {
+    if seen.group_exists {
+        return ok("group", format!("members of '{}' may use the socket", seen.group));
+    }
+    let fix = format!("groupadd --system {}", seen.group);
+    let detail = format!("there is no group '{}': only root may use the socket", seen.group);
+    check("group", Verdict::Warn, detail, Some(&fix))
+}
+
+fn store(seen: &Seen) -> Check {
+    match &seen.store {
+        Ok(()) => ok("store", "can be written"),
+        Err(why) => check("store", Verdict::Fail, why.clone(), None),
+    }
+}
+
+fn space(seen: &Seen) -> Check {
+    const FIX: &str = "agentctl image list";
+    match &seen.space {
+        Ok(free) => {
+            let detail = format!("{} MiB are free below the state directory", free >> 20);
+            match *free {
+                0..SPACE_GONE => check("disk space", Verdict::Fail, detail, Some(FIX)),
+                SPACE_GONE..SPACE_LOW => check("disk space", Verdict::Warn, detail, Some(FIX)),
+                _ => ok("disk space", detail),
+            }
+        }
+        Err(why) => check("disk space", Verdict::Warn, format!("cannot be told: {why}"), None),
+    }
+}
+
+fn forwarding(seen: &Seen) -> Check {
+    match seen.ip_forward {
+        Some(true) => ok("ip_forward", "packets of guests are forwarded"),
+        // agentd sets it with the first network that has NAT; until then it is as the host has it.
+        Some(false) => {
+            let detail = "is off: guests reach this host and each other, but nothing beyond";
+            check("ip_forward", Verdict::Warn, detail, Some("sysctl -w net.ipv4.ip_forward=1"))
+        }
+        None => check("ip_forward", Verdict::Warn, "cannot be read", None),
+    }
+}

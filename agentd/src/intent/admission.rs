@@ -1,0 +1,215 @@
+//! What a kind has to check beyond the shape of its spec: one implementation a kind, and a table of them with their types
+//! erased, so that all that is generic stays generic.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use agentd_api::event::Outcome;
+use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
+use agentd_api::{image, network, ssh_key, vm};
+use agentd_store::{NewEvent, Stored, Tx, TxError};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Caller;
+
+/// What was learned of the host before the transaction began.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub memory: ByteSize,
+    /// Empty where the request has nothing to do with it.
+    pub taken: Vec<Cidr>,
+    /// Where the search for a free address of a network begins.
+    pub cursors: BTreeMap<Uuid, Ipv4Addr>,
+}
+
+/// Where a wish is dealt with: the open transaction, what is known of the host, and who asks.
+pub(super) struct Desk<'a> {
+    pub tx: &'a mut dyn Tx,
+    pub known: &'a Known,
+    pub caller: &'a Caller,
+    /// Addresses that were chosen, so that the next search begins behind them.
+    pub chosen: Vec<(Uuid, Ipv4Addr)>,
+}
+
+impl Desk<'_> {
+    pub fn record(&mut self, of: &Stored, verb: &str, message: impl Into<String>) {
+        self.tx.record(NewEvent {
+            kind: of.kind().to_owned(),
+            project: of.project().to_string(),
+            name: of.name().to_string(),
+            id: of.id(),
+            actor: self.caller.principal.actor(),
+            verb: verb.to_owned(),
+            message: message.into(),
+            outcome: Outcome::Accepted,
+            request_id: Some(self.caller.request_id.clone()),
+        });
+    }
+}
+
+/// What an action changes. Nothing is a change too: the object is so already.
+pub(super) struct Acted<K: Kind> {
+    pub spec: Option<K::Spec>,
+    pub status: Option<K::Status>,
+    /// Counts as a change of the spec, even where it is the same.
+    pub touch: bool,
+}
+
+impl<K: Kind> Default for Acted<K> {
+    fn default() -> Self {
+        Self { spec: None, status: None, touch: false }
+    }
+}
+
+pub(super) trait Admission: Kind {
+    /// What must be undone on the host when such an object goes, in order.
+    const FINALIZERS: &'static [&'static str];
+
+    /// Checks a new object and takes what it needs. Its answer is the status that the object begins with.
+    fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &Self::Spec) -> Result<Self::Status, Problem>;
+    /// Checks a changed spec and takes or gives back the difference. A new status where that changes with it.
+    fn change(
+        desk: &mut Desk<'_>,
+        is: &Object<Self>,
+        spec: &Self::Spec,
+    ) -> Result<Option<Self::Status>, Problem>;
+    /// Refuses where others need it.
+    fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem>;
+    /// An action of the kind's own.
+    fn act(is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
+        Err(no_such_action(&is.meta.key(), action))
+    }
+}
+
+/// What an action changes, its types erased.
+#[derive(Default)]
+pub(super) struct ActedAny {
+    pub spec: Option<Value>,
+    pub status: Option<Value>,
+    pub touch: bool,
+}
+
+/// An [`Admission`] with its types erased.
+pub(super) struct AnyAdmission {
+    pub kind: &'static str,
+    pub finalizers: &'static [&'static str],
+    pub create: fn(&mut Desk<'_>, &ObjectKey, &Value) -> Result<Value, Problem>,
+    pub change: fn(&mut Desk<'_>, &Stored, &Value) -> Result<Option<Value>, Problem>,
+    pub delete: fn(&mut Desk<'_>, &ObjectKey) -> Result<(), Problem>,
+    pub act: fn(&Stored, &str) -> Result<ActedAny, Problem>,
+    /// The status with failed attempts forgotten.
+    pub retried: fn(&Stored) -> Result<Value, Problem>,
+}
+
+const fn entry<K: Admission>() -> AnyAdmission {
+    AnyAdmission {
+        kind: K::DEF.kind,
+        finalizers: K::FINALIZERS,
+        create: |desk, key, spec| json(&K::create(desk, key, &typed::<K>(spec)?)?),
+        change: |desk, is, spec| {
+            let status = K::change(desk, &object::<K>(is)?, &typed::<K>(spec)?)?;
+            status.as_ref().map(json).transpose()
+        },
+        delete: K::delete,
+        act: |is, action| {
+            let acted = K::act(&object::<K>(is)?, action)?;
+            Ok(ActedAny {
+                spec: acted.spec.as_ref().map(json).transpose()?,
+                status: acted.status.as_ref().map(json).transpose()?,
+                touch: acted.touch,
+            })
+        },
+        retried: retried::<K>,
+    }
+}
+
+static ALL: [AnyAdmission; 4] =
+    [entry::<ssh_key::SshKey>(), entry::<network::Network>(), entry::<image::Image>(), entry::<vm::Vm>()];
+
+pub(super) fn of(kind: &str) -> Result<&'static AnyAdmission, Problem> {
+    ALL.iter()
+        .find(|a| a.kind == kind)
+        .ok_or_else(|| Problem::new(ErrorCode::NotFound, format!("there is no kind '{kind}'")))
+}
+
+fn retried<K: Kind>(is: &Stored) -> Result<Value, Problem> {
+    let mut object = object::<K>(is)?;
+    let common = K::common_mut(&mut object.status);
+    common.attempts = None;
+    if common.state == agentd_api::State::Failed {
+        common.state = agentd_api::State::Pending;
+        common.reason = None;
+    }
+    json(&object.status)
+}
+
+fn typed<K: Kind>(spec: &Value) -> Result<K::Spec, Problem> {
+    agentd_api::registry::parse_spec::<K>(spec).map_err(Problem::invalid)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Value, Problem> {
+    serde_json::to_value(value).map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))
+}
+
+pub(super) fn object<K: Kind>(is: &Stored) -> Result<Object<K>, Problem> {
+    is.object::<K>().map_err(|e| Problem::new(ErrorCode::Internal, format!("{} cannot be read: {e}", is.key())))
+}
+
+pub(super) fn no_such_action(key: &ObjectKey, action: &str) -> Problem {
+    let problem = Problem::new(ErrorCode::NotFound, format!("a {} has no action '{action}'", key.kind));
+    match agentd_api::registry::by_kind(&key.kind) {
+        Some(def) => {
+            let names: Vec<&str> = def.actions.iter().map(|a| a.name).collect();
+            problem.hint(format!("its actions are {}", names.join(", ")))
+        }
+        None => problem,
+    }
+}
+
+/// The objects of a list, for a sentence: "vm/default/a, vm/default/b and 3 more".
+pub(super) fn name_them(objects: &[Arc<Stored>]) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<String> = objects.iter().take(SHOWN).map(|o| o.key().to_string()).collect();
+    match objects.len().saturating_sub(SHOWN) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+/// A transaction's own refusal, as a caller is told of it.
+pub(super) fn refused(error: TxError) -> Problem {
+    match error {
+        TxError::AlreadyExists { key } => {
+            let problem = Problem::new(ErrorCode::AlreadyExists, format!("{key} exists already"));
+            Problem { errors: vec![agentd_api::FieldError::new("name", "is taken")], ..problem }
+        }
+        TxError::NotFound { key } => not_found(&key),
+        TxError::RevisionMismatch { key, wanted, is } => Problem::new(
+            ErrorCode::RevisionMismatch,
+            format!("{key} is at revision {is}, and not at {wanted} as the request demands"),
+        )
+        .hint("get it anew, make the change again and send that"),
+        TxError::Taken { space, value, owner } => {
+            Problem::new(ErrorCode::Conflict, format!("{value} ({space}) is taken by {owner}"))
+        }
+    }
+}
+
+pub(super) fn not_found(key: &ObjectKey) -> Problem {
+    Problem::new(ErrorCode::NotFound, format!("there is no {key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_admitted_by_something() {
+        for kind in &agentd_api::registry::ALL {
+            assert!(of(kind.def.kind).is_ok(), "{}", kind.def.kind);
+        }
+        assert_eq!(ALL.len(), agentd_api::registry::ALL.len());
+    }
+}

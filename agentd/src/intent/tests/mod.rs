@@ -1,0 +1,159 @@
+//! Intents against a real store in a folder of its own. No driver is near.
+
+mod allocations;
+mod objects;
+mod refusals;
+mod requests;
+mod vm_actions;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, registry};
+use agentd_store::{Options, Store, Update};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{Caller, HostFacts, Intents, Principal, Reply, Wake};
+
+/// A host of 4 GiB that has 192.168.1.0/24.
+struct SmallHost;
+
+#[async_trait::async_trait]
+impl HostFacts for SmallHost {
+    fn memory(&self) -> ByteSize {
+        ByteSize::gib(4)
+    }
+    async fn taken(&self) -> Result<Vec<Cidr>, String> {
+        Ok(vec!["192.168.1.0/24".parse().expect("a network")])
+    }
+}
+
+#[derive(Default)]
+struct Woken(Mutex<Vec<(String, Option<Duration>)>>);
+
+impl Wake for Woken {
+    fn wake(&self, key: ObjectKey) {
+        self.0.lock().push((key.to_string(), None));
+    }
+    fn wake_after(&self, key: ObjectKey, delay: Duration) {
+        self.0.lock().push((key.to_string(), Some(delay)));
+    }
+}
+
+struct World {
+    intents: Intents,
+    store: Store,
+    woken: Arc<Woken>,
+    _dir: tempfile::TempDir,
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(&dir.join("agentd.db"), Options::default()).expect("a store")
+}
+
+fn caller() -> Caller {
+    let principal = Principal { uid: 1000, gid: 1000, pid: None };
+    Caller { principal, request_id: "req-1".to_owned(), dry_run: false, idempotency_key: None }
+}
+
+fn dry() -> Caller {
+    Caller { dry_run: true, ..caller() }
+}
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::parse(text).expect("a name")
+}
+
+fn key(kind: &str, of: &str) -> ObjectKey {
+    ObjectKey::new(kind, name("default"), name(of))
+}
+
+fn body(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.json).expect("JSON")
+}
+
+fn fields(problem: &Problem) -> Vec<&str> {
+    problem.errors.iter().map(|e| e.field.as_str()).collect()
+}
+
+impl World {
+    /// A store with the network `default` (10.77.0.0/24) and the image `micro`.
+    async fn new() -> Self {
+        let world = Self::empty();
+        world.make("network", json!({"name": "default", "spec": {"cidr": "10.77.0.0/24"}})).await;
+        world.make("image", json!({"name": "micro", "spec": {"source": {"recipe": "micro"}}})).await;
+        world
+    }
+    fn empty() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(dir.path());
+        let woken = Arc::new(Woken::default());
+        let intents = Intents::new(store.clone(), Arc::new(SmallHost), woken.clone());
+        Self { intents, store, woken, _dir: dir }
+    }
+    async fn create(&self, kind: &str, draft: Value) -> Result<Reply, Problem> {
+        self.create_as(&caller(), kind, draft).await
+    }
+    async fn create_as(&self, caller: &Caller, kind: &str, draft: Value) -> Result<Reply, Problem> {
+        let def = registry::by_kind(kind).expect("a kind");
+        self.intents.create(caller, def, &name("default"), draft).await
+    }
+    async fn make(&self, kind: &str, draft: Value) -> Value {
+        let reply = self.create(kind, draft).await.expect("created");
+        assert_eq!(reply.status, 201);
+        body(&reply)
+    }
+    /// A VM of the image `micro` with these further fields of its spec.
+    async fn vm(&self, of: &str, more: Value) -> Result<Reply, Problem> {
+        self.create("vm", json!({"name": of, "spec": vm_spec(more)})).await
+    }
+    async fn patch(&self, at: &ObjectKey, patch: Value) -> Result<Reply, Problem> {
+        self.intents.patch(&caller(), at, patch, None).await
+    }
+    async fn act(&self, at: &ObjectKey, action: &str) -> Result<Reply, Problem> {
+        self.intents.act(&caller(), at, action, Value::Null).await
+    }
+    async fn delete(&self, at: &ObjectKey) -> Result<Reply, Problem> {
+        self.intents.delete(&caller(), at, None).await
+    }
+    fn get(&self, at: &ObjectKey) -> Value {
+        self.store.get(at).expect("the object is there").value()
+    }
+    /// What a reconciler would do: writes a status over the object's own.
+    async fn set_status(&self, at: &ObjectKey, change: Value) {
+        let at = at.clone();
+        let done = self.store.transact(move |tx| {
+            let mut status = tx.get(&at).expect("there").value()["status"].clone();
+            for (field, value) in change.as_object().expect("an object") {
+                status[field] = value.clone();
+            }
+            let update = Update { status: Some(status), ..Update::default() };
+            tx.update(&at, agentd_store::Expect::Any, update).map(|_| ())
+        });
+        done.await.expect("written");
+    }
+    /// Nothing of a refused wish may be left behind: neither object nor revision.
+    async fn refused(&self, kind: &str, draft: Value) -> Problem {
+        let before = self.store.revision();
+        let problem = self.create(kind, draft.clone()).await.expect_err("refused");
+        assert_eq!(self.store.revision(), before, "nothing is left of {draft}");
+        problem
+    }
+    async fn refused_vm(&self, more: Value) -> Problem {
+        self.refused("vm", json!({"name": "bad", "spec": vm_spec(more)})).await
+    }
+}
+
+fn vm_spec(more: Value) -> Value {
+    let mut spec = json!({"image": "micro"});
+    for (field, value) in more.as_object().expect("an object") {
+        spec[field] = value.clone();
+    }
+    spec
+}
+
+fn code(problem: &Problem) -> ErrorCode {
+    problem.code
+}

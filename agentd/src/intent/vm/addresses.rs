@@ -1,0 +1,165 @@
+//! Addresses and MACs of a VM's interfaces. Each is an allocation row: the store refuses the second that would take it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use agentd_api::network::Network;
+use agentd_api::vm::{VmAddress, VmNic};
+use agentd_api::{Cidr, ErrorCode, MacAddr, ObjectKey, Problem};
+use agentd_store::TxError;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::intent::admission::{Desk, not_found, object, refused};
+
+const MAC_SPACE: &str = "mac";
+
+/// Where the search for a free address of each network begins: behind the last one that was given out. Without this,
+/// the n-th VM of a network would look at n addresses. Only a hint, and empty after a start.
+#[derive(Debug, Default)]
+pub(in crate::intent) struct Cursors(Mutex<BTreeMap<Uuid, Ipv4Addr>>);
+
+impl Cursors {
+    pub fn snapshot(&self) -> BTreeMap<Uuid, Ipv4Addr> {
+        self.0.lock().clone()
+    }
+    pub fn advance(&self, chosen: &[(Uuid, Ipv4Addr)]) {
+        if !chosen.is_empty() {
+            self.0.lock().extend(chosen.iter().copied());
+        }
+    }
+}
+
+/// The addresses for `nics`, in their order: those of `has` that still fit are kept, the rest is given back and made up
+/// anew.
+pub(super) fn assign(
+    desk: &mut Desk<'_>,
+    vm: &ObjectKey,
+    has: &[VmAddress],
+    nics: &[VmNic],
+) -> Result<Vec<VmAddress>, Problem> {
+    let mut left: Vec<Option<&VmAddress>> = has.iter().map(Some).collect();
+    let mut kept: Vec<Option<VmAddress>> = Vec::with_capacity(nics.len());
+    for (n, nic) in nics.iter().enumerate() {
+        let fits = |a: &&VmAddress| {
+            a.network == nic.network
+                && nic.ip.is_none_or(|ip| ip == a.ip)
+                && nic.mac.is_none_or(|mac| mac == a.mac)
+        };
+        // The interface in the same place first, so that what did not move keeps its address.
+        let same = left.get(n).is_some_and(|a| a.as_ref().is_some_and(fits));
+        let at = if same { Some(n) } else { left.iter().position(|a| a.as_ref().is_some_and(fits)) };
+        kept.push(at.and_then(|at| left[at].take()).cloned());
+    }
+    // All that goes is given back before anything is taken: two interfaces may swap their addresses.
+    for gone in left.into_iter().flatten() {
+        let network = ObjectKey::of::<Network>(vm.project.clone(), gone.network.clone());
+        if let Some(network) = desk.tx.get(&network) {
+            desk.tx.release(&ip_space(network.id()), &gone.ip.to_string(), vm);
+        }
+        desk.tx.release(MAC_SPACE, &gone.mac.to_string(), vm);
+    }
+    let mut addresses = Vec::with_capacity(nics.len());
+    for (n, (nic, kept)) in nics.iter().zip(kept).enumerate() {
+        addresses.push(match kept {
+            Some(address) => address,
+            None => take(desk, vm, n, nic)?,
+        });
+    }
+    Ok(addresses)
+}
+
+fn ip_space(network: Uuid) -> String {
+    format!("ip/{network}")
+}
+
+fn take(desk: &mut Desk<'_>, vm: &ObjectKey, n: usize, nic: &VmNic) -> Result<VmAddress, Problem> {
+    let key = ObjectKey::of::<Network>(vm.project.clone(), nic.network.clone());
+    let stored = desk.tx.get(&key).ok_or_else(|| not_found(&key))?;
+    let cidr = object::<Network>(&stored)?.spec.cidr;
+    let ip = match nic.ip {
+        Some(ip) => fixed(desk, vm, (n, &nic.network), (stored.id(), cidr), ip)?,
+        None => free(desk, vm, (stored.id(), cidr))
+            .ok_or_else(|| full(&key, cidr).at(format!("spec.networks[{n}]")))?,
+    };
+    let mac = match nic.mac {
+        Some(mac) => match desk.tx.allocate(MAC_SPACE, &mac.to_string(), vm) {
+            Ok(()) => mac,
+            Err(e) => return Err(taken(&mac.to_string(), e).at(format!("spec.networks[{n}].mac"))),
+        },
+        None => fresh_mac(desk, vm)?,
+    };
+    Ok(VmAddress { network: nic.network.clone(), ip, mac })
+}
+
+fn fixed(
+    desk: &mut Desk<'_>,
+    vm: &ObjectKey,
+    (n, name): (usize, &agentd_api::ObjectName),
+    (network, cidr): (Uuid, Cidr),
+    ip: Ipv4Addr,
+) -> Result<Ipv4Addr, Problem> {
+    let field = format!("spec.networks[{n}].ip");
+    let wrong = |message: String| Err(Problem::field(field.clone(), message));
+    if !cidr.contains(ip) {
+        return wrong(format!("{ip} is not in {cidr}, the addresses of network '{name}'"));
+    }
+    if ip == cidr.gateway() {
+        return wrong(format!("{ip} is the gateway of network '{name}'"));
+    }
+    if ip == cidr.address() || ip == cidr.broadcast() {
+        return wrong(format!("{ip} is the first or last address of {cidr}, which no guest can have"));
+    }
+    desk.tx
+        .allocate(&ip_space(network), &ip.to_string(), vm)
+        .map_err(|e| taken(&ip.to_string(), e).at(field))?;
+    Ok(ip)
+}
+
+/// The next free address behind the one that was last given out, or from the beginning once the end is reached.
+fn free(desk: &mut Desk<'_>, vm: &ObjectKey, (network, cidr): (Uuid, Cidr)) -> Option<Ipv4Addr> {
+    let space = ip_space(network);
+    let behind = desk.chosen.iter().rev().find(|(id, _)| *id == network).map(|(_, ip)| *ip);
+    let behind = behind.or_else(|| desk.known.cursors.get(&network).copied()).unwrap_or(cidr.gateway());
+    let later = cidr.guests().skip(skipped(cidr, behind));
+    let ip = later.chain(cidr.guests()).find(|ip| {
+        let value = ip.to_string();
+        desk.tx.owner_of(&space, &value).is_none() && desk.tx.allocate(&space, &value, vm).is_ok()
+    })?;
+    desk.chosen.push((network, ip));
+    Some(ip)
+}
+
+/// How many of the network's guest addresses lie at or before that one.
+fn skipped(cidr: Cidr, behind: Ipv4Addr) -> usize {
+    let passed = u32::from(behind).saturating_sub(u32::from(cidr.gateway()));
+    usize::try_from(passed).unwrap_or(0)
+}
+
+fn full(key: &ObjectKey, cidr: Cidr) -> Problem {
+    let detail = format!("{key} has no free address left in {cidr}");
+    Problem::new(ErrorCode::InsufficientCapacity, detail)
+}
+
+fn taken(value: &str, error: TxError) -> Problem {
+    match error {
+        TxError::Taken { owner, .. } => {
+            Problem::new(ErrorCode::Conflict, format!("{value} is taken by {owner}"))
+        }
+        other => refused(other),
+    }
+}
+
+/// QEMU's prefix and three random bytes. With 50,000 interfaces one draw in 335 meets a MAC that is taken.
+fn fresh_mac(desk: &mut Desk<'_>, vm: &ObjectKey) -> Result<MacAddr, Problem> {
+    for _ in 0..64 {
+        let random = Uuid::new_v4().into_bytes();
+        let mac = MacAddr([0x52, 0x54, 0x00, random[0], random[1], random[2]]);
+        let text = mac.to_string();
+        if desk.tx.owner_of(MAC_SPACE, &text).is_none() {
+            desk.tx.allocate(MAC_SPACE, &text, vm).map_err(refused)?;
+            return Ok(mac);
+        }
+    }
+    Err(Problem::new(ErrorCode::InsufficientCapacity, "no MAC address is free"))
+}

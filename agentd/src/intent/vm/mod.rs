@@ -1,0 +1,112 @@
+//! Admission of VMs: what they refer to is there, what they need is free.
+
+mod actions;
+mod addresses;
+mod ports;
+
+use agentd_api::network::Network;
+use agentd_api::ssh_key::SshKey;
+use agentd_api::vm::{Vm, VmSpec, VmStatus};
+use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem};
+use agentd_store::Query;
+
+use super::admission::{Acted, Admission, Desk};
+use super::image;
+pub(super) use addresses::Cursors;
+
+impl Admission for Vm {
+    const FINALIZERS: &'static [&'static str] = &["domain", "network", "volume"];
+
+    fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &VmSpec) -> Result<VmStatus, Problem> {
+        check_memory(desk, spec)?;
+        check_references(desk, key, spec)?;
+        image::refer(desk, key, &spec.image)?;
+        ports::publish(desk, key, &[], &spec.publish)?;
+        let addresses = addresses::assign(desk, key, &[], &spec.networks)?;
+        Ok(VmStatus { addresses, ..VmStatus::default() })
+    }
+
+    fn change(desk: &mut Desk<'_>, is: &Object<Self>, spec: &VmSpec) -> Result<Option<VmStatus>, Problem> {
+        let key = is.meta.key();
+        check_fixed(&is.spec, spec)?;
+        check_memory(desk, spec)?;
+        check_references(desk, &key, spec)?;
+        if is.spec.publish != spec.publish {
+            ports::publish(desk, &key, &is.spec.publish, &spec.publish)?;
+        }
+        if is.spec.networks == spec.networks {
+            return Ok(None);
+        }
+        let addresses = addresses::assign(desk, &key, &is.status.addresses, &spec.networks)?;
+        Ok(Some(VmStatus { addresses, ..is.status.clone() }))
+    }
+
+    /// Nothing needs a VM.
+    fn delete(_: &mut Desk<'_>, _: &ObjectKey) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn act(is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
+        actions::act(is, action)
+    }
+}
+
+/// What a VM is made of cannot be swapped beneath it, and a disk does not shrink.
+fn check_fixed(is: &VmSpec, spec: &VmSpec) -> Result<(), Problem> {
+    let mut errors = Vec::new();
+    if is.image != spec.image {
+        let message = format!("cannot be changed from '{}': the disk stands on it", is.image);
+        errors.push(FieldError::new("spec.image", message));
+    }
+    match (is.disk, spec.disk) {
+        (Some(was), Some(wanted)) if wanted < was => {
+            errors.push(FieldError::new("spec.disk", format!("cannot shrink from {was} to {wanted}")));
+        }
+        (Some(was), None) => {
+            errors.push(FieldError::new("spec.disk", format!("cannot be taken back; it is {was}")));
+        }
+        _ => {}
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}
+
+/// Memory may be promised to several VMs at once, but never more to one than the host has.
+fn check_memory(desk: &Desk<'_>, spec: &VmSpec) -> Result<(), Problem> {
+    let all = desk.known.memory;
+    if spec.memory <= all {
+        return Ok(());
+    }
+    let detail = format!("{} is more than the {} MiB that this host has", spec.memory, all.bytes() >> 20);
+    Err(Problem::new(ErrorCode::InsufficientCapacity, detail).at("spec.memory"))
+}
+
+/// Networks and keys must be there: all that are not are named at once.
+fn check_references(desk: &mut Desk<'_>, vm: &ObjectKey, spec: &VmSpec) -> Result<(), Problem> {
+    let networks = spec.networks.iter().enumerate().map(|(n, nic)| {
+        (format!("spec.networks[{n}].network"), ObjectKey::of::<Network>(vm.project.clone(), nic.network.clone()))
+    });
+    let keys = spec.ssh_keys.iter().enumerate().map(|(n, name)| {
+        (format!("spec.ssh_keys[{n}]"), ObjectKey::of::<SshKey>(vm.project.clone(), name.clone()))
+    });
+    let mut missing = Vec::new();
+    let mut kind = None;
+    for (field, key) in networks.chain(keys) {
+        match desk.tx.get(&key) {
+            Some(there) if there.deleting() => {
+                let detail = format!("{key} is being deleted");
+                return Err(Problem::new(ErrorCode::Conflict, detail).at(field));
+            }
+            Some(_) => {}
+            None => {
+                let what = format!("there is no {} '{}' in project '{}'", key.kind, key.name, key.project);
+                missing.push(FieldError::new(field, what));
+                kind.get_or_insert(key.kind);
+            }
+        }
+    }
+    let Some(kind) = kind else { return Ok(()) };
+    let query = Query { project: Some(vm.project.clone()), limit: Some(10), ..Query::kind(&kind) };
+    let there: Vec<String> = desk.tx.list(&query).iter().map(|o| o.name().to_string()).collect();
+    let hint = if there.is_empty() { format!("there is no {kind} yet") } else { format!("there are {}", there.join(", ")) };
+    Err(Problem::invalid(missing).hint(format!("{hint}; `agentctl {kind} create` makes one")))
+}

@@ -1,0 +1,169 @@
+//! The daemon on fake drivers, for tests of the API and the CLI and for the benches. Not part of the shipped daemon.
+//!
+//! It owns the fakes and the orders that make them fail, hang and be slow: from the command line at the start, or as
+//! lines of JSON on a socket of its own while it runs. An order that names nothing there is refused, so that a test
+//! with a typing error does not pass.
+
+mod listen;
+mod order;
+mod preload;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use agentd_drivers::faults::Faults;
+use agentd_drivers::image::ImageError;
+use agentd_drivers::image::fake::FakeImage;
+use agentd_drivers::network::NetworkError;
+use agentd_drivers::network::fake::FakeNetwork;
+use agentd_drivers::vm::VmError;
+use agentd_drivers::vm::fake::FakeVm;
+use agentd_drivers::volume::VolumeError;
+use agentd_drivers::volume::fake::FakeVolume;
+use agentd_drivers::{Drivers, Instance};
+
+pub use listen::listen;
+pub use order::{GuestDoes, How, Order, OrderError, Target};
+pub use preload::preload;
+
+/// One fake of each sort.
+#[derive(Clone)]
+pub struct Fakes {
+    pub vm: FakeVm,
+    pub image: Arc<FakeImage>,
+    pub volume: Arc<FakeVolume>,
+    pub network: Arc<FakeNetwork>,
+}
+
+impl Fakes {
+    pub fn new(instance: &Instance) -> Self {
+        let image = FakeImage::new(instance.clone());
+        Self {
+            vm: FakeVm::new(),
+            volume: FakeVolume::new(instance.clone(), image.clone()),
+            image,
+            network: FakeNetwork::new(instance.clone()),
+        }
+    }
+
+    pub fn drivers(&self) -> Drivers {
+        Drivers {
+            vm: Arc::new(self.vm.clone()),
+            image: self.image.clone(),
+            volume: self.volume.clone(),
+            network: self.network.clone(),
+        }
+    }
+
+    /// Does what the order says. Gives the number that `calls` asks for.
+    pub fn obey(&self, order: &Order) -> Result<Option<u64>, OrderError> {
+        match order {
+            Order::Fail { target, times, how } => self.fail(target.parse()?, *times, *how),
+            Order::Hang { target } => self.fault(target.parse()?, Fault::Hang),
+            Order::Release { target } => self.fault(target.parse()?, Fault::Release),
+            Order::Slow { target, by } => self.fault(target.parse()?, Fault::Slow(by.duration())),
+            Order::Calls { target } => return Ok(Some(self.calls(target.parse()?))),
+            Order::Available { available } => self.vm.set_available(*available),
+            Order::Taken { cidrs } => self.network.set_taken(cidrs.clone()),
+            Order::Guest { vm, does } => match does {
+                GuestDoes::PowerOff => self.vm.guest_powers_off(*vm),
+                GuestDoes::Crash => self.vm.guest_crashes(*vm),
+                GuestDoes::Destroyed => self.vm.behind_our_back_destroy(*vm),
+                GuestDoes::Undefined => self.vm.behind_our_back_undefine(*vm),
+            },
+            Order::BreakNetwork { network } => self.network.break_behind_our_back(*network),
+        }
+        Ok(None)
+    }
+
+    fn fail(&self, Target { driver, method }: Target, times: usize, how: How) {
+        match driver {
+            "vm" => self.vm.fail_next(method, times, move || vm_error(how)),
+            "image" => self.image.faults().fail_next(method, times, || image_error(how)),
+            "volume" => self.volume.faults().fail_next(method, times, || volume_error(how)),
+            _ => self.network.faults().fail_next(method, times, || network_error(how)),
+        }
+    }
+
+    fn fault(&self, Target { driver, method }: Target, fault: Fault) {
+        match (driver, fault) {
+            ("vm", Fault::Hang) => self.vm.hang(method),
+            ("vm", Fault::Release) => self.vm.release(method),
+            ("vm", Fault::Slow(by)) => self.vm.slow(method, by),
+            ("image", fault) => fault.lay_on(self.image.faults(), method),
+            ("volume", fault) => fault.lay_on(self.volume.faults(), method),
+            (_, fault) => fault.lay_on(self.network.faults(), method),
+        }
+    }
+
+    fn calls(&self, Target { driver, method }: Target) -> u64 {
+        match driver {
+            "vm" => self.vm.calls(method),
+            "image" => self.image.faults().calls(method),
+            "volume" => self.volume.faults().calls(method),
+            _ => self.network.faults().calls(method),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Hang,
+    Release,
+    Slow(std::time::Duration),
+}
+
+impl Fault {
+    fn lay_on<E>(self, faults: &Faults<E>, method: &str) {
+        match self {
+            Self::Hang => faults.hang(method),
+            Self::Release => faults.release(method),
+            Self::Slow(by) => faults.slow(method, by),
+        }
+    }
+}
+
+const TOLD: &str = "the fake was told to fail";
+
+fn vm_error(how: How) -> VmError {
+    let told = TOLD.to_owned();
+    match how {
+        How::Transient => VmError::Failed { call: "do this", detail: told },
+        How::Conflict | How::Permanent => VmError::Refused(told),
+        How::Capacity => VmError::Capacity(told),
+        How::Unsupported => VmError::Unsupported(told),
+    }
+}
+
+fn image_error(how: How) -> ImageError {
+    let told = TOLD.to_owned();
+    match how {
+        How::Transient => ImageError::Failed { step: "this".to_owned(), detail: told },
+        How::Conflict | How::Permanent => ImageError::Refused(told),
+        How::Capacity => ImageError::Capacity(told),
+        How::Unsupported => ImageError::ProgramMissing { program: "a program".to_owned() },
+    }
+}
+
+fn volume_error(how: How) -> VolumeError {
+    let told = TOLD.to_owned();
+    match how {
+        How::Transient => VolumeError::Failed { step: "this".to_owned(), detail: told },
+        How::Conflict | How::Permanent => VolumeError::Refused(told),
+        How::Capacity => VolumeError::Capacity(told),
+        How::Unsupported => VolumeError::ProgramMissing { program: "a program".to_owned() },
+    }
+}
+
+fn network_error(how: How) -> NetworkError {
+    let told = TOLD.to_owned();
+    match how {
+        How::Conflict => NetworkError::Conflict { what: "something".to_owned(), detail: told },
+        How::Unsupported => NetworkError::Unsupported(told),
+        // No error of this driver is of the other classes.
+        How::Transient | How::Permanent | How::Capacity => {
+            NetworkError::Failed { step: "this".to_owned(), detail: told }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the fakes can be told, as JSON and as arguments.
+
+use std::str::FromStr;
+
+use agentd_api::{Cidr, Span};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// One line on the control socket, such as `{"do":"fail","target":"vm.start","times":3}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// The next calls fail.
+    Fail {
+        target: String,
+        #[serde(default = "once")]
+        times: usize,
+        #[serde(default)]
+        how: How,
+    },
+    /// Calls do not return until they are released.
+    Hang { target: String },
+    Release { target: String },
+    /// Calls take this much longer.
+    Slow { target: String, by: Span },
+    /// Answers how often that was called.
+    Calls { target: String },
+    /// Whether libvirt answers at all.
+    Available { available: bool },
+    /// The networks that the host has.
+    Taken { cidrs: Vec<Cidr> },
+    /// Something happens to a guest that agentd did not ask for. `vm` is the object's id.
+    Guest { vm: Uuid, does: GuestDoes },
+    /// Somebody removes that network's bridge. `network` is the object's id.
+    BreakNetwork { network: Uuid },
+}
+
+fn once() -> usize {
+    1
+}
+
+/// The class of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    #[default]
+    Transient,
+    Conflict,
+    Capacity,
+    Permanent,
+    Unsupported,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestDoes {
+    PowerOff,
+    Crash,
+    Destroyed,
+    Undefined,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("'{0}' is no method of a driver; write one such as vm.start, image.build, volume.ensure_disk, network.ensure")]
+    Target(String),
+    #[error("'{0}' is no fault; write DRIVER.METHOD=fail[:TIMES[:CLASS]] or DRIVER.METHOD=hang")]
+    Fault(String),
+    #[error("'{0}' is no delay; write DRIVER.METHOD=DURATION, as in vm.start=200ms")]
+    Delay(String),
+}
+
+/// A method of one of the drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    pub driver: &'static str,
+    pub method: &'static str,
+}
+
+const METHODS: [(&str, &[&str]); 4] = [
+    (
+        "vm",
+        &[
+            "probe",
+            "accel",
+            "list",
+            "observe",
+            "ensure_defined",
+            "start",
+            "shutdown",
+            "destroy",
+            "pause",
+            "resume",
+            "undefine",
+        ],
+    ),
+    (
+        "image",
+        &[
+            "build",
+            "pull",
+            "receive",
+            "received",
+            "import",
+            "observe",
+            "list",
+            "remove",
+            "discard",
+            "list_incoming",
+        ],
+    ),
+    ("volume", &["ensure_disk", "ensure_seed", "observe", "list", "remove", "console_log"]),
+    ("network", &["ensure", "observe", "ensure_firewall", "remove", "list", "taken"]),
+];
+
+impl FromStr for Target {
+    type Err = OrderError;
+    fn from_str(text: &str) -> Result<Self, OrderError> {
+        let found = text.split_once('.').and_then(|(driver, method)| {
+            let (driver, methods) = METHODS.iter().find(|(d, _)| *d == driver)?;
+            let method = methods.iter().find(|m| **m == method)?;
+            Some(Self { driver, method })
+        });
+        found.ok_or_else(|| OrderError::Target(text.to_owned()))
+    }
+}
+
+impl Order {
+    /// `vm.start=fail:3:permanent`, `network.ensure=hang`
+    pub fn fault(text: &str) -> Result<Self, OrderError> {
+        let bad = || OrderError::Fault(text.to_owned());
+        let (target, what) = text.split_once('=').ok_or_else(bad)?;
+        Target::from_str(target)?;
+        let target = target.to_owned();
+        let mut words = what.split(':');
+        let order = match words.next() {
+            Some("hang") => Self::Hang { target },
+            Some("fail") => {
+                let times = words.next().map_or(Ok(1), str::parse).map_err(|_| bad())?;
+                let how = match words.next() {
+                    None => How::default(),
+                    Some(class) => serde_json::from_value(class.into()).map_err(|_| bad())?,
+                };
+                Self::Fail { target, times, how }
+            }
+            _ => return Err(bad()),
+        };
+        if words.next().is_some() { Err(bad()) } else { Ok(order) }
+    }
+
+    /// `vm.start=200ms`
+    pub fn delay(text: &str) -> Result<Self, OrderError> {
+        let bad = || OrderError::Delay(text.to_owned());
+        let (target, by) = text.split_once('=').ok_or_else(bad)?;
+        Target::from_str(target)?;
+        Ok(Self::Slow { target: target.to_owned(), by: by.parse().map_err(|_| bad())? })
+    }
+}
