@@ -95,7 +95,12 @@ fn programs(seen: &Seen) -> Vec<Check> {
         if seen.missing.iter().any(|m| m.program == need.program) {
             let verdict = if need.vital { Verdict::Fail } else { Verdict::Warn };
             let fix = format!("apt-get install -y {}", need.package);
-            checks.push(check(need.program, verdict, format!("is not installed: {}", need.without), Some(&fix)));
+            checks.push(check(
+                need.program,
+                verdict,
+                format!("is not installed: {}", need.without),
+                Some(&fix),
+            ));
         } else {
             checks.push(ok(need.program, "is installed"));
         }
@@ -114,8 +119,17 @@ fn kvm(seen: &Seen) -> Check {
         Ok(()) => ok("/dev/kvm", "opens; whether a guest runs under it is what 'acceleration' says"),
         Err(why) => {
             let fix = seen.vendor_flags.then_some("modprobe kvm_intel || modprobe kvm_amd");
-            let hint = if seen.vendor_flags { "" } else { "; the processor shows neither vmx nor svm (in a VM: nested virtualisation is off)" };
-            check("/dev/kvm", Verdict::Warn, format!("{why}{hint}: guests are emulated, some ten times slower"), fix)
+            let hint = if seen.vendor_flags {
+                ""
+            } else {
+                "; the processor shows neither vmx nor svm (in a VM: nested virtualisation is off)"
+            };
+            check(
+                "/dev/kvm",
+                Verdict::Warn,
+                format!("{why}{hint}: guests are emulated, some ten times slower"),
+                fix,
+            )
         }
     }
 }
@@ -125,7 +139,9 @@ fn accel(seen: &Seen) -> Check {
     match &seen.accel {
         Some(answer) if answer.accel == Accel::Kvm => ok("acceleration", format!("kvm: {}", answer.reason)),
         Some(answer) => check("acceleration", Verdict::Warn, format!("tcg: {}", answer.reason), None),
-        None => check("acceleration", Verdict::Warn, "not known yet: it is probed once libvirt answers", None),
+        None => {
+            check("acceleration", Verdict::Warn, "not known yet: it is probed once libvirt answers", None)
+        }
     }
 }
 

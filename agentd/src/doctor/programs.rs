@@ -10,7 +10,12 @@ pub struct ProgramNeed {
     pub vital: bool,
 }
 
-const fn need(program: &'static str, package: &'static str, without: &'static str, vital: bool) -> ProgramNeed {
+const fn need(
+    program: &'static str,
+    package: &'static str,
+    without: &'static str,
+    vital: bool,
+) -> ProgramNeed {
     ProgramNeed { program, package, without, vital }
 }
 

@@ -81,7 +81,9 @@ fn on_a_whole_host_nothing_is_to_be_mended() {
 #[test]
 fn a_libvirtd_that_is_down_is_started_as_this_host_starts_things() {
     let dir = tempfile::tempdir().expect("a folder");
-    for (init, fix) in [(Init::Systemd, "systemctl enable --now libvirtd"), (Init::Other, "virtlogd -d; libvirtd -d")] {
+    for (init, fix) in
+        [(Init::Systemd, "systemctl enable --now libvirtd"), (Init::Other, "virtlogd -d; libvirtd -d")]
+    {
         let seen = Seen { libvirt: Err("refused".to_owned()), init, ..whole(dir.path()) };
         assert_eq!(find(&report(&seen), "libvirt").fix.as_deref(), Some(fix));
     }
@@ -110,7 +112,10 @@ fn each_trouble_changes_the_verdict() {
 fn a_processor_that_could_is_told_from_one_that_cannot() {
     let dir = tempfile::tempdir().expect("a folder");
     let no_kvm = Seen { kvm: Err("is not there".to_owned()), ..whole(dir.path()) };
-    assert_eq!(find(&report(&no_kvm), "/dev/kvm").fix.as_deref(), Some("modprobe kvm_intel || modprobe kvm_amd"));
+    assert_eq!(
+        find(&report(&no_kvm), "/dev/kvm").fix.as_deref(),
+        Some("modprobe kvm_intel || modprobe kvm_amd")
+    );
     std::fs::create_dir_all(dir.path().join("proc")).expect("made");
     std::fs::write(dir.path().join("proc/cpuinfo"), "flags\t\t: fpu svm_lock vmx_x\n").expect("written");
     assert!(!bare(dir.path()).vendor_flags, "a part of a word is none");

@@ -64,7 +64,8 @@ fn parse_body(action: &str, body: &Value) -> Result<Option<Duration>, Problem> {
         if value.is_null() {
             continue;
         }
-        let text = value.as_str().ok_or_else(|| Problem::field("delay", "must be a string such as \"5s\""))?;
+        let text =
+            value.as_str().ok_or_else(|| Problem::field("delay", "must be a string such as \"5s\""))?;
         let span: Span = text.parse().map_err(|e| Problem::field("delay", format!("{e}")))?;
         if span > DELAY_MAX {
             return Err(Problem::field("delay", format!("must be at most {DELAY_MAX}, not {span}")));
@@ -94,12 +95,8 @@ fn retry(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<Reply, Problem> {
 fn own(desk: &mut Desk<'_>, key: &ObjectKey, action: &'static str) -> Result<Reply, Problem> {
     let is = changeable(desk, key, None)?;
     let acted = (admission::of(&key.kind)?.act)(&is, action)?;
-    let update = Update {
-        spec: acted.spec,
-        status: acted.status,
-        touch_generation: acted.touch,
-        ..Update::default()
-    };
+    let update =
+        Update { spec: acted.spec, status: acted.status, touch_generation: acted.touch, ..Update::default() };
     let now = desk.tx.update(key, Expect::Any, update).map_err(refused)?;
     if now.revision() == is.revision() {
         return Ok(reply(200, &now));

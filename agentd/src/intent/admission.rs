@@ -154,7 +154,8 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Value, Problem> {
 }
 
 pub(super) fn object<K: Kind>(is: &Stored) -> Result<Object<K>, Problem> {
-    is.object::<K>().map_err(|e| Problem::new(ErrorCode::Internal, format!("{} cannot be read: {e}", is.key())))
+    is.object::<K>()
+        .map_err(|e| Problem::new(ErrorCode::Internal, format!("{} cannot be read: {e}", is.key())))
 }
 
 pub(super) fn no_such_action(key: &ObjectKey, action: &str) -> Problem {

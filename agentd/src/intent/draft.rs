@@ -131,7 +131,8 @@ fn unknown_field(name: &str) -> FieldError {
 
 fn check_fields(map: &Map<String, Value>, errors: &mut Vec<FieldError>) {
     let known = |f: &str| {
-        matches!(f, "kind" | "project" | "name" | "labels" | "annotations" | "spec") || SERVER_OWNED.contains(&f)
+        matches!(f, "kind" | "project" | "name" | "labels" | "annotations" | "spec")
+            || SERVER_OWNED.contains(&f)
     };
     errors.extend(map.keys().filter(|f| !known(f)).map(|f| unknown_field(f)));
 }
@@ -145,7 +146,11 @@ fn check_same(map: &Map<String, Value>, field: &str, wanted: &str, errors: &mut 
     }
 }
 
-fn parse_rest(def: &'static KindDef, map: &Map<String, Value>, errors: &mut Vec<FieldError>) -> Option<Draft> {
+fn parse_rest(
+    def: &'static KindDef,
+    map: &Map<String, Value>,
+    errors: &mut Vec<FieldError>,
+) -> Option<Draft> {
     let labels = parse_labels(map.get("labels"), errors);
     let annotations = parse_annotations(map.get("annotations"), errors);
     let spec = match map.get("spec") {

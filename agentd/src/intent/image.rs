@@ -60,7 +60,9 @@ fn unknown(desk: &mut Desk<'_>, key: &ObjectKey) -> Problem {
             there.push(format!("{recipe} (would be built)"));
         }
     }
-    Problem::field("spec.image", format!("there is no image '{}' in project '{}'", key.name, key.project)).hint(
-        format!("there are {}; `agentctl image build`, `import` and `pull` bring more", there.join(", ")),
-    )
+    Problem::field("spec.image", format!("there is no image '{}' in project '{}'", key.name, key.project))
+        .hint(format!(
+            "there are {}; `agentctl image build`, `import` and `pull` bring more",
+            there.join(", ")
+        ))
 }

@@ -25,8 +25,11 @@ impl Admission for Network {
         if is.spec.cidr == spec.cidr {
             return Ok(None);
         }
-        Err(Problem::field(CIDR, format!("cannot be changed from {}: guests have its addresses", is.spec.cidr))
-            .hint("create another network"))
+        Err(Problem::field(
+            CIDR,
+            format!("cannot be changed from {}: guests have its addresses", is.spec.cidr),
+        )
+        .hint("create another network"))
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
         used_by_vms(desk, key, "network")

@@ -12,11 +12,7 @@ impl Admission for SshKey {
     fn create(_: &mut Desk<'_>, _: &ObjectKey, _: &SshKeySpec) -> Result<SshKeyStatus, Problem> {
         Ok(SshKeyStatus::default())
     }
-    fn change(
-        _: &mut Desk<'_>,
-        _: &Object<Self>,
-        _: &SshKeySpec,
-    ) -> Result<Option<SshKeyStatus>, Problem> {
+    fn change(_: &mut Desk<'_>, _: &Object<Self>, _: &SshKeySpec) -> Result<Option<SshKeyStatus>, Problem> {
         Ok(None)
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {

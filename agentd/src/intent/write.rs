@@ -129,7 +129,10 @@ pub(super) fn create(desk: &mut Desk<'_>, key: &ObjectKey, draft: Draft) -> Resu
     if let Some(there) = desk.tx.get(key) {
         let problem = refused(agentd_store::TxError::AlreadyExists { key: key.clone() });
         return Err(if there.deleting() {
-            problem.hint(format!("it is being deleted; `agentctl get {}/{}` shows how far that is", key.kind, key.name))
+            problem.hint(format!(
+                "it is being deleted; `agentctl get {}/{}` shows how far that is",
+                key.kind, key.name
+            ))
         } else {
             problem
         });
@@ -154,9 +157,11 @@ pub(super) fn present(
 ) -> Result<Arc<Stored>, Problem> {
     let is = desk.tx.get(key).ok_or_else(|| not_found(key))?;
     match if_match {
-        Some(wanted) if wanted != is.revision() => {
-            Err(refused(agentd_store::TxError::RevisionMismatch { key: key.clone(), wanted, is: is.revision() }))
-        }
+        Some(wanted) if wanted != is.revision() => Err(refused(agentd_store::TxError::RevisionMismatch {
+            key: key.clone(),
+            wanted,
+            is: is.revision(),
+        })),
         _ => Ok(is),
     }
 }
@@ -169,7 +174,10 @@ pub(super) fn changeable(
 ) -> Result<Arc<Stored>, Problem> {
     let is = present(desk, key, if_match)?;
     if is.deleting() {
-        return Err(Problem::new(ErrorCode::Conflict, format!("{key} is being deleted and cannot be changed")));
+        return Err(Problem::new(
+            ErrorCode::Conflict,
+            format!("{key} is being deleted and cannot be changed"),
+        ));
     }
     Ok(is)
 }

@@ -19,20 +19,38 @@ pub enum Order {
         how: How,
     },
     /// Calls do not return until they are released.
-    Hang { target: String },
-    Release { target: String },
+    Hang {
+        target: String,
+    },
+    Release {
+        target: String,
+    },
     /// Calls take this much longer.
-    Slow { target: String, by: Span },
+    Slow {
+        target: String,
+        by: Span,
+    },
     /// Answers how often that was called.
-    Calls { target: String },
+    Calls {
+        target: String,
+    },
     /// Whether libvirt answers at all.
-    Available { available: bool },
+    Available {
+        available: bool,
+    },
     /// The networks that the host has.
-    Taken { cidrs: Vec<Cidr> },
+    Taken {
+        cidrs: Vec<Cidr>,
+    },
     /// Something happens to a guest that agentd did not ask for. `vm` is the object's id.
-    Guest { vm: Uuid, does: GuestDoes },
+    Guest {
+        vm: Uuid,
+        does: GuestDoes,
+    },
     /// Somebody removes that network's bridge. `network` is the object's id.
-    BreakNetwork { network: Uuid },
+    BreakNetwork {
+        network: Uuid,
+    },
 }
 
 fn once() -> usize {
@@ -62,7 +80,9 @@ pub enum GuestDoes {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
-    #[error("'{0}' is no method of a driver; write one such as vm.start, image.build, volume.ensure_disk, network.ensure")]
+    #[error(
+        "'{0}' is no method of a driver; write one such as vm.start, image.build, volume.ensure_disk, network.ensure"
+    )]
     Target(String),
     #[error("'{0}' is no fault; write DRIVER.METHOD=fail[:TIMES[:CLASS]] or DRIVER.METHOD=hang")]
     Fault(String),

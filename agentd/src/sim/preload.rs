@@ -34,14 +34,16 @@ pub async fn preload(intents: &Intents, count: usize) -> Result<(), Problem> {
 fn network_cidr(n: usize) -> Result<Cidr, Problem> {
     let base = u32::from(Ipv4Addr::new(10, 128, 0, 0));
     let offset = u32::try_from(n).ok().and_then(|n| n.checked_mul(1 << 10)).filter(|o| *o < 1 << 23);
-    let offset = offset.ok_or_else(|| Problem::new(ErrorCode::Invalid, "more VMs than 10.128.0.0/9 has room for"))?;
+    let offset =
+        offset.ok_or_else(|| Problem::new(ErrorCode::Invalid, "more VMs than 10.128.0.0/9 has room for"))?;
     Cidr::new(Ipv4Addr::from(base + offset), 22).map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))
 }
 
 async fn create(intents: &Intents, kind: &str, draft: Value) -> Result<(), Problem> {
     let def: &'static KindDef = registry::by_kind(kind)
         .ok_or_else(|| Problem::new(ErrorCode::Internal, format!("there is no kind {kind}")))?;
-    let project = ObjectName::parse("default").map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
+    let project =
+        ObjectName::parse("default").map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
     let principal = Principal { uid: 0, gid: 0, pid: None };
     let caller =
         Caller { principal, request_id: "preload".to_owned(), dry_run: false, idempotency_key: None };

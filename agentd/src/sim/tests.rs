@@ -20,7 +20,15 @@ fn arguments_are_orders() {
     assert_eq!(Order::fault("vm.start=fail:3:permanent"), fail(3, How::Permanent));
     let by = agentd_api::Span(std::time::Duration::from_millis(200));
     assert_eq!(Order::delay("vm.start=200ms"), Ok(Order::Slow { target: target.clone(), by }));
-    for bad in ["vm.start", "vm.start=", "vm.start=fail:x", "vm.start=fail:1:no", "vm.start=hang:1", "vm.strat=hang", "=hang"] {
+    for bad in [
+        "vm.start",
+        "vm.start=",
+        "vm.start=fail:x",
+        "vm.start=fail:1:no",
+        "vm.start=hang:1",
+        "vm.strat=hang",
+        "=hang",
+    ] {
         assert!(Order::fault(bad).is_err(), "{bad}");
     }
     for bad in ["vm.start=soon", "vm=1s", "vm.start"] {
@@ -31,7 +39,8 @@ fn arguments_are_orders() {
 #[tokio::test]
 async fn every_target_is_a_method_that_can_be_hung_and_released() {
     let fakes = fakes();
-    for target in ["vm.probe", "vm.undefine", "image.build", "volume.ensure_disk", "network.ensure_firewall"] {
+    for target in ["vm.probe", "vm.undefine", "image.build", "volume.ensure_disk", "network.ensure_firewall"]
+    {
         let target = target.to_owned();
         fakes.obey(&Order::Hang { target: target.clone() }).expect("obeyed");
         fakes.obey(&Order::Release { target: target.clone() }).expect("obeyed");

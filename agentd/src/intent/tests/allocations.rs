@@ -42,7 +42,10 @@ async fn a_full_network_says_so_and_a_freed_address_is_given_again() {
         world.vm(&format!("vm-{n}"), on_tiny.clone()).await.expect("created");
     }
     let problem = world.refused_vm(on_tiny.clone()).await;
-    assert_eq!((code(&problem), fields(&problem)), (ErrorCode::InsufficientCapacity, vec!["spec.networks[0]"]));
+    assert_eq!(
+        (code(&problem), fields(&problem)),
+        (ErrorCode::InsufficientCapacity, vec!["spec.networks[0]"])
+    );
     let gone = key("vm", "vm-2");
     let freed = addresses(&world.get(&gone))[0].0.clone();
     let removed = world.store.transact(move |tx| tx.remove(&gone, agentd_store::Expect::Any)).await;
@@ -116,12 +119,19 @@ async fn a_port_on_one_address_and_on_all_exclude_each_other() {
         publish(None, 9090, "tcp"),
     ] {
         let problem = world.refused_vm(taken.clone()).await;
-        assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec!["spec.publish[0].host"]), "{taken}");
+        assert_eq!(
+            (code(&problem), fields(&problem)),
+            (ErrorCode::Conflict, vec!["spec.publish[0].host"]),
+            "{taken}"
+        );
     }
     world.vm("udp", publish(None, 8080, "udp")).await.expect("another protocol");
     world.vm("two", publish(Some("127.0.0.2"), 8080, "tcp")).await.expect("another address");
     let web = key("vm", "all");
-    world.patch(&web, json!({"spec": {"publish": [{"host": 9090, "guest": 81}]}})).await.expect("its own port");
+    world
+        .patch(&web, json!({"spec": {"publish": [{"host": 9090, "guest": 81}]}}))
+        .await
+        .expect("its own port");
     world.patch(&web, json!({"spec": {"publish": null}})).await.expect("changed");
     world.vm("next", publish(Some("127.0.0.1"), 9090, "tcp")).await.expect("given back");
 }

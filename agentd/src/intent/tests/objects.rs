@@ -64,7 +64,12 @@ async fn a_replacement_without_labels_has_none() {
 #[tokio::test]
 async fn a_patch_merges_and_null_takes_away() {
     let world = World::new().await;
-    world.make("vm", json!({"name": "web", "labels": {"a": "1", "b": "2"}, "spec": {"image": "micro", "cpus": 3}})).await;
+    world
+        .make(
+            "vm",
+            json!({"name": "web", "labels": {"a": "1", "b": "2"}, "spec": {"image": "micro", "cpus": 3}}),
+        )
+        .await;
     let web = key("vm", "web");
     let patch = json!({"labels": {"a": null, "c": "3"}, "spec": {"cpus": null, "memory": "1GiB"}});
     let after = body(&world.patch(&web, patch).await.expect("patched"));
@@ -130,7 +135,10 @@ async fn a_delete_marks_and_again_is_the_same_answer() {
 async fn what_became_of_a_request_can_be_learned() {
     let world = World::new().await;
     let who = Caller { request_id: "req-42".to_owned(), ..caller() };
-    world.create_as(&who, "vm", json!({"name": "web", "spec": {"image": "debian-12"}})).await.expect("created");
+    world
+        .create_as(&who, "vm", json!({"name": "web", "spec": {"image": "debian-12"}}))
+        .await
+        .expect("created");
     let events = world.store.events(&EventQuery::default()).items;
     let of: Vec<_> = events.iter().filter(|e| e.request_id.as_deref() == Some("req-42")).collect();
     let told: Vec<_> = of.iter().map(|e| (e.kind.as_str(), e.name.as_str(), e.verb.as_str())).collect();

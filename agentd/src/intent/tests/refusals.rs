@@ -64,7 +64,8 @@ async fn more_memory_than_the_host_has_is_capacity() {
     assert_eq!((code(&problem), problem.status), (ErrorCode::InsufficientCapacity, 507));
     assert_eq!(fields(&problem), ["spec.memory"]);
     world.vm("big", json!({"memory": "4GiB"})).await.expect("all of it is not more than all of it");
-    let problem = world.patch(&key("vm", "big"), json!({"spec": {"memory": "8GiB"}})).await.expect_err("refused");
+    let problem =
+        world.patch(&key("vm", "big"), json!({"spec": {"memory": "8GiB"}})).await.expect_err("refused");
     assert_eq!(code(&problem), ErrorCode::InsufficientCapacity);
 }
 
@@ -72,7 +73,10 @@ async fn more_memory_than_the_host_has_is_capacity() {
 async fn an_unknown_image_is_answered_with_those_that_are_there() {
     let world = World::new().await;
     let hint = world.refused_vm(json!({"image": "windows"})).await.hint.expect("a hint");
-    assert!(hint.contains("micro") && hint.contains("debian-12") && hint.contains("agentctl image build"), "{hint}");
+    assert!(
+        hint.contains("micro") && hint.contains("debian-12") && hint.contains("agentctl image build"),
+        "{hint}"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +113,8 @@ async fn labels_and_annotations_have_limits() {
         draft[part] = value;
         draft
     };
-    let many: Value = (0..65).map(|n| (format!("k{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let many: Value =
+        (0..65).map(|n| (format!("k{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
     for (part, value, field) in [
         ("labels", json!({"a b": "c"}), "labels.a b"),
         ("labels", json!({"a": "b c"}), "labels.a"),
@@ -129,9 +134,12 @@ async fn labels_and_annotations_have_limits() {
 async fn networks_do_not_overlap_each_other_or_the_host() {
     let world = World::new().await;
     let net = |name: &str, cidr: &str| json!({"name": name, "spec": {"cidr": cidr}});
-    for (cidr, by) in [("10.77.0.0/24", "network/default/default"), ("10.77.0.128/25", "network/default/default"),
-        ("10.77.0.0/16", "network/default/default"), ("192.168.0.0/16", "192.168.1.0/24")]
-    {
+    for (cidr, by) in [
+        ("10.77.0.0/24", "network/default/default"),
+        ("10.77.0.128/25", "network/default/default"),
+        ("10.77.0.0/16", "network/default/default"),
+        ("192.168.0.0/16", "192.168.1.0/24"),
+    ] {
         let problem = world.refused("network", net("other", cidr)).await;
         assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec!["spec.cidr"]), "{cidr}");
         assert!(problem.detail.contains(by), "{cidr}: {problem}");
@@ -165,7 +173,9 @@ async fn what_is_in_use_is_not_deleted_and_who_uses_it_is_named() {
 #[tokio::test]
 async fn what_is_being_deleted_is_not_referred_to() {
     let world = World::new().await;
-    for (gone, field) in [(key("network", "default"), "spec.networks[0].network"), (key("image", "micro"), "spec.image")] {
+    for (gone, field) in
+        [(key("network", "default"), "spec.networks[0].network"), (key("image", "micro"), "spec.image")]
+    {
         world.delete(&gone).await.expect("marked");
         let problem = world.refused_vm(json!({"networks": if gone.kind == "image" { json!([]) } else { json!([{"network": "default"}]) }})).await;
         assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec![field]));

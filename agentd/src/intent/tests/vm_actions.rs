@@ -53,7 +53,8 @@ async fn each_action_from_each_state() {
 async fn reconcile_wakes_now_or_later() {
     let (world, web) = world_with_web("running", "running").await;
     world.act(&web, "reconcile").await.expect("accepted");
-    let later = world.intents.act(&caller(), &web, "reconcile", json!({"delay": "5s"})).await.expect("accepted");
+    let later =
+        world.intents.act(&caller(), &web, "reconcile", json!({"delay": "5s"})).await.expect("accepted");
     assert_eq!(later.status, 202);
     let woken = std::mem::take(&mut *world.woken.0.lock());
     let web_name = "vm/default/web".to_owned();
@@ -65,10 +66,12 @@ async fn reconcile_wakes_now_or_later() {
         (json!({"daley": "5s"}), "daley"),
         (json!("5s"), ""),
     ] {
-        let problem = world.intents.act(&caller(), &web, "reconcile", bad.clone()).await.expect_err("refused");
+        let problem =
+            world.intents.act(&caller(), &web, "reconcile", bad.clone()).await.expect_err("refused");
         assert_eq!(fields(&problem), [field], "{bad}");
     }
-    let problem = world.intents.act(&caller(), &web, "start", json!({"delay": "5s"})).await.expect_err("refused");
+    let problem =
+        world.intents.act(&caller(), &web, "start", json!({"delay": "5s"})).await.expect_err("refused");
     assert_eq!(fields(&problem), ["delay"]);
     assert!(world.woken.0.lock().is_empty());
 }

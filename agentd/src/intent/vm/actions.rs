@@ -31,9 +31,8 @@ pub(super) fn act(is: &Object<Vm>, action: &str) -> Result<Acted<Vm>, Problem> {
             status.restart_requested = true;
             Ok(Acted { status: Some(status), ..want(is, VmDesired::Running) })
         }
-        "pause" | "resume" if off => {
-            Err(not_now(&key, action, "it is not running").hint(format!("`agentctl vm start {}` starts it", key.name)))
-        }
+        "pause" | "resume" if off => Err(not_now(&key, action, "it is not running")
+            .hint(format!("`agentctl vm start {}` starts it", key.name))),
         "pause" => Ok(want(is, VmDesired::Paused)),
         "resume" => Ok(want(is, VmDesired::Running)),
         other => Err(no_such_action(&key, other)),

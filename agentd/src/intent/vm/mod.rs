@@ -83,7 +83,10 @@ fn check_memory(desk: &Desk<'_>, spec: &VmSpec) -> Result<(), Problem> {
 /// Networks and keys must be there: all that are not are named at once.
 fn check_references(desk: &mut Desk<'_>, vm: &ObjectKey, spec: &VmSpec) -> Result<(), Problem> {
     let networks = spec.networks.iter().enumerate().map(|(n, nic)| {
-        (format!("spec.networks[{n}].network"), ObjectKey::of::<Network>(vm.project.clone(), nic.network.clone()))
+        (
+            format!("spec.networks[{n}].network"),
+            ObjectKey::of::<Network>(vm.project.clone(), nic.network.clone()),
+        )
     });
     let keys = spec.ssh_keys.iter().enumerate().map(|(n, name)| {
         (format!("spec.ssh_keys[{n}]"), ObjectKey::of::<SshKey>(vm.project.clone(), name.clone()))
@@ -107,6 +110,10 @@ fn check_references(desk: &mut Desk<'_>, vm: &ObjectKey, spec: &VmSpec) -> Resul
     let Some(kind) = kind else { return Ok(()) };
     let query = Query { project: Some(vm.project.clone()), limit: Some(10), ..Query::kind(&kind) };
     let there: Vec<String> = desk.tx.list(&query).iter().map(|o| o.name().to_string()).collect();
-    let hint = if there.is_empty() { format!("there is no {kind} yet") } else { format!("there are {}", there.join(", ")) };
+    let hint = if there.is_empty() {
+        format!("there is no {kind} yet")
+    } else {
+        format!("there are {}", there.join(", "))
+    };
     Err(Problem::invalid(missing).hint(format!("{hint}; `agentctl {kind} create` makes one")))
 }

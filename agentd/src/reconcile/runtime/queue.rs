@@ -199,7 +199,8 @@ impl Inner {
     }
 
     fn set_timer(&mut self, key: &ObjectKey, whose: Whose, at: Instant) {
-        if whose == Whose::Asked && self.due.get(&(key.clone(), whose)).is_some_and(|(known, _)| *known <= at) {
+        if whose == Whose::Asked && self.due.get(&(key.clone(), whose)).is_some_and(|(known, _)| *known <= at)
+        {
             return;
         }
         self.clear_timer(key, whose);
