@@ -58,7 +58,7 @@ impl Client {
 
     /// Every event after `query.since`, then those that come.
     pub async fn follow_events(&self, query: &EventQuery) -> Result<EventFollow, ClientError> {
-        let mut call = Call::get(query.path().with("watch", "true"));
+        let mut call = Call::get(query.path().with("follow", "true"));
         call.accept = "application/x-ndjson";
         Ok(EventFollow { lines: WatchLines::open(self, call).await? })
     }

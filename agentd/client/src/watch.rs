@@ -132,7 +132,8 @@ impl<K: Kind> Watch<K> {
 }
 
 impl Client {
-    /// Changes after revision `since`, or from now. `options.limit` has no meaning here.
+    /// Changes after revision `since`; without one first what there is, each as `added`, then a bookmark, then changes.
+    /// `options.limit` has no meaning here.
     pub async fn watch<K: Kind>(
         &self,
         since: Option<u64>,

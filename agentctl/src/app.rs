@@ -1,0 +1,32 @@
+//! What every command needs: the daemon, the project, how to print.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use agentd_api::ObjectName;
+use agentd_client::{Client, ListOptions, WriteOptions};
+
+use crate::cli::Global;
+use crate::output::Output;
+
+pub struct App {
+    pub client: Client,
+    pub project: ObjectName,
+    pub output: Output,
+}
+
+impl App {
+    pub fn new(global: Global) -> Self {
+        Self { client: Client::new(global.socket), project: global.project, output: global.output }
+    }
+    pub fn write(&self, dry_run: bool) -> WriteOptions {
+        WriteOptions { dry_run, ..WriteOptions::of(self.project.clone()) }
+    }
+    pub fn list(&self) -> ListOptions {
+        ListOptions::of(self.project.clone())
+    }
+    /// A line of talk: what is done, for a person. A closed stderr is nobody listening, not a failure.
+    pub fn say(&self, line: impl Display) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}

@@ -1,0 +1,106 @@
+//! What can be typed: the global flags and the nouns.
+
+use std::path::PathBuf;
+
+use agentd_api::name::DEFAULT_PROJECT;
+use agentd_api::{ObjectName, paths};
+use clap::{Parser, Subcommand};
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::noun;
+use crate::output::Output;
+
+const EXIT_STATUSES: &str = "\
+Exit status:
+  0 done         3 not found           6 forbidden
+  1 failed       4 conflict or exists  7 no daemon
+  2 bad input    5 unsupported         8 timed out";
+
+/// Says what should exist on this host; agentd makes it so.
+#[derive(Debug, Parser)]
+#[command(name = "agentctl", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(infer_long_args = false, subcommand_required = true, disable_help_subcommand = true)]
+#[command(after_help = EXIT_STATUSES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub noun: Noun,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH", env = "AGENTD_SOCKET", hide_env_values = true)]
+    #[arg(default_value = paths::SOCKET)]
+    pub socket: PathBuf,
+    /// The project to work in
+    #[arg(long, global = true, value_name = "PROJECT", default_value = DEFAULT_PROJECT)]
+    pub project: ObjectName,
+    /// How to print what is asked for
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    /// Virtual machines: run, create, start, stop, restart, pause, resume, list, show, logs, rm
+    #[command(subcommand)]
+    Vm(noun::vm::Vm),
+    /// What VMs' disks start as: build, import, pull, list, show, rm
+    #[command(subcommand)]
+    Image(noun::image::Image),
+    /// Networks of this host: list, show
+    #[command(subcommand)]
+    Network(noun::network::Network),
+    /// Public keys that VMs are given: create, list, show, rm
+    #[command(subcommand)]
+    SshKey(noun::ssh_key::SshKey),
+    /// Print objects of any kind
+    Get(noun::get::Get),
+    /// Print all about objects of any kind, with what happened to them
+    Describe(noun::describe::Describe),
+    /// Delete objects of any kind
+    Delete(noun::delete::Delete),
+    /// Print changes of a kind as they come
+    Watch(noun::watch::Watch),
+    /// Print what happened: who did what, why, and how it ended
+    Events(noun::events::Events),
+    /// Forget failed attempts at objects and try again now
+    Retry(noun::retry::Retry),
+    /// Print what the daemon says of itself, its host and its backends
+    Info(noun::info::Info),
+    /// Check what agentd needs of this host, and say what mends what is missing
+    Doctor(noun::doctor::Doctor),
+    /// Print a completion script for a shell
+    Completion(noun::completion::Completion),
+    /// Print the versions of agentctl and of the daemon
+    Version(noun::version::Version),
+}
+
+impl Cli {
+    pub async fn run(self) -> Result<(), Failure> {
+        let app = App::new(self.global);
+        match self.noun {
+            Noun::Vm(noun) => noun.run(&app).await,
+            Noun::Image(noun) => noun.run(&app).await,
+            Noun::Network(noun) => noun.run(&app).await,
+            Noun::SshKey(noun) => noun.run(&app).await,
+            Noun::Get(noun) => noun.run(&app).await,
+            Noun::Describe(noun) => noun.run(&app).await,
+            Noun::Delete(noun) => noun.run(&app).await,
+            Noun::Watch(noun) => noun.run(&app).await,
+            Noun::Events(noun) => noun.run(&app).await,
+            Noun::Retry(noun) => noun.run(&app).await,
+            Noun::Info(noun) => noun.run(&app).await,
+            Noun::Doctor(noun) => noun.run(&app).await,
+            Noun::Completion(noun) => noun.run(),
+            Noun::Version(noun) => noun.run(&app).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_flags_hold_together() {
+    Cli::command().debug_assert();
+}
+
+/// Every command's help, as it is printed. A change here is a change of what users read and scripts type.
+#[test]
+fn the_help_is_reviewed() {
+    let mut root = Cli::command().term_width(100);
+    root.build();
+    let mut all = String::new();
+    pages(&mut root, &mut all);
+    insta::assert_snapshot!(all);
+}
+
+fn pages(command: &mut clap::Command, all: &mut String) {
+    let help = command.render_help();
+    all.push_str(&format!("\n$ {} --help\n{help}", command.get_bin_name().unwrap_or("agentctl")));
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    for name in names {
+        if let Some(below) = command.find_subcommand_mut(&name) {
+            pages(below, all);
+        }
+    }
+}
+
+#[test]
+fn several_names_and_a_selector_exclude_each_other() {
+    let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(drop).map_err(|e| e.kind());
+    assert!(parse("agentctl vm stop web db --no-wait").is_ok());
+    assert!(parse("agentctl vm rm -l app=web").is_ok());
+    assert!(parse("agentctl vm rm --all").is_ok());
+    for bad in [
+        "agentctl vm rm",
+        "agentctl vm rm web --all",
+        "agentctl vm rm web -l app=web",
+        "agentctl vm stop web --no-wait --timeout 5s",
+        "agentctl vm run web",
+        "agentctl vm run web --image micro --publish 80",
+        "agentctl vm run web --image micro --label app",
+        "agentctl vm console web",
+        "agentctl --project UPPER vm list",
+        "agentctl vm list -o xml",
+    ] {
+        assert!(parse(bad).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,16 @@
+//! One file a noun: what can be said about it, and what is done then. What nouns share is in `verb`.
+
+pub mod completion;
+pub mod delete;
+pub mod describe;
+pub mod doctor;
+pub mod events;
+pub mod get;
+pub mod image;
+pub mod info;
+pub mod network;
+pub mod retry;
+pub mod ssh_key;
+pub mod version;
+pub mod vm;
+pub mod watch;

@@ -1,0 +1,109 @@
+//! Tables: columns side by side, two spaces between them, no lines. In a pipe nothing is cut or wrapped; on a terminal
+//! that is too narrow, cells wrap within their columns.
+//!
+//! Cells are shown without control characters: a reason may quote what a guest or a tool printed.
+
+use std::io::{self, Write};
+
+use agentd_api::{ColumnDef, KindDef};
+use comfy_table::ContentArrangement;
+
+/// The columns that a kind's table shows.
+pub fn columns(def: &'static KindDef, wide: bool) -> Vec<&'static ColumnDef> {
+    def.columns.iter().filter(|column| wide || !column.wide).collect()
+}
+
+pub struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(columns: &[&'static ColumnDef], rows: Vec<Vec<String>>) -> Self {
+        Self::with_headings(columns.iter().map(|c| c.heading).collect(), rows)
+    }
+    pub fn with_headings(headings: Vec<&'static str>, mut rows: Vec<Vec<String>>) -> Self {
+        for cell in rows.iter_mut().flatten() {
+            if cell.chars().any(char::is_control) {
+                *cell = plain(cell);
+            }
+        }
+        Self { headings, rows }
+    }
+
+    /// As wide as it comes, or as the terminal is where stdout is one.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let terminal = comfy_table::Table::new().width().map(usize::from);
+        self.write_within(out, terminal)
+    }
+
+    fn write_within(&self, out: &mut impl Write, limit: Option<usize>) -> io::Result<()> {
+        let widths = self.widths();
+        let total = widths.iter().map(|w| w + 2).sum::<usize>().saturating_sub(2);
+        match limit {
+            Some(limit) if total > limit => writeln!(out, "{}", self.wrapped(limit)),
+            _ => {
+                line(out, &widths, self.headings.iter().copied())?;
+                self.rows.iter().try_for_each(|row| line(out, &widths, row.iter().map(String::as_str)))
+            }
+        }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.headings.iter().map(|h| width(h)).collect();
+        for row in &self.rows {
+            for (column, cell) in widths.iter_mut().zip(row) {
+                *column = (*column).max(width(cell));
+            }
+        }
+        widths
+    }
+
+    fn wrapped(&self, limit: usize) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(u16::try_from(limit).unwrap_or(u16::MAX));
+        table.set_header(&self.headings);
+        table.add_rows(&self.rows);
+        let columns = table.column_count();
+        for (n, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, if n + 1 == columns { 0 } else { 2 }));
+        }
+        table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn line<'a>(out: &mut impl Write, widths: &[usize], cells: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let last = widths.len().saturating_sub(1);
+    for (n, (cell, width)) in cells.zip(widths).enumerate() {
+        if n == last {
+            out.write_all(cell.as_bytes())?;
+        } else {
+            write!(out, "{cell:width$}  ")?;
+        }
+    }
+    out.write_all(b"\n")
+}
+
+fn width(cell: &str) -> usize {
+    if cell.is_ascii() { cell.len() } else { cell.chars().count() }
+}
+
+/// Text that cannot move the cursor, change colours or break a row.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if matches!(c, '\n' | '\t' | '\r') {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
