@@ -1,5 +1,76 @@
-//! Makes the host as the store says.
+//! Makes the host as the store says, and says in the store what was seen.
+//!
+//! One folder a kind: `observe` reads the host, `plan` is pure, `apply` changes it. What all kinds share is in
+//! [`runtime`]. Reconcilers know the store and the drivers, and no HTTP. Nothing here is needed for the API to answer: a
+//! backend that is away, a driver that fails, a pass that panics are shown on the objects concerned.
 
+pub mod image;
+pub mod network;
 pub mod runtime;
+pub mod ssh_key;
+mod sweep;
+#[cfg(test)]
+mod testing;
+pub mod vm;
 
+use std::sync::Arc;
+
+use agentd_api::Kind;
+use agentd_api::image::Image;
+use agentd_api::network::Network;
+use agentd_api::ssh_key::SshKey;
+use agentd_api::vm::Vm;
+use agentd_drivers::{Drivers, Instance};
+use agentd_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use network::ensure_default_network;
 pub use runtime::Trigger;
+
+use runtime::Controllers;
+
+/// What reconciling needs.
+#[derive(Clone)]
+pub struct Runtime {
+    pub store: Store,
+    pub drivers: Drivers,
+    pub instance: Instance,
+    /// Differs after each boot of the host.
+    pub boot_id: String,
+    /// Ends it: passes in flight are given a short while.
+    pub cancel: CancellationToken,
+    /// Holds all of its tasks.
+    pub tracker: TaskTracker,
+}
+
+/// Starts all reconcilers. What runs on the host already is adopted; what nobody owns any more is swept.
+pub fn start(runtime: Runtime) -> Trigger {
+    let Runtime { store, drivers, instance, boot_id, cancel, tracker } = runtime;
+    let mut controllers =
+        Controllers::of(&[SshKey::DEF.kind, Network::DEF.kind, Image::DEF.kind, Vm::DEF.kind]);
+    let trigger = controllers.trigger();
+
+    let (sync, task) = network::SyncTask::new(store.clone(), drivers.network.clone(), trigger.clone());
+    tracker.spawn(task.run(cancel.clone()));
+    let backend = vm::Backend::default();
+    tracker.spawn(backend.clone().run(drivers.vm.clone(), cancel.clone()));
+    let jobs = image::Jobs::new(&cancel, tracker.clone());
+    let contents = image::Contents::new(drivers.image.clone(), jobs.clone());
+    let vms = Arc::new(vm::Vms { drivers: drivers.clone(), instance, boot_id, sync: sync.clone(), backend });
+
+    controllers.add(ssh_key::SshKeys);
+    controllers.add(network::Networks { driver: drivers.network.clone(), sync });
+    controllers.add(image::Images {
+        driver: drivers.image.clone(),
+        jobs,
+        contents: contents.clone(),
+        trigger: trigger.clone(),
+    });
+    controllers.add_shared(vms.clone());
+    controllers.start(store.clone(), cancel.clone(), &tracker);
+
+    tracker.spawn(vm::survey(vms, store.clone(), trigger.clone(), cancel.clone()));
+    tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents }, cancel));
+    trigger
+}

@@ -181,6 +181,12 @@ impl Inner {
         let foreign = running.seen.iter().any(|r| *r > end.read && !end.wrote.contains(r));
         let last = running.seen.iter().max().copied().unwrap_or_default();
         let coming: Vec<u64> = end.wrote.iter().copied().filter(|r| *r > last).collect();
+        if let Some(expected) = self.expected.get_mut(key) {
+            expected.retain(|r| *r > last.max(end.read));
+            if expected.is_empty() {
+                self.expected.remove(key);
+            }
+        }
         if !coming.is_empty() {
             self.expected.entry(key.clone()).or_default().extend(coming);
         }

@@ -1,0 +1,185 @@
+//! Makes images ready: builds, fetches or takes in their content, which is stored once under its digest.
+//!
+//! ```text
+//!   pending (an upload not there yet) --> provisioning (a job) --> ready
+//!                                              |                     | content gone from the disk
+//!                                              +------> failed <-----+
+//! ```
+//!
+//! Content goes with the last that needs it: another image of the same digest or a VM whose disk stands on it keep it,
+//! and the sweep takes it later. A job is stopped when its image is deleted; a pull that was interrupted resumes.
+
+mod content;
+mod jobs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentd_api::image::{Image, ImageSource, ImageStatus, UploadSource};
+use agentd_api::{ErrorCode, Object, ObjectKey, State};
+use agentd_drivers::image::{ImageContent, ImageDriver};
+use async_trait::async_trait;
+
+use super::runtime::{Fault, Note, Outcome, Pass, Reconciler, Trigger};
+
+pub use content::Contents;
+pub use jobs::Jobs;
+use jobs::{JobState, Turn};
+
+/// The one thing that an image has on the host.
+pub const CONTENT: &str = "content";
+/// How often progress is written down at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+pub struct Images {
+    pub driver: Arc<dyn ImageDriver>,
+    pub jobs: Jobs,
+    pub contents: Contents,
+    pub trigger: Trigger,
+}
+
+#[async_trait]
+impl Reconciler for Images {
+    type Kind = Image;
+
+    async fn reconcile(&self, pass: &Pass, object: &Object<Image>) -> Outcome<ImageStatus> {
+        let mut status = object.status.clone();
+        if status.common.observed_generation != object.meta.generation {
+            // Another source makes another image; what is there goes with the sweep once no VM stands on it.
+            (status.digest, status.received) = (None, None);
+        }
+        if let Some(digest) = status.digest.clone() {
+            return self.look(status, &digest).await;
+        }
+        match self.jobs.state(object.meta.id, object.meta.generation) {
+            JobState::None => self.begin(pass.key(), object, status).await,
+            JobState::Running(progress) => working(status, progress),
+            JobState::Ended(Ok(content)) => self.ended(pass, object, status, content).await,
+            JobState::Ended(Err(fault)) => {
+                self.jobs.forget(object.meta.id);
+                status.common.progress = None;
+                Outcome::failed(status, fault)
+            }
+        }
+    }
+
+    async fn finalize(&self, pass: &Pass, object: &Object<Image>, finalizer: &str) -> Result<(), Fault> {
+        if finalizer != CONTENT {
+            return Err(Fault::internal(format!(
+                "an image has nothing to undo by the name of '{finalizer}'"
+            )));
+        }
+        self.jobs.stop(object.meta.id).await;
+        self.driver.discard(object.meta.id).await?;
+        match &object.status.digest {
+            Some(digest) => self.contents.release(pass.store(), digest, Some(object.meta.id)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Looking whether content is still there is cheap, and seldom useful.
+    fn resync(&self) -> Option<Duration> {
+        Some(Duration::from_secs(600))
+    }
+}
+
+impl Images {
+    /// An image that was ready: is its content still there?
+    async fn look(&self, mut status: ImageStatus, digest: &str) -> Outcome<ImageStatus> {
+        match self.driver.observe(digest).await {
+            Ok(Some(content)) => ready(status, &content),
+            Ok(None) => {
+                // Without a digest a retry makes it again.
+                status.digest = None;
+                status.common.progress = None;
+                let message = format!("its content {digest} is gone from the disk");
+                Outcome::failed(status, Fault::permanent(ErrorCode::NotFound, message))
+            }
+            Err(error) => Outcome::failed(status, error.into()),
+        }
+    }
+
+    async fn begin(
+        &self,
+        key: &ObjectKey,
+        object: &Object<Image>,
+        mut status: ImageStatus,
+    ) -> Outcome<ImageStatus> {
+        if let ImageSource::Upload(source) = &object.spec.source {
+            let received = match self.driver.received(object.meta.id).await {
+                Ok(received) => received,
+                Err(error) => return Outcome::failed(status, error.into()),
+            };
+            if received < source.size {
+                return awaited(status, received, source);
+            }
+            status.received = Some(received);
+        }
+        let (driver, source) = (self.driver.clone(), object.spec.source.clone());
+        let turn = if matches!(source, ImageSource::Recipe(_)) { Turn::Build } else { Turn::Receive };
+        let work = move |work| async move {
+            match &source {
+                ImageSource::Recipe(recipe) => driver.build(*recipe, &work).await,
+                ImageSource::Url(source) => driver.pull(source, &work).await,
+                ImageSource::Upload(source) => driver.import(source, &work).await,
+            }
+        };
+        let (trigger, own) = (self.trigger.clone(), key.clone());
+        let _no_content_goes_now = self.contents.gate().await;
+        self.jobs.start((object.meta.id, object.meta.generation), turn, work, move || trigger.wake(own));
+        match self.jobs.state(object.meta.id, object.meta.generation) {
+            JobState::Running(progress) => working(status, progress),
+            JobState::None | JobState::Ended(_) => Outcome::settled(status).again(Duration::ZERO),
+        }
+    }
+
+    async fn ended(
+        &self,
+        pass: &Pass,
+        object: &Object<Image>,
+        status: ImageStatus,
+        content: ImageContent,
+    ) -> Outcome<ImageStatus> {
+        let size = content.virtual_size;
+        let mut outcome = ready(status, &content);
+        outcome.status.common.observed_generation = object.meta.generation;
+        outcome.status.common.attempts = None;
+        let note = Note::done("created", format!("{}, a disk of {size}", content.digest));
+        // The job stands for the content until the object does: nothing may take it for unused in between.
+        match pass.publish_noting::<Image>(&outcome.status, vec![note]).await {
+            Ok(()) => {
+                self.jobs.forget(object.meta.id);
+                outcome
+            }
+            Err(fault) => Outcome::failed(outcome.status, fault),
+        }
+    }
+}
+
+fn working(mut status: ImageStatus, progress: agentd_api::Progress) -> Outcome<ImageStatus> {
+    status.common.state = State::Provisioning;
+    status.common.reason = None;
+    if progress.unit == "bytes" {
+        status.received = Some(progress.done);
+    }
+    status.common.progress = Some(progress);
+    Outcome::settled(status).again(PROGRESS_EVERY)
+}
+
+fn awaited(mut status: ImageStatus, received: u64, source: &UploadSource) -> Outcome<ImageStatus> {
+    status.common.state = State::Pending;
+    status.common.reason = Some(format!("waiting for its content: {received} of {} bytes", source.size));
+    status.common.progress = None;
+    status.received = Some(received);
+    Outcome::settled(status)
+}
+
+fn ready(mut status: ImageStatus, content: &ImageContent) -> Outcome<ImageStatus> {
+    (status.common.state, status.common.reason, status.common.progress) = (State::Ready, None, None);
+    status.digest = Some(content.digest.clone());
+    status.virtual_size = Some(content.virtual_size);
+    status.stored_size = Some(content.stored_size);
+    status.source_format = Some(content.source_format.clone());
+    status.direct_boot = content.boot.is_some();
+    Outcome::settled(status)
+}

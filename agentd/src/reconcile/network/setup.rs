@@ -1,0 +1,180 @@
+//! What the networks and the firewall of this host should be, worked out from the store.
+//!
+//! Kept up to date guest by guest, so that one VM more among thousands costs one VM's work here, not thousands'.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use agentd_api::network::Network;
+use agentd_api::vm::Vm;
+use agentd_api::{Cidr, Kind, Object, ObjectKey, ObjectName};
+use agentd_drivers::network::{FirewallNetwork, FirewallSetup, Forward, HostEntry, NetworkSetup};
+use agentd_store::{Query, Store};
+use uuid::Uuid;
+
+/// The DNS domain of a network's hosts: below `internal`, which the public DNS never has names in.
+pub fn domain(project: &ObjectName, name: &ObjectName) -> String {
+    if project.as_str() == agentd_api::name::DEFAULT_PROJECT {
+        format!("{name}.internal")
+    } else {
+        format!("{name}.{project}.internal")
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Setups {
+    networks: BTreeMap<ObjectKey, Known>,
+    hosts: HashMap<ObjectKey, BTreeMap<Ipv4Addr, HostEntry>>,
+    guests: HashMap<ObjectKey, Guest>,
+    /// Guest -> its published ports, without the network's id.
+    forwards: BTreeMap<ObjectKey, (ObjectKey, Vec<Forward>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    id: Uuid,
+    cidr: Cidr,
+    nat: bool,
+}
+
+/// What one VM adds to the networks it is on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Guest {
+    /// The networks that its object names, also once it has left them.
+    on: Vec<ObjectKey>,
+    hosts: Vec<(ObjectKey, HostEntry)>,
+    forwards: Vec<Forward>,
+}
+
+impl Guest {
+    fn of(object: &Object<Vm>) -> Self {
+        let meta = &object.meta;
+        let key = |network: &ObjectName| ObjectKey::of::<Network>(meta.project.clone(), network.clone());
+        let on = object.status.addresses.iter().map(|a| key(&a.network)).collect();
+        // Once its domain is gone a VM that is being deleted has no place on the network any more.
+        if meta.deleting() && !meta.finalizers.iter().any(|f| f == crate::reconcile::vm::DOMAIN) {
+            return Self { on, ..Self::default() };
+        }
+        let entry =
+            |a: &agentd_api::vm::VmAddress| HostEntry { name: meta.name.clone(), ip: a.ip, mac: a.mac };
+        let hosts = object.status.addresses.iter().map(|a| (key(&a.network), entry(a))).collect();
+        let forwards = object.status.addresses.first().into_iter().flat_map(|first| {
+            object.spec.publish.iter().map(|port| Forward {
+                network: Uuid::nil(),
+                address: port.address,
+                host: port.host,
+                protocol: port.protocol,
+                to: first.ip,
+                guest: port.guest,
+            })
+        });
+        Self { on, hosts, forwards: forwards.collect() }
+    }
+}
+
+impl Setups {
+    /// All of the store.
+    pub fn load(store: &Store) -> Self {
+        let mut setups = Self::default();
+        for network in store.list(&Query::kind(Network::DEF.kind)).items {
+            setups.read_network(store, network.key());
+        }
+        for vm in store.list(&Query::kind(Vm::DEF.kind)).items {
+            setups.read_guest(store, vm.key());
+        }
+        setups
+    }
+
+    /// Looks at one network again.
+    pub fn read_network(&mut self, store: &Store, key: &ObjectKey) {
+        let object = store.get(key).and_then(|stored| stored.object::<Network>().ok());
+        match object.filter(|o| !o.meta.deleting()) {
+            Some(o) => {
+                let known = Known { id: o.meta.id, cidr: o.spec.cidr, nat: o.spec.nat };
+                self.networks.insert(key.clone(), known);
+            }
+            None => self.forget_network(key),
+        }
+    }
+
+    pub fn forget_network(&mut self, key: &ObjectKey) {
+        self.networks.remove(key);
+    }
+
+    /// Looks at one VM again. The networks on which something changed by that.
+    pub fn read_guest(&mut self, store: &Store, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let guest = match store.get(key).map(|stored| stored.object::<Vm>()) {
+            None => Guest::default(),
+            Some(Ok(object)) => Guest::of(&object),
+            // What cannot be read keeps the place it had.
+            Some(Err(_)) => return BTreeSet::new(),
+        };
+        let old = self.guests.get(key).cloned().unwrap_or_default();
+        if old == guest {
+            return BTreeSet::new();
+        }
+        let differs =
+            |entry: &&(ObjectKey, HostEntry)| !(old.hosts.contains(entry) && guest.hosts.contains(entry));
+        let touched = old.hosts.iter().chain(&guest.hosts).filter(differs).map(|(n, _)| n.clone()).collect();
+        for (network, entry) in &old.hosts {
+            if let Some(hosts) = self.hosts.get_mut(network) {
+                hosts.remove(&entry.ip);
+            }
+        }
+        for (network, entry) in &guest.hosts {
+            self.hosts.entry(network.clone()).or_default().insert(entry.ip, entry.clone());
+        }
+        self.forwards.remove(key);
+        if let Some((network, _)) = guest.hosts.first()
+            && !guest.forwards.is_empty()
+        {
+            self.forwards.insert(key.clone(), (network.clone(), guest.forwards.clone()));
+        }
+        self.guests.insert(key.clone(), guest);
+        touched
+    }
+
+    pub fn networks(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.networks.keys()
+    }
+
+    /// The networks that a VM's object names: it is on them, or has left them.
+    pub fn networks_of(&self, guest: &ObjectKey) -> Vec<ObjectKey> {
+        self.guests.get(guest).map(|g| g.on.clone()).unwrap_or_default()
+    }
+
+    /// Forgets a VM that has left all networks.
+    pub fn forget_if_off(&mut self, guest: &ObjectKey) {
+        if self.guests.get(guest).is_some_and(|g| g.hosts.is_empty()) {
+            self.guests.remove(guest);
+        }
+    }
+
+    /// How many VMs have an address on that network.
+    pub fn hosts_on(&self, network: &ObjectKey) -> usize {
+        self.hosts.get(network).map_or(0, BTreeMap::len)
+    }
+
+    /// None where there is no such network, or it is being deleted.
+    pub fn network(&self, key: &ObjectKey) -> Option<NetworkSetup> {
+        let known = self.networks.get(key)?;
+        Some(NetworkSetup {
+            id: known.id,
+            project: key.project.clone(),
+            name: key.name.clone(),
+            cidr: known.cidr,
+            nat: known.nat,
+            domain: domain(&key.project, &key.name),
+            hosts: self.hosts.get(key).into_iter().flat_map(|h| h.values().cloned()).collect(),
+        })
+    }
+
+    pub fn firewall(&self) -> FirewallSetup {
+        let networks = self.networks.values().map(|k| FirewallNetwork { id: k.id, cidr: k.cidr, nat: k.nat });
+        let forwards = self.forwards.values().flat_map(|(network, forwards)| {
+            let id = self.networks.get(network).map(|k| k.id);
+            forwards.iter().filter_map(move |f| id.map(|network| Forward { network, ..f.clone() }))
+        });
+        FirewallSetup { networks: networks.collect(), forwards: forwards.collect() }
+    }
+}

@@ -1,0 +1,237 @@
+//! What a pass is given: what it may read, and how it says in between how far it is.
+//!
+//! Status is written by difference: the pass's status against the one it began with, key by key, applied to what the
+//! store then holds. So what somebody else wrote into the status meanwhile (a restart that was asked for, attempts that
+//! were forgotten) stays, and what is equal is not written at all.
+
+use std::collections::BTreeMap;
+
+use agentd_api::object::REQUEST_ANNOTATION;
+use agentd_api::{ErrorCode, Kind, Meta, Object, ObjectKey, ObjectName};
+use agentd_drivers::Class;
+use agentd_store::{Expect, NewEvent, Query, Store, Stored, Tx, TxError, Update};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use uuid::Uuid;
+
+use super::edges::Read;
+use super::{Core, Fault, Note};
+
+/// One look at one object.
+pub struct Pass {
+    core: Core,
+    key: ObjectKey,
+    id: Uuid,
+    request_id: Option<String>,
+    read: Mutex<Read>,
+    written: Mutex<Written>,
+    /// Held across a write, so that two of one pass do not overtake each other.
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    /// The status as this pass last wrote it, or as it read it.
+    status: Map<String, Value>,
+    revisions: Vec<u64>,
+}
+
+/// Why a pass's write was not made.
+#[derive(Debug)]
+pub(super) enum WriteEnd {
+    /// The object is gone, or another one has its name: there is nothing to say any more.
+    Gone,
+    Store(String),
+}
+
+/// What a pass writes of its own object.
+#[derive(Debug, Default)]
+pub(super) struct Write {
+    pub status: Map<String, Value>,
+    pub notes: Vec<Note>,
+    pub delete: bool,
+    /// The finalizer that is done.
+    pub finalized: Option<String>,
+}
+
+impl Pass {
+    pub(super) fn new(core: Core, meta: &Meta, status: &Value) -> Self {
+        let status = status.as_object().cloned().unwrap_or_default();
+        Self {
+            core,
+            key: meta.key(),
+            id: meta.id,
+            request_id: meta.annotations.get(REQUEST_ANNOTATION).cloned(),
+            read: Mutex::default(),
+            written: Mutex::new(Written { status, revisions: Vec::new() }),
+            writing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+    /// The store, for what shall not wake this object when it changes.
+    pub fn store(&self) -> &Store {
+        &self.core.store
+    }
+
+    /// Another object of this project. The pass is made again when it changes, appears or goes.
+    pub fn get<K: Kind>(&self, name: &ObjectName) -> Result<Option<Object<K>>, Fault> {
+        let key = ObjectKey::of::<K>(self.key.project.clone(), name.clone());
+        self.core.edges.lock().add_object(&self.key, &key);
+        self.read.lock().objects.insert(key.clone());
+        let Some(stored) = self.core.store.get(&key) else { return Ok(None) };
+        stored.object::<K>().map(Some).map_err(|e| Fault::internal(format!("{key} cannot be read: {e}")))
+    }
+
+    /// The objects that `query` finds. The pass is made again when one of them changes, appears or goes.
+    pub fn list(&self, query: &Query) -> Vec<Arc<Stored>> {
+        self.core.edges.lock().add_list(&self.key, query);
+        self.read.lock().lists.push(query.clone());
+        self.core.store.list(query).items
+    }
+
+    /// Writes how far it is, while the pass goes on. Equal status is no write.
+    pub async fn publish<K: Kind>(&self, status: &K::Status) -> Result<(), Fault> {
+        self.publish_noting::<K>(status, Vec::new()).await
+    }
+
+    /// As [`publish`](Self::publish), with events in the same transaction.
+    pub async fn publish_noting<K: Kind>(&self, status: &K::Status, notes: Vec<Note>) -> Result<(), Fault> {
+        let write = Write { status: to_map::<K>(status)?, notes, ..Write::default() };
+        self.write(write).await.map_err(|end| match end {
+            WriteEnd::Gone => Fault::internal("the object is gone"),
+            WriteEnd::Store(detail) => Fault::new(Class::Transient, ErrorCode::StoreUnavailable, detail),
+        })
+    }
+
+    pub(super) fn take_read(&self) -> Read {
+        std::mem::take(&mut self.read.lock())
+    }
+    pub(super) fn revisions(&self) -> Vec<u64> {
+        self.written.lock().revisions.clone()
+    }
+    /// Where the pass stands in the eyes of the store: the status that it last wrote or read.
+    pub(super) fn status(&self) -> Value {
+        Value::Object(self.written.lock().status.clone())
+    }
+
+    pub(super) async fn write(&self, write: Write) -> Result<(), WriteEnd> {
+        let _one_at_a_time = self.writing.lock().await;
+        let change = difference(&self.written.lock().status, &write.status);
+        if change.is_empty() && write.notes.is_empty() && !write.delete && write.finalized.is_none() {
+            return Ok(());
+        }
+        let (key, id, request_id) = (self.key.clone(), self.id, self.request_id.clone());
+        let status = write.status.clone();
+        let done = self
+            .core
+            .store
+            .transact(move |tx| {
+                apply(tx, &Target { key: &key, id, request_id: request_id.as_deref() }, &change, &write)
+            })
+            .await
+            .map_err(|e| WriteEnd::Store(e.to_string()))?;
+        let mut written = self.written.lock();
+        match done {
+            Applied::Gone => return Err(WriteEnd::Gone),
+            Applied::Same => {}
+            Applied::At(revision) => written.revisions.push(revision),
+        }
+        written.status = status;
+        Ok(())
+    }
+}
+
+struct Target<'a> {
+    key: &'a ObjectKey,
+    id: Uuid,
+    request_id: Option<&'a str>,
+}
+
+enum Applied {
+    Gone,
+    Same,
+    At(u64),
+}
+
+type Change = BTreeMap<String, Option<Value>>;
+
+/// The keys of `new` that differ from `old`, and those that it lacks.
+fn difference(old: &Map<String, Value>, new: &Map<String, Value>) -> Change {
+    let changed =
+        new.iter().filter(|(k, v)| old.get(*k) != Some(v)).map(|(k, v)| (k.clone(), Some(v.clone())));
+    let gone = old.keys().filter(|k| !new.contains_key(*k)).map(|k| (k.clone(), None));
+    changed.chain(gone).collect()
+}
+
+fn apply(tx: &mut dyn Tx, to: &Target, change: &Change, write: &Write) -> Result<Applied, TxError> {
+    let Some(now) = tx.get(to.key).filter(|now| now.id() == to.id) else { return Ok(Applied::Gone) };
+    let mut value = now.value();
+    let mut update = Update::default();
+    if !change.is_empty() {
+        let mut status = value["status"].take().as_object().cloned().unwrap_or_default();
+        for (key, value) in change {
+            match value {
+                Some(value) => drop(status.insert(key.clone(), value.clone())),
+                None => drop(status.remove(key)),
+            }
+        }
+        update.status = Some(Value::Object(status));
+    }
+    if let Some(done) = &write.finalized {
+        let left = value["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        update.finalizers = Some(left.filter(|f| f != done).map(ToOwned::to_owned).collect());
+    }
+    if write.delete && !now.deleting() {
+        update.deleting = Some(true);
+    }
+    let after = tx.update(to.key, Expect::Id(to.id), update)?;
+    for note in &write.notes {
+        tx.record(event(to, note));
+    }
+    Ok(if after.revision() == now.revision() { Applied::Same } else { Applied::At(after.revision()) })
+}
+
+fn event(of: &Target, note: &Note) -> NewEvent {
+    NewEvent {
+        kind: of.key.kind.clone(),
+        project: of.key.project.to_string(),
+        name: of.key.name.to_string(),
+        id: of.id,
+        actor: super::ACTOR.to_owned(),
+        verb: note.verb.to_owned(),
+        message: note.message.clone(),
+        outcome: note.outcome,
+        request_id: of.request_id.map(ToOwned::to_owned),
+    }
+}
+
+impl Pass {
+    /// Takes the object out of the store, once it has no finalizer left.
+    pub(super) async fn remove(&self, note: Note) -> Result<(), WriteEnd> {
+        let (key, id, request_id) = (self.key.clone(), self.id, self.request_id.clone());
+        let removed = self.core.store.transact(move |tx| {
+            if tx.get(&key).is_none_or(|now| now.id() != id) {
+                return Ok::<(), TxError>(());
+            }
+            tx.remove(&key, Expect::Id(id))?;
+            tx.record(event(&Target { key: &key, id, request_id: request_id.as_deref() }, &note));
+            Ok(())
+        });
+        removed.await.map_err(|e| WriteEnd::Store(e.to_string()))
+    }
+}
+
+pub(super) fn to_map<K: Kind>(status: &K::Status) -> Result<Map<String, Value>, Fault> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => Err(Fault::internal(format!("a status of {} is no object: {other}", K::DEF.kind))),
+        Err(error) => Err(Fault::internal(format!("a status of {} cannot be written: {error}", K::DEF.kind))),
+    }
+}

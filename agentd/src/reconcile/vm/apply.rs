@@ -1,0 +1,377 @@
+//! Does what the plan says, one step a round, and looks again after each.
+//!
+//! Every step may be the last one that this daemon takes. What must be known afterwards is therefore written down
+//! before the host is changed: the digest before the disk stands on it, the time of asking before the guest is asked.
+//! What can be seen on the host is written down after.
+
+use std::time::Duration;
+
+use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus, VmStop};
+use agentd_api::{Object, Progress, State, Timestamp};
+use agentd_drivers::vm::{DomainSeen, DomainSpec, VmError};
+use agentd_drivers::volume::DiskSpec;
+
+use super::define::{self, Binding, Files};
+use super::needs::{self, IMAGE_READY, NETWORK_READY, Needs, Waiting};
+use super::observe::{self, STOPPING};
+use super::plan::{Step, VmPlan, plan_vm};
+use super::{BACKEND_AVAILABLE, Vms};
+use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
+
+/// More rounds than any way from one state to another has.
+const ROUNDS: usize = 6;
+/// A guest that has not powered off is asked again this often: early in its boot it hears nothing.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+pub const PENDING_RESTART: &str = "pending_restart";
+
+/// One pass over one VM.
+pub struct Work<'a> {
+    pub vms: &'a Vms,
+    pub pass: &'a Pass,
+    pub object: &'a Object<Vm>,
+    pub status: VmStatus,
+    pub notes: Vec<Note>,
+}
+
+/// What comes after a step.
+enum Turn {
+    /// Look again.
+    Again,
+    End(Option<Duration>),
+    Remove,
+}
+
+enum Halt {
+    Fault(Fault),
+    /// libvirt is away, which is nobody's failed attempt.
+    Away,
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Work<'_> {
+    pub async fn run(mut self) -> Outcome<VmStatus> {
+        if self.vms.backend.down().is_some() {
+            return self.without_backend();
+        }
+        for _ in 0..ROUNDS {
+            match self.round().await {
+                Ok(Turn::Again) => {}
+                Ok(Turn::End(again)) => return self.end(None, again),
+                Ok(Turn::Remove) => return Outcome { delete: true, ..self.end(None, None) },
+                Err(Halt::Fault(fault)) => return self.end(Some(fault), None),
+                Err(Halt::Away) => return self.without_backend(),
+            }
+        }
+        self.end(None, Some(Duration::from_secs(1)))
+    }
+
+    fn end(self, fault: Option<Fault>, again: Option<Duration>) -> Outcome<VmStatus> {
+        Outcome { fault, again, notes: self.notes, ..Outcome::settled(self.status) }
+    }
+
+    /// The last known state stays, with the reason why nothing newer is known.
+    fn without_backend(mut self) -> Outcome<VmStatus> {
+        let reason = self.vms.backend.down().unwrap_or_else(|| "libvirt did not answer".to_owned());
+        if matches!(self.status.common.state, State::Pending | State::Provisioning) {
+            self.status.common.reason = Some(reason.clone());
+            self.status.common.progress = None;
+        }
+        self.status.common.set_condition(BACKEND_AVAILABLE, false, reason);
+        self.end(None, None)
+    }
+
+    /// The driver's answer, or how its error is to be taken.
+    fn told<T>(&self, answer: Result<T, VmError>) -> Result<T, Halt> {
+        answer.map_err(|e| if self.vms.backend.told(&e) { Halt::Away } else { Halt::Fault(e.into()) })
+    }
+
+    async fn round(&mut self) -> Result<Turn, Halt> {
+        let domain = self.told(self.vms.drivers.vm.observe(self.object.meta.id).await)?;
+        self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
+        let now = (self.vms.boot_id.as_str(), Timestamp::now());
+        let situation = observe::situation(self.object, &self.status, domain.as_ref(), now);
+        let VmPlan { ended, step } = plan_vm(&situation);
+        if let Some(how) = ended {
+            self.record_end(how);
+        }
+        match step {
+            Step::Start => self.start(0).await,
+            Step::StartAgain => self.start(observe::restarts(&self.status) + 1).await,
+            Step::Rest => Ok(self.rest()),
+            Step::Define | Step::DefineRunning => self.define(step == Step::DefineRunning).await,
+            Step::Ask => self.ask(false).await,
+            Step::ResumeAndAsk => self.ask(true).await,
+            Step::AwaitOff => Ok(self.await_off()),
+            Step::CutPower => {
+                self.told(self.vms.drivers.vm.destroy(self.object.meta.id).await)?;
+                Ok(Turn::Again)
+            }
+            Step::Pause => {
+                self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
+                self.notes.push(Note::done("paused", "its CPUs are halted"));
+                Ok(Turn::Again)
+            }
+            Step::Resume => {
+                self.told(self.vms.drivers.vm.resume(self.object.meta.id).await)?;
+                self.notes.push(Note::done("resumed", "its CPUs run on"));
+                Ok(Turn::Again)
+            }
+            Step::Up => self.up(domain).await,
+            Step::Off => Ok(self.off()),
+            Step::Remove => {
+                self.off();
+                Ok(Turn::Remove)
+            }
+        }
+    }
+
+    fn record_end(&mut self, how: StopKind) {
+        // Later than the start by the clock as well, or it would seem to be up still.
+        let after_start = self.status.started_at.map_or(0, |t| t.millis() + 1);
+        let at = Timestamp(Timestamp::now().millis().max(after_start));
+        self.status.last_stop = Some(VmStop { how, at, generation: self.object.meta.generation });
+        let text = end_text(how, self.object);
+        self.notes.push(match how {
+            StopKind::Acpi | StopKind::Forced => Note::done("stopped", text),
+            _ => Note::seen("stopped", text),
+        });
+    }
+
+    async fn start(&mut self, restarts: u32) -> Result<Turn, Halt> {
+        let needs = match self.needs().await? {
+            Ok(needs) => needs,
+            Err(waiting) => return Ok(self.wait_for(waiting)),
+        };
+        self.status.restarts = restarts;
+        self.status.restart_requested = false;
+        self.status.started_generation = None;
+        self.status.common.clear_condition(STOPPING);
+        self.status.common.state = State::Provisioning;
+        self.status.common.reason = None;
+        self.status.image_digest = Some(needs.content.digest.clone());
+        self.status.common.set_condition(IMAGE_READY, true, "");
+        self.status.common.progress = step(0, "making its disk and its place on the network");
+        self.publish().await?;
+        let spec = self.prepare(&needs).await?;
+        self.status.common.progress = step(1, "starting");
+        let (shown, started) = tokio::join!(
+            self.pass.publish::<Vm>(&self.status),
+            self.vms.drivers.vm.start(self.object.meta.id)
+        );
+        self.told(started)?;
+        shown?;
+        let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
+        self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
+        self.status.started_generation = Some(self.object.meta.generation);
+        self.status.host_boot = Some(self.vms.boot_id.clone());
+        self.status.accel = Some(spec.accel);
+        let memory = self.object.spec.memory;
+        self.notes
+            .push(Note::done("started", format!("{} CPUs, {memory}, {}", spec.cpus, spec.accel.as_str())));
+        if self.object.spec.desired == VmDesired::Paused {
+            self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
+        }
+        Ok(Turn::Again)
+    }
+
+    async fn publish(&mut self) -> Result<(), Fault> {
+        let notes = std::mem::take(&mut self.notes);
+        self.pass.publish_noting::<Vm>(&self.status, notes).await
+    }
+
+    async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
+        needs::gather(self.pass, self.vms.drivers.image.as_ref(), self.object, &self.status).await
+    }
+
+    fn wait_for(&mut self, waiting: Waiting) -> Turn {
+        let common = &mut self.status.common;
+        let state = match (waiting.failed, &self.status.image_digest) {
+            (true, _) => State::Failed,
+            (false, None) => State::Pending,
+            (false, Some(_)) => State::Provisioning,
+        };
+        if state == State::Failed && common.state != State::Failed {
+            self.notes.push(Note::failed(waiting.reason.clone()));
+        }
+        common.state = state;
+        common.set_condition(waiting.condition, false, waiting.reason.clone());
+        common.reason = Some(waiting.reason);
+        common.progress = waiting.progress;
+        Turn::End(None)
+    }
+
+    /// Makes its files, its place on the network and its definition.
+    async fn prepare(&mut self, needs: &Needs) -> Result<DomainSpec, Halt> {
+        let (files, network) = tokio::join!(self.files(needs), self.network());
+        let files = files?;
+        if let Err(fault) = &network {
+            self.status.common.set_condition(NETWORK_READY, false, fault.message.clone());
+        }
+        network?;
+        self.status.common.set_condition(NETWORK_READY, true, "");
+        self.status.console_log = Some(files.console_log.display().to_string());
+        let nics = needs.nics.iter().map(|nic| (nic.address.mac, nic.network.meta.id));
+        let spec = self.spec(&needs.content, files, nics).await;
+        self.told(self.vms.drivers.vm.ensure_defined(&spec).await)?;
+        Ok(spec)
+    }
+
+    async fn network(&self) -> Result<(), Fault> {
+        if self.status.addresses.is_empty() {
+            return Ok(());
+        }
+        self.vms.sync.guest(self.pass.key()).await
+    }
+
+    async fn files(&self, needs: &Needs) -> Result<Files, Fault> {
+        let volumes = &self.vms.drivers.volume;
+        let vm = self.object.meta.id;
+        let backing = needs.content.disk.clone();
+        let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;
+        let seed = volumes.ensure_seed(&define::seed(self.object, needs)).await?;
+        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await? })
+    }
+
+    async fn spec(
+        &self,
+        content: &agentd_drivers::image::ImageContent,
+        files: Files,
+        nics: impl Iterator<Item = (agentd_api::MacAddr, uuid::Uuid)>,
+    ) -> DomainSpec {
+        let bridge = |network| self.vms.drivers.network.bridge(network);
+        let nics = nics.map(|(mac, network)| (mac, network, bridge(network))).collect();
+        let accel = self.vms.drivers.vm.accel().await.accel;
+        define::domain(self.object, content, files, Binding { instance: &self.vms.instance, accel, nics })
+    }
+
+    /// Puts back a definition that somebody took away.
+    async fn define(&mut self, running: bool) -> Result<Turn, Halt> {
+        let needs = match self.needs().await? {
+            Ok(needs) => needs,
+            Err(waiting) => {
+                let reason = format!("its definition is gone and cannot be made again: {}", waiting.reason);
+                self.status.common.reason = Some(reason);
+                return Ok(Turn::End(None));
+            }
+        };
+        self.prepare(&needs).await?;
+        let how = if running { "while it runs" } else { "while it is off" };
+        self.notes.push(Note::seen("defined", format!("somebody undefined it {how}; it is defined again")));
+        Ok(Turn::Again)
+    }
+
+    async fn ask(&mut self, paused: bool) -> Result<Turn, Halt> {
+        let id = self.object.meta.id;
+        if self.status.common.condition(STOPPING).is_none_or(|c| !c.status) {
+            self.status.common.clear_condition(STOPPING);
+            self.status.common.set_condition(STOPPING, true, "");
+        }
+        let left = self.say_until();
+        self.publish().await?;
+        if paused {
+            self.told(self.vms.drivers.vm.resume(id).await)?;
+        }
+        self.told(self.vms.drivers.vm.shutdown(id).await)?;
+        Ok(Turn::End(Some(left.min(ASK_AGAIN))))
+    }
+
+    fn await_off(&mut self) -> Turn {
+        Turn::End(Some(self.say_until()))
+    }
+
+    /// What is left of the guest's grace, and the reason that says so.
+    fn say_until(&mut self) -> Duration {
+        let until = observe::deadline(self.object, &self.status).unwrap_or_else(Timestamp::now);
+        self.status.common.reason = Some(format!("asked to power off, forced at {until}"));
+        Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))
+    }
+
+    async fn up(&mut self, domain: Option<DomainSeen>) -> Result<Turn, Halt> {
+        let Some(domain) = domain else { return Ok(Turn::Again) };
+        if !observe::was_up(&self.status) {
+            let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
+            self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
+        }
+        self.status.started_generation = Some(self.object.meta.generation);
+        self.status.host_boot = Some(self.vms.boot_id.clone());
+        self.status.accel = domain.accel.or(self.status.accel);
+        let pending = self.pending_restart(&domain).await;
+        let common = &mut self.status.common;
+        common.state =
+            if self.object.spec.desired == VmDesired::Paused { State::Paused } else { State::Running };
+        (common.reason, common.progress) = (None, None);
+        common.clear_condition(STOPPING);
+        if pending {
+            common.set_condition(PENDING_RESTART, true, "its spec has changed since it was started");
+        } else {
+            common.clear_condition(PENDING_RESTART);
+        }
+        Ok(Turn::End(None))
+    }
+
+    /// Whether the running domain is another than the spec says. Reads without edges: a guest that runs does not depend
+    /// on these objects any more.
+    async fn pending_restart(&self, domain: &DomainSeen) -> bool {
+        let known = self.status.common.condition(PENDING_RESTART).is_some_and(|c| c.status);
+        let (Some(digest), Some(seen)) = (&self.status.image_digest, &domain.digest) else { return known };
+        let Ok(Some(content)) = self.vms.drivers.image.observe(digest).await else { return known };
+        let Ok(files) = self.vms.drivers.volume.observe(self.object.meta.id).await else { return known };
+        let (Some(disk), Some(log)) = (files.disk, &self.status.console_log) else { return known };
+        let mut nics = Vec::new();
+        for address in &self.status.addresses {
+            let key = agentd_api::ObjectKey::of::<agentd_api::network::Network>(
+                self.object.meta.project.clone(),
+                address.network.clone(),
+            );
+            let Some(network) = self.pass.store().get(&key) else { return known };
+            nics.push((address.mac, network.id()));
+        }
+        let files = Files { disk, seed: files.seed, console_log: log.into() };
+        let spec = self.spec(&content, files, nics.into_iter()).await;
+        self.vms.drivers.vm.digest(&spec) != *seen
+    }
+
+    fn rest(&mut self) -> Turn {
+        let until = observe::rest_until(&self.status).unwrap_or_else(Timestamp::now);
+        let why =
+            self.status.last_stop.as_ref().map(|stop| end_text(stop.how, self.object)).unwrap_or_default();
+        let common = &mut self.status.common;
+        (common.state, common.progress) = (State::Stopped, None);
+        common.reason = Some(format!("{why}; it is started again at {until}"));
+        Turn::End(Some(Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))))
+    }
+
+    fn off(&mut self) -> Turn {
+        let reason = match self.status.last_stop.as_ref().map(|stop| stop.how) {
+            None | Some(StopKind::Acpi) => None,
+            Some(how) => Some(end_text(how, self.object)),
+        };
+        self.status.restart_requested = false;
+        let common = &mut self.status.common;
+        (common.state, common.reason, common.progress) = (State::Stopped, reason, None);
+        common.clear_condition(STOPPING);
+        common.clear_condition(PENDING_RESTART);
+        Turn::End(None)
+    }
+}
+
+fn step(done: u64, name: &str) -> Option<Progress> {
+    Some(Progress { step: name.to_owned(), done, total: Some(2), unit: "steps".to_owned() })
+}
+
+fn end_text(how: StopKind, object: &Object<Vm>) -> String {
+    match how {
+        StopKind::Acpi => "powered off as it was asked to".to_owned(),
+        StopKind::Forced => format!("did not power off within {}, and was forced off", object.spec.grace),
+        StopKind::Guest => "the guest powered off by itself".to_owned(),
+        StopKind::Crashed => "the guest crashed, or its emulator died".to_owned(),
+        StopKind::Destroyed => "somebody else cut its power".to_owned(),
+        StopKind::HostDown => "the host went down while it ran".to_owned(),
+        StopKind::Unknown => "it ended while nobody watched".to_owned(),
+    }
+}

@@ -1,0 +1,69 @@
+//! What a VM's domain and seed are, worked out from its spec and what it needs. Pure.
+
+use agentd_api::Object;
+use agentd_api::vm::{Accel, Vm};
+use agentd_drivers::Instance;
+use agentd_drivers::image::ImageContent;
+use agentd_drivers::vm::{DomainNic, DomainSpec};
+use agentd_drivers::volume::{Seed, SeedNic};
+use std::path::PathBuf;
+use uuid::Uuid;
+
+use super::needs::Needs;
+use crate::reconcile::network;
+
+/// The VM's files on this host.
+pub struct Files {
+    pub disk: PathBuf,
+    pub seed: Option<PathBuf>,
+    pub console_log: PathBuf,
+}
+
+/// How the domain is bound to this host.
+pub struct Binding<'a> {
+    pub instance: &'a Instance,
+    pub accel: Accel,
+    /// MAC address and network id of each interface, with the bridge of that network.
+    pub nics: Vec<(agentd_api::MacAddr, Uuid, String)>,
+}
+
+pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding: Binding) -> DomainSpec {
+    let id = object.meta.id;
+    let nics = binding.nics.into_iter().enumerate();
+    DomainSpec {
+        id,
+        project: object.meta.project.clone(),
+        name: object.meta.name.clone(),
+        cpus: object.spec.cpus,
+        memory: object.spec.memory,
+        disk: files.disk,
+        boot: content.boot.clone(),
+        seed: files.seed,
+        nics: nics
+            .map(|(n, (mac, _, bridge))| DomainNic { mac, bridge, tap: binding.instance.tap(id, n) })
+            .collect(),
+        console_log: files.console_log,
+        accel: binding.accel,
+    }
+}
+
+pub fn seed(object: &Object<Vm>, needs: &Needs) -> Seed {
+    let domain = needs.nics.first().map(|n| network::domain(&n.network.meta.project, &n.network.meta.name));
+    Seed {
+        vm: object.meta.id,
+        hostname: object.meta.name.clone(),
+        domain,
+        ssh_keys: needs.ssh_keys.clone(),
+        user_data: object.spec.user_data.clone(),
+        nics: needs
+            .nics
+            .iter()
+            .map(|nic| SeedNic {
+                mac: nic.address.mac,
+                ip: nic.address.ip,
+                cidr: nic.network.spec.cidr,
+                gateway: nic.network.spec.cidr.gateway(),
+            })
+            .collect(),
+    }
+}

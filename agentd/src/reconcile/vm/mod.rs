@@ -1,0 +1,109 @@
+//! Makes VMs so, through libvirt.
+//!
+//! ```text
+//!   observe (the domain, the status) --> plan (pure) --> apply (one step) --+
+//!      ^                                                                    |
+//!      +--------------------------------------------------------------------+
+//! ```
+//!
+//! `running` is written after libvirt said so. What a step needs of other objects it waits for; what fails is tried
+//! again by the runtime; what somebody does behind our back is an event that wakes a pass, which repairs or reports it
+//! as the restart policy says. While libvirt is away the last known state stays, with a condition that says so.
+
+mod apply;
+mod backend;
+mod define;
+mod needs;
+mod observe;
+mod plan;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use agentd_api::Object;
+use agentd_api::vm::{Vm, VmStatus};
+use agentd_drivers::vm::VmError;
+use agentd_drivers::{Class, Drivers, Instance};
+use async_trait::async_trait;
+use std::time::Duration;
+
+use super::network::NetworkSync;
+use super::runtime::{Fault, Outcome, Pass, Reconciler};
+
+pub use backend::Backend;
+pub use survey::run as survey;
+
+/// What a VM has on the host, in the order in which it is undone.
+pub const DOMAIN: &str = "domain";
+pub const NETWORK: &str = "network";
+pub const VOLUME: &str = "volume";
+/// The condition that is false while libvirt does not answer.
+pub const BACKEND_AVAILABLE: &str = "backend_available";
+
+pub struct Vms {
+    pub drivers: Drivers,
+    pub instance: Instance,
+    pub boot_id: String,
+    pub sync: NetworkSync,
+    pub backend: Backend,
+}
+
+#[async_trait]
+impl Reconciler for Vms {
+    type Kind = Vm;
+
+    async fn reconcile(&self, pass: &Pass, object: &Object<Vm>) -> Outcome<VmStatus> {
+        let (status, notes) = (object.status.clone(), Vec::new());
+        apply::Work { vms: self, pass, object, status, notes }.run().await
+    }
+
+    async fn finalize(&self, pass: &Pass, object: &Object<Vm>, finalizer: &str) -> Result<(), Fault> {
+        match finalizer {
+            DOMAIN => self.undo_domain(object).await,
+            NETWORK => self.undo_network(pass, object).await,
+            VOLUME => Ok(self.drivers.volume.remove(object.meta.id).await?),
+            other => Err(Fault::internal(format!("a VM has nothing to undo by the name of '{other}'"))),
+        }
+    }
+
+    /// The survey compares all of them at once.
+    fn resync(&self) -> Option<Duration> {
+        None
+    }
+    fn all_at_start(&self) -> bool {
+        false
+    }
+}
+
+impl Vms {
+    async fn undo_domain(&self, object: &Object<Vm>) -> Result<(), Fault> {
+        // The digest is written down before anything is made: without one there is no domain, and libvirt, which may
+        // not even be installed, need not be asked.
+        if object.status.image_digest.is_none() {
+            return Ok(());
+        }
+        for done in
+            [self.drivers.vm.destroy(object.meta.id).await, self.drivers.vm.undefine(object.meta.id).await]
+        {
+            match done {
+                Ok(_) | Err(VmError::Missing(_)) => {}
+                Err(error) => {
+                    self.backend.told(&error);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn undo_network(&self, pass: &Pass, object: &Object<Vm>) -> Result<(), Fault> {
+        if object.status.addresses.is_empty() {
+            return Ok(());
+        }
+        match self.sync.guest(pass.key()).await {
+            // Where the host cannot have such a network at all there is nothing of the VM on it.
+            Err(fault) if fault.class == Class::Unsupported => Ok(()),
+            end => end,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a VM needs of other objects before it can be made: its image, its networks, its keys.
+//!
+//! What is not there yet is waited for, which is no failure: the pass read it, so that its change wakes the VM.
+
+use agentd_api::image::Image;
+use agentd_api::network::Network;
+use agentd_api::ssh_key::SshKey;
+use agentd_api::vm::{Vm, VmAddress, VmStatus};
+use agentd_api::{ErrorCode, Object, ObjectName, Progress, State, StatusCommon};
+use agentd_drivers::image::{ImageContent, ImageDriver};
+
+use crate::reconcile::runtime::{Fault, Pass};
+
+/// All of it, there.
+pub struct Needs {
+    pub content: ImageContent,
+    /// One for each of the VM's addresses.
+    pub nics: Vec<Nic>,
+    pub ssh_keys: Vec<String>,
+}
+
+pub struct Nic {
+    pub address: VmAddress,
+    pub network: Object<Network>,
+}
+
+/// What is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The condition that is false meanwhile: image_ready, network_ready.
+    pub condition: &'static str,
+    pub reason: String,
+    /// What is waited for has failed itself.
+    pub failed: bool,
+    pub progress: Option<Progress>,
+}
+
+pub const IMAGE_READY: &str = "image_ready";
+pub const NETWORK_READY: &str = "network_ready";
+const KEYS_READY: &str = "ssh_keys_ready";
+
+/// Either all that is needed or what is missing first.
+pub async fn gather(
+    pass: &Pass,
+    images: &dyn ImageDriver,
+    object: &Object<Vm>,
+    status: &VmStatus,
+) -> Result<Result<Needs, Waiting>, Fault> {
+    let digest = match &status.image_digest {
+        Some(pinned) => pinned.clone(),
+        None => match image(pass, &object.spec.image)? {
+            Ok(digest) => digest,
+            Err(waiting) => return Ok(Err(waiting)),
+        },
+    };
+    if status.addresses.len() != object.spec.networks.len() {
+        return Err(Fault::internal("it has no addresses on its networks"));
+    }
+    let mut nics = Vec::new();
+    for address in &status.addresses {
+        match network(pass, &address.network)? {
+            Ok(network) => nics.push(Nic { address: address.clone(), network }),
+            Err(waiting) => return Ok(Err(waiting)),
+        }
+    }
+    let mut ssh_keys = Vec::new();
+    for name in &object.spec.ssh_keys {
+        match pass.get::<SshKey>(name)? {
+            Some(key) => ssh_keys.push(key.spec.public_key.trim_end().to_owned()),
+            None => return Ok(Err(waiting(KEYS_READY, format!("ssh key '{name}' does not exist"), false))),
+        }
+    }
+    let Some(content) = images.observe(&digest).await? else {
+        let message = format!("the content {digest} of image '{}' is gone from the disk", object.spec.image);
+        return Err(Fault::permanent(ErrorCode::NotFound, message));
+    };
+    Ok(Ok(Needs { content, nics, ssh_keys }))
+}
+
+/// The digest that a new disk stands on.
+fn image(pass: &Pass, name: &ObjectName) -> Result<Result<String, Waiting>, Fault> {
+    let Some(image) = pass.get::<Image>(name)?.filter(|i| !i.meta.deleting()) else {
+        return Ok(Err(waiting(IMAGE_READY, format!("image '{name}' does not exist"), false)));
+    };
+    if let (State::Ready, Some(digest)) = (image.status.common.state, image.status.digest) {
+        return Ok(Ok(digest));
+    }
+    Ok(Err(not_ready(IMAGE_READY, &format!("image '{name}'"), image.status.common)))
+}
+
+fn network(pass: &Pass, name: &ObjectName) -> Result<Result<Object<Network>, Waiting>, Fault> {
+    let Some(network) = pass.get::<Network>(name)?.filter(|n| !n.meta.deleting()) else {
+        return Ok(Err(waiting(NETWORK_READY, format!("network '{name}' does not exist"), false)));
+    };
+    if network.status.common.state == State::Ready {
+        return Ok(Ok(network));
+    }
+    Ok(Err(not_ready(NETWORK_READY, &format!("network '{name}'"), network.status.common)))
+}
+
+fn waiting(condition: &'static str, reason: String, failed: bool) -> Waiting {
+    Waiting { condition, reason, failed, progress: None }
+}
+
+fn not_ready(condition: &'static str, what: &str, common: StatusCommon) -> Waiting {
+    let failed = common.state == State::Failed;
+    let why = common.reason.map(|r| format!(": {r}")).unwrap_or_default();
+    let reason = if failed {
+        format!("{what} failed{why}")
+    } else {
+        format!("{what} is not ready yet ({}){why}", common.state)
+    };
+    Waiting { condition, reason, failed, progress: common.progress }
+}

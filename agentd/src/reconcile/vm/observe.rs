@@ -1,0 +1,81 @@
+//! Reads what is there of a VM, and puts it beside what is wanted.
+
+use std::time::Duration;
+
+use agentd_api::vm::{Vm, VmStatus};
+use agentd_api::{Object, Timestamp};
+use agentd_drivers::vm::{DomainSeen, OffReason, Power};
+
+use super::plan::{Patience, Seen, Situation};
+use crate::reconcile::runtime::backoff;
+
+/// The condition that says since when a guest is powering off because agentd asked it to.
+pub const STOPPING: &str = "stopping";
+/// A guest that ran this long has not failed at its start: its policy starts it again at once.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+pub fn seen(domain: Option<&DomainSeen>) -> Seen {
+    match domain {
+        None => Seen::Absent,
+        Some(domain) => match domain.power {
+            Power::Off => Seen::Off(domain.off.unwrap_or(OffReason::Unknown)),
+            Power::Running => Seen::Running,
+            Power::Paused => Seen::Paused,
+        },
+    }
+}
+
+/// Whether it was up when it was last looked at.
+pub fn was_up(status: &VmStatus) -> bool {
+    match (status.started_at, &status.last_stop) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(started), Some(stop)) => stop.at < started,
+    }
+}
+
+/// When a guest that was asked to power off is forced off.
+pub fn deadline(object: &Object<Vm>, status: &VmStatus) -> Option<Timestamp> {
+    let asked = status.common.condition(STOPPING).filter(|c| c.status)?;
+    Some(asked.since.plus(object.spec.grace.duration()))
+}
+
+/// How often in a row its policy has started it again without it having stayed up, the start to come not counted.
+pub fn restarts(status: &VmStatus) -> u32 {
+    let stayed = match (status.started_at, &status.last_stop) {
+        (Some(started), Some(stop)) => stop.at.millis().saturating_sub(started.millis()),
+        (_, None) | (None, Some(_)) => 0,
+    };
+    if Duration::from_millis(stayed) >= HEALTHY { 0 } else { status.restarts }
+}
+
+/// When its policy may start it again. The first time at once, then ever more slowly.
+pub fn rest_until(status: &VmStatus) -> Option<Timestamp> {
+    let count = restarts(status);
+    let stop = status.last_stop.as_ref()?;
+    (count > 0).then(|| stop.at.plus(backoff(count)))
+}
+
+pub fn situation(
+    object: &Object<Vm>,
+    status: &VmStatus,
+    domain: Option<&DomainSeen>,
+    (boot, now): (&str, Timestamp),
+) -> Situation {
+    let until = deadline(object, status);
+    Situation {
+        desired: object.spec.desired,
+        seen: seen(domain),
+        persistent: domain.is_none_or(|d| d.persistent),
+        restart_requested: status.restart_requested,
+        ran: status.started_generation == Some(object.meta.generation),
+        was_up: was_up(status),
+        stopping: until.map(|until| if until > now { Patience::Left } else { Patience::Over }),
+        rebooted: status.host_boot.as_deref().is_some_and(|b| b != boot),
+        policy: object.spec.restart,
+        remove_when_stopped: object.spec.remove_when_stopped,
+        prepared: status.image_digest.is_some(),
+        last_stop: status.last_stop.as_ref().map(|stop| stop.how),
+        resting: rest_until(status).is_some_and(|until| until > now),
+    }
+}

@@ -1,0 +1,175 @@
+//! What to do about a VM, from what is wanted and what was seen. Pure: one exhaustive match, no clock, no host.
+
+use agentd_api::vm::{RestartPolicy, StopKind, VmDesired};
+use agentd_drivers::vm::OffReason;
+
+/// The domain on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// None is defined and none runs.
+    Absent,
+    Off(OffReason),
+    Running,
+    Paused,
+}
+
+/// How far a power-off that agentd asked for has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// The guest was asked, and its grace is not over.
+    Left,
+    Over,
+}
+
+/// All that the plan depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Situation {
+    pub desired: VmDesired,
+    pub seen: Seen,
+    /// A running domain that is not defined vanishes when it stops.
+    pub persistent: bool,
+    pub restart_requested: bool,
+    /// It was seen running at this generation of its spec: it is not to be started for that again.
+    pub ran: bool,
+    /// When it was last seen it was up.
+    pub was_up: bool,
+    pub stopping: Option<Patience>,
+    /// The host has booted since it was last seen up.
+    pub rebooted: bool,
+    pub policy: RestartPolicy,
+    pub remove_when_stopped: bool,
+    /// It has a disk.
+    pub prepared: bool,
+    /// How it ended the last time.
+    pub last_stop: Option<StopKind>,
+    /// The wait before its policy starts it again is not over.
+    pub resting: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Make all it needs, define it, start it.
+    Start,
+    /// As its policy wants, which is counted.
+    StartAgain,
+    /// Its policy starts it again once the wait is over.
+    Rest,
+    /// Define it, and leave it off.
+    Define,
+    /// Define it again under the guest that runs.
+    DefineRunning,
+    /// Ask the guest to power off; again where it was asked before.
+    Ask,
+    /// A paused guest hears nothing: let it run, and ask.
+    ResumeAndAsk,
+    /// Leave it the rest of its grace.
+    AwaitOff,
+    CutPower,
+    Pause,
+    Resume,
+    /// It is up, as wanted.
+    Up,
+    /// It is off, as wanted or as its policy says.
+    Off,
+    /// It has done what it was for.
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VmPlan {
+    /// It was up and is not: how that came.
+    pub ended: Option<StopKind>,
+    pub step: Step,
+}
+
+pub fn plan_vm(s: &Situation) -> VmPlan {
+    let ended = ended(s);
+    let how = ended.or(s.last_stop);
+    let step = match (s.desired, s.seen) {
+        (VmDesired::Stopped, Seen::Absent | Seen::Off(_)) => off(s, how),
+        (VmDesired::Stopped, Seen::Running) => power_off(s),
+        (VmDesired::Stopped, Seen::Paused) => power_off_paused(s),
+        (VmDesired::Running | VmDesired::Paused, Seen::Absent | Seen::Off(_)) => start_or_stay(s, how),
+        (VmDesired::Running, Seen::Running) => up(s, power_off, Step::Up),
+        (VmDesired::Running, Seen::Paused) => up(s, power_off_paused, Step::Resume),
+        (VmDesired::Paused, Seen::Running) => up(s, power_off, Step::Pause),
+        (VmDesired::Paused, Seen::Paused) => up(s, power_off_paused, Step::Up),
+    };
+    VmPlan { ended, step }
+}
+
+/// How it went from up to off, if it did.
+fn ended(s: &Situation) -> Option<StopKind> {
+    let reason = match s.seen {
+        Seen::Running | Seen::Paused => return None,
+        // A domain that somebody destroyed and undefined; had it powered off it would still be defined.
+        Seen::Absent => OffReason::Destroyed,
+        Seen::Off(reason) => reason,
+    };
+    if !s.was_up {
+        return None;
+    }
+    Some(match (s.stopping, reason) {
+        _ if s.rebooted => StopKind::HostDown,
+        (Some(_), OffReason::Shutdown) => StopKind::Acpi,
+        (None, OffReason::Shutdown) => StopKind::Guest,
+        (_, OffReason::Crashed) => StopKind::Crashed,
+        (Some(Patience::Over), OffReason::Destroyed | OffReason::Unknown) => StopKind::Forced,
+        (Some(Patience::Left), OffReason::Unknown) => StopKind::Acpi,
+        (None | Some(Patience::Left), OffReason::Destroyed) => StopKind::Destroyed,
+        (None, OffReason::Unknown) => StopKind::Unknown,
+    })
+}
+
+fn power_off(s: &Situation) -> Step {
+    match s.stopping {
+        None | Some(Patience::Left) => Step::Ask,
+        Some(Patience::Over) => Step::CutPower,
+    }
+}
+
+fn power_off_paused(s: &Situation) -> Step {
+    match s.stopping {
+        None | Some(Patience::Left) => Step::ResumeAndAsk,
+        Some(Patience::Over) => Step::CutPower,
+    }
+}
+
+/// It is up and wanted up. `otherwise` is what brings it from how it is up to how it should be.
+fn up(s: &Situation, power_off: fn(&Situation) -> Step, otherwise: Step) -> Step {
+    if s.restart_requested {
+        return power_off(s);
+    }
+    match s.stopping {
+        // Wanted again while it powers off: the guest has been asked and may go down any moment.
+        Some(Patience::Left) => Step::AwaitOff,
+        None | Some(Patience::Over) if !s.persistent => Step::DefineRunning,
+        None | Some(Patience::Over) => otherwise,
+    }
+}
+
+fn start_or_stay(s: &Situation, how: Option<StopKind>) -> Step {
+    if s.restart_requested || s.stopping.is_some() || !s.ran {
+        return Step::Start;
+    }
+    let again = if s.resting { Step::Rest } else { Step::StartAgain };
+    match (how, s.policy) {
+        // Nobody wanted it to end.
+        (None | Some(StopKind::HostDown | StopKind::Acpi | StopKind::Forced), _) => Step::Start,
+        (Some(_), RestartPolicy::Always) => again,
+        (Some(StopKind::Crashed | StopKind::Destroyed | StopKind::Unknown), RestartPolicy::OnFailure) => {
+            again
+        }
+        (Some(StopKind::Guest), RestartPolicy::OnFailure) | (Some(_), RestartPolicy::Never) => off(s, how),
+    }
+}
+
+fn off(s: &Situation, how: Option<StopKind>) -> Step {
+    if s.remove_when_stopped && how.is_some() {
+        Step::Remove
+    } else if s.seen == Seen::Absent && s.prepared {
+        Step::Define
+    } else {
+        Step::Off
+    }
+}

@@ -1,0 +1,115 @@
+//! Finds the VMs that need a pass, by one list of all domains against the store. One call to libvirt for all of them,
+//! and no write, in place of a pass each.
+//!
+//! Also where libvirt's events become wakes. Events may be missed (libvirtd restarted, a receiver that lagged): then all
+//! are compared.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use agentd_api::vm::{RestartPolicy, Vm, VmDesired};
+use agentd_api::{Kind, Object, State};
+use agentd_drivers::vm::{DomainEvent, DomainSeen};
+use agentd_store::{Query, Store};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::observe::{self, STOPPING};
+use super::plan::Seen;
+use super::{BACKEND_AVAILABLE, Vms};
+use crate::reconcile::runtime::Trigger;
+
+const EVERY: Duration = Duration::from_secs(60);
+
+/// How pressing what was found is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// libvirt is here (again): whoever waits for it goes on.
+    Now,
+    /// A look round: tries that are held back stay so.
+    Routine,
+}
+
+/// Follows the driver until cancelled.
+pub async fn run(vms: std::sync::Arc<Vms>, store: Store, trigger: Trigger, cancel: CancellationToken) {
+    let mut events = vms.drivers.vm.events();
+    let mut availability = vms.backend.changes();
+    look(&vms, &store, &trigger, Haste::Now).await;
+    let mut deaf = false;
+    loop {
+        // Cancel safety: no arm takes what it does not act on.
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            event = events.recv(), if !deaf => match event {
+                Ok(DomainEvent { id: Some(id) }) => {
+                    if let Some(stored) = store.by_id(id) {
+                        trigger.seen(stored.key());
+                    }
+                }
+                Ok(DomainEvent { id: None }) | Err(RecvError::Lagged(_)) => {
+                    look(&vms, &store, &trigger, Haste::Now).await;
+                }
+                Err(RecvError::Closed) => deaf = true,
+            },
+            changed = availability.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                look(&vms, &store, &trigger, Haste::Now).await;
+            }
+            () = tokio::time::sleep(EVERY) => look(&vms, &store, &trigger, Haste::Routine).await,
+        }
+    }
+}
+
+async fn look(vms: &Vms, store: &Store, trigger: &Trigger, haste: Haste) {
+    // The host first: what is made in between is then compared too early, which costs a pass, and not too late.
+    let listed = match vms.backend.down() {
+        Some(_) => None,
+        None => match vms.drivers.vm.list().await {
+            Ok(listed) => Some(listed),
+            Err(error) => {
+                vms.backend.told(&error);
+                None
+            }
+        },
+    };
+    let domains: Option<HashMap<_, DomainSeen>> = listed.map(|l| l.into_iter().map(|d| (d.id, d)).collect());
+    for stored in store.list(&Query::kind(Vm::DEF.kind)).items {
+        let settled = match (&domains, stored.object::<Vm>()) {
+            (_, Err(_)) => true,
+            (None, Ok(vm)) => known_away(&vm),
+            (Some(domains), Ok(vm)) => settled(&vm, domains.get(&vm.meta.id), &vms.boot_id),
+        };
+        match (settled, haste) {
+            (true, _) => {}
+            (false, Haste::Now) => trigger.wake(stored.key().clone()),
+            (false, Haste::Routine) => trigger.seen(stored.key()),
+        }
+    }
+}
+
+fn known_away(vm: &Object<Vm>) -> bool {
+    let current = vm.status.common.observed_generation == vm.meta.generation;
+    !vm.meta.deleting() && current && vm.status.common.condition(BACKEND_AVAILABLE).is_some_and(|c| !c.status)
+}
+
+/// Whether a pass would find nothing to do.
+fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
+    let (status, common) = (&vm.status, &vm.status.common);
+    let quiet = !vm.meta.deleting()
+        && common.observed_generation == vm.meta.generation
+        && common.attempts.is_none()
+        && !status.restart_requested
+        && common.condition(STOPPING).is_none()
+        && common.condition(BACKEND_AVAILABLE).is_some_and(|c| c.status);
+    let up = || domain.is_some_and(|d| d.persistent) && status.host_boot.as_deref() == Some(boot);
+    let stays_off = vm.spec.desired == VmDesired::Stopped || vm.spec.restart == RestartPolicy::Never;
+    match (common.state, observe::seen(domain)) {
+        (State::Failed, _) => !vm.meta.deleting() && common.observed_generation == vm.meta.generation,
+        (State::Running, Seen::Running) | (State::Paused, Seen::Paused) => quiet && up(),
+        (State::Stopped, Seen::Off(_)) => quiet && stays_off,
+        (State::Stopped, Seen::Absent) => quiet && stays_off && status.image_digest.is_none(),
+        _ => false,
+    }
+}

@@ -1,0 +1,157 @@
+//! Drivers under which the daemon dies: at the n-th change of the host, just before it or just after it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use agentd_api::Cidr;
+use agentd_drivers::Drivers;
+use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
+use agentd_drivers::vm::{
+    AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError,
+};
+use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
+use async_trait::async_trait;
+use std::path::PathBuf;
+use tokio::sync::{Notify, broadcast};
+use uuid::Uuid;
+
+/// Counts changes down. At the last one it tells the test, and from then on no call returns.
+pub struct Killer {
+    left: AtomicI64,
+    after: bool,
+    pub dead: Notify,
+}
+
+impl Killer {
+    pub fn at(n: i64, after: bool) -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(n), after, dead: Notify::new() })
+    }
+    async fn change<T>(&self, call: impl Future<Output = T> + Send) -> T {
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        if left > 1 {
+            return call.await;
+        }
+        if left == 1 {
+            if self.after {
+                drop(call.await);
+            }
+            self.dead.notify_one();
+        }
+        std::future::pending().await
+    }
+}
+
+#[derive(Clone)]
+struct Killed<D: ?Sized> {
+    killer: Arc<Killer>,
+    driver: Arc<D>,
+}
+
+pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
+    let killer = killer.clone();
+    Drivers {
+        vm: Arc::new(Killed { killer: killer.clone(), driver: drivers.vm.clone() }),
+        network: Arc::new(Killed { killer: killer.clone(), driver: drivers.network.clone() }),
+        volume: Arc::new(Killed { killer, driver: drivers.volume.clone() }),
+        image: drivers.image.clone(),
+    }
+}
+
+#[async_trait]
+impl VmDriver for Killed<dyn VmDriver> {
+    async fn probe(&self) -> Result<Probe, VmError> {
+        self.driver.probe().await
+    }
+    async fn accel(&self) -> AccelAnswer {
+        self.driver.accel().await
+    }
+    async fn list(&self) -> Result<Vec<DomainSeen>, VmError> {
+        self.driver.list().await
+    }
+    async fn observe(&self, id: Uuid) -> Result<Option<DomainSeen>, VmError> {
+        self.driver.observe(id).await
+    }
+    async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError> {
+        self.killer.change(self.driver.ensure_defined(spec)).await
+    }
+    fn digest(&self, spec: &DomainSpec) -> String {
+        self.driver.digest(spec)
+    }
+    async fn start(&self, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.start(id)).await
+    }
+    async fn shutdown(&self, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.shutdown(id)).await
+    }
+    async fn destroy(&self, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.destroy(id)).await
+    }
+    async fn pause(&self, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.pause(id)).await
+    }
+    async fn resume(&self, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.resume(id)).await
+    }
+    async fn undefine(&self, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.undefine(id)).await
+    }
+    fn events(&self) -> broadcast::Receiver<DomainEvent> {
+        self.driver.events()
+    }
+    async fn close(&self) {}
+}
+
+#[async_trait]
+impl VolumeDriver for Killed<dyn VolumeDriver> {
+    async fn ensure_disk(&self, spec: &DiskSpec) -> Result<PathBuf, VolumeError> {
+        self.killer.change(self.driver.ensure_disk(spec)).await
+    }
+    async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError> {
+        self.killer.change(self.driver.ensure_seed(seed)).await
+    }
+    async fn observe(&self, vm: Uuid) -> Result<VolumeSeen, VolumeError> {
+        self.driver.observe(vm).await
+    }
+    async fn list(&self) -> Result<Vec<Uuid>, VolumeError> {
+        self.driver.list().await
+    }
+    async fn remove(&self, vm: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.remove(vm)).await
+    }
+    async fn console_log(&self, vm: Uuid) -> Result<PathBuf, VolumeError> {
+        self.killer.change(self.driver.console_log(vm)).await
+    }
+}
+
+#[async_trait]
+impl NetworkDriver for Killed<dyn NetworkDriver> {
+    async fn missing(&self) -> Vec<(String, String)> {
+        self.driver.missing().await
+    }
+    async fn ensure(&self, setup: &NetworkSetup) -> Result<NetworkSeen, NetworkError> {
+        self.killer.change(self.driver.ensure(setup)).await
+    }
+    async fn observe(&self, id: Uuid) -> Result<NetworkSeen, NetworkError> {
+        self.driver.observe(id).await
+    }
+    async fn ensure_firewall(&self, setup: &FirewallSetup) -> Result<(), NetworkError> {
+        self.killer.change(self.driver.ensure_firewall(setup)).await
+    }
+    async fn remove(&self, id: Uuid) -> Result<(), NetworkError> {
+        self.killer.change(self.driver.remove(id)).await
+    }
+    async fn list(&self) -> Result<Vec<Uuid>, NetworkError> {
+        self.driver.list().await
+    }
+    async fn taken(&self) -> Result<Vec<Cidr>, NetworkError> {
+        self.driver.taken().await
+    }
+    fn bridge(&self, id: Uuid) -> String {
+        self.driver.bridge(id)
+    }
+    fn events(&self) -> broadcast::Receiver<()> {
+        self.driver.events()
+    }
+    async fn close(&self) {}
+}

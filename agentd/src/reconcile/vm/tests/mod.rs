@@ -1,0 +1,7 @@
+//! VMs: the plan as a table, their life on fakes, what happens behind our back, and death at every step.
+
+mod crash;
+mod killer;
+mod life;
+mod plan;
+mod policy;
