@@ -11,7 +11,7 @@ use super::{
     NetworkSetup,
 };
 
-const WHOLE: NetworkSeen = NetworkSeen { bridge: true, dns: true };
+pub const WHOLE: NetworkSeen = NetworkSeen { bridge: true, dns: true };
 
 /// A network of one /24 that nothing on a test's host is in.
 pub fn network(third: u8) -> NetworkSetup {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A host that is added costs two small files and no pause. Where one is removed or changed dnsmasq is ended, the files
-//! and leases are put right, and it is started again (some 20 ms): it drops neither a lease nor a DHCP host in any
+//! and leases are put right, and it is started again (some 40 ms in all): it drops neither a lease nor a DHCP host in any
 //! other way, and an address must be free for its next owner when `ensure_served` returns.
 //!
 //! It runs as the user `dnsmasq` (`nobody` where there is none), as distributions have it, because it reads packets of
@@ -37,6 +37,8 @@ use crate::network::{NetworkError, NetworkSetup};
 
 /// How long a dnsmasq may take to end when asked, and again when killed.
 const ENDING: Duration = Duration::from_secs(3);
+/// How long its address may be in use still: one that somebody else killed may not have closed its sockets yet.
+const IN_USE: Duration = Duration::from_millis(500);
 
 /// One network's dnsmasq and the bridge that it serves.
 #[derive(Debug, Clone)]
@@ -87,13 +89,15 @@ pub async fn stop(folder: &Path) -> Result<(), NetworkError> {
         None => all_of(folder),
     };
     for pid in pids {
+        let Some(born) = born(pid) else { continue };
+        let mut gone = false;
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            let _ = kill(Pid::from_raw(pid), signal);
-            if ended(pid, folder).await {
-                break;
+            if !gone && is_ours(pid, folder) {
+                let _ = kill(Pid::from_raw(pid), signal);
             }
+            gone = gone || ended(pid, born).await;
         }
-        if is_ours(pid, folder) {
+        if !gone {
             let detail = format!("process {pid} is there still after SIGKILL");
             return Err(NetworkError::Failed { step: "ending dnsmasq".to_owned(), detail });
         }
@@ -101,15 +105,25 @@ pub async fn stop(folder: &Path) -> Result<(), NetworkError> {
     Ok(())
 }
 
-async fn ended(pid: i32, folder: &Path) -> bool {
+/// Until it has closed its sockets, which is later than it has lost its command line.
+async fn ended(pid: i32, birth: u64) -> bool {
     let deadline = Instant::now() + ENDING;
-    while is_ours(pid, folder) {
+    while born(pid) == Some(birth) {
         if Instant::now() > deadline {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     true
+}
+
+/// When a process began, in the kernel's ticks: with its pid, who it is. None where it is gone or a zombie.
+fn born(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name is in parentheses and may hold anything; state is field 3, the begin field 22.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// Every dnsmasq of this folder that runs.
@@ -120,17 +134,24 @@ fn all_of(folder: &Path) -> Vec<i32> {
 }
 
 async fn start(folder: &Path) -> Result<i32, NetworkError> {
-    let dnsmasq = Program::new("dnsmasq").arg(config_argument(folder)).deadline(Duration::from_secs(10));
-    match dnsmasq.run().await {
-        Ok(_) => running(folder).ok_or_else(|| NetworkError::Failed {
-            step: "starting dnsmasq".to_owned(),
-            detail: "it ended right after its start; the system's log says why".to_owned(),
-        }),
-        Err(ExecError::Status { stderr, .. }) if stderr.contains("Address already in use") => {
+    let deadline = Instant::now() + IN_USE;
+    loop {
+        let dnsmasq = Program::new("dnsmasq").arg(config_argument(folder)).deadline(Duration::from_secs(10));
+        let stderr = match dnsmasq.run().await {
+            Ok(_) => {
+                return running(folder).ok_or_else(|| NetworkError::Failed {
+                    step: "starting dnsmasq".to_owned(),
+                    detail: "it ended right after its start; the system's log says why".to_owned(),
+                });
+            }
+            Err(ExecError::Status { stderr, .. }) if stderr.contains("Address already in use") => stderr,
+            Err(error) => return Err(failed_to("starting dnsmasq")(error)),
+        };
+        if Instant::now() > deadline {
             let what = "another name or DHCP server on the bridge's address".to_owned();
-            Err(NetworkError::Conflict { what, detail: stderr })
+            return Err(NetworkError::Conflict { what, detail: stderr });
         }
-        Err(error) => Err(failed_to("starting dnsmasq")(error)),
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
