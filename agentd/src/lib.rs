@@ -3,6 +3,7 @@
 pub mod config;
 pub mod doctor;
 pub mod host;
+pub mod http;
 pub mod intent;
 pub mod reconcile;
 #[cfg(any(test, feature = "sim"))]

@@ -158,8 +158,8 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-text_schema!(ByteSize, "^[0-9]{1,6}(B|[KMGT]i?B?)?$");
-text_schema!(Span, "^[0-9]{1,6}(ms|s|m|h)$");
+text_schema!(ByteSize, "^[0-9]{1,20}([.][0-9]{1,9})? ?(B|[KMGT]i?B?)?$");
+text_schema!(Span, "^([0-9]{1,6}(ms|s|m|h|days?|months?|years?) ?)+$");
 
 #[cfg(test)]
 mod tests {

@@ -207,8 +207,11 @@ impl Store {
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// What the last commit failed with, until writing is possible again.
+    /// What the last commit failed with, until writing is possible again; that the store is closed, for ever after.
     pub fn health(&self) -> Result<(), StoreError> {
+        if self.handle.queue.is_closed() {
+            return Err(StoreError::Closed);
+        }
         self.shared.trouble.lock().clone().map_or(Ok(()), Err)
     }
 

@@ -16,6 +16,9 @@ use uuid::Uuid;
 use crate::error::DecodeError;
 use crate::scan::{self, Head};
 
+/// The field that every kind has without declaring it. It has no index: names are what tables are ordered by.
+pub(crate) const NAME_FIELD: &str = "name";
+
 /// An immutable snapshot of one object.
 pub struct Stored {
     key: ObjectKey,
@@ -99,10 +102,13 @@ impl Stored {
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.labels.iter().map(|(k, v)| (&**k, &**v))
     }
-    /// The values of a field that the kind declares; none for any other.
+    /// The values of a field that the kind declares, or of `name`, which every object has; none for any other.
     pub fn field<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         let at = registry::by_kind(&self.key.kind).and_then(|def| def.field(name)).map(|(at, _)| at);
-        self.fields.iter().filter(move |(of, _)| Some(usize::from(*of)) == at).map(|(_, value)| &**value)
+        let own = (name == NAME_FIELD).then(|| self.key.name.as_str());
+        let declared =
+            self.fields.iter().filter(move |(of, _)| Some(usize::from(*of)) == at).map(|(_, value)| &**value);
+        own.into_iter().chain(declared)
     }
 
     /// The object with the types of its kind.

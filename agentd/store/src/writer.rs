@@ -95,6 +95,10 @@ impl Queue {
         self.state.lock().waiting.len()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// Waits for work. Empty when the time is over; none when closed and empty.
     fn take(&self, limit: Option<Duration>) -> Option<Vec<Work>> {
         let mut state = self.state.lock();

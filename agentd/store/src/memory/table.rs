@@ -9,7 +9,7 @@ use std::sync::Arc;
 use agentd_api::registry;
 
 use crate::query::{LabelSelector, Query};
-use crate::stored::Stored;
+use crate::stored::{NAME_FIELD, Stored};
 
 /// Objects in the order of project and name.
 type Names = BTreeSet<ByName>;
@@ -124,7 +124,8 @@ impl Table {
     fn narrowest(&self, query: &Query) -> Option<&Names> {
         let mut best = &self.names;
         let def = registry::by_kind(&query.kind);
-        for (name, _, value) in query.fields.iter().filter(|(_, equals, _)| *equals) {
+        let indexed = |(name, equals, _): &&(String, bool, String)| *equals && name != NAME_FIELD;
+        for (name, _, value) in query.fields.iter().filter(indexed) {
             let (at, _) = def.and_then(|def| def.field(name))?;
             let values = self.fields.get(&u8::try_from(at).ok()?)?;
             best = smaller(best, values.get(value.as_str())?);

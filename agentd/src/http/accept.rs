@@ -1,0 +1,179 @@
+//! The socket's door: takes connections, finds out who they are from, bounds how many there are, and sees them out.
+//!
+//! Three lanes, each bounded: callers who may call, strangers (each request answered 403), and callers beyond the
+//! first lane's bound (each answered 429). Past the bound of its lane a connection is closed unanswered.
+//!
+//! Stop order: no more connections are taken; watches end; connections that rest are closed; what is being answered
+//! gets [`Limits::grace`]. Accepting that fails (no file descriptors left) is tried again, never given up.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use agentd_api::{ErrorCode, Problem};
+use hyper::server::conn::http1;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::pace::{Pace, PacedIo, Patience, Phase};
+use super::service::{Access, Session};
+use super::{App, Limits, PeerRules, error};
+use crate::intent::Principal;
+
+const SIDE_LANE: usize = 64;
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// How long a connection is waited for that is only there to be refused.
+const REFUSED_IDLE: Duration = Duration::from_secs(5);
+
+/// The API's server. It is given its socket and its end.
+pub struct HttpServer {
+    app: Arc<App>,
+    peers: Arc<PeerRules>,
+    lanes: Lanes,
+}
+
+struct Lanes {
+    callers: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    overflow: Arc<Semaphore>,
+}
+
+impl HttpServer {
+    pub fn new(app: Arc<App>, peers: PeerRules) -> Self {
+        let lanes = Lanes {
+            callers: Arc::new(Semaphore::new(app.limits.connections)),
+            strangers: Arc::new(Semaphore::new(SIDE_LANE)),
+            overflow: Arc::new(Semaphore::new(SIDE_LANE)),
+        };
+        Self { app, peers: Arc::new(peers), lanes }
+    }
+
+    /// Serves until `cancel`, and returns once the last connection is closed, at most [`Limits::grace`] later.
+    pub async fn serve(self, listener: UnixListener, cancel: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let this = Arc::new(self);
+        loop {
+            // Cancel-safe: accept() takes a connection only in the poll in which it returns it.
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (this, cancel) = (this.clone(), cancel.clone());
+                    tasks.spawn(async move { this.connection(stream, cancel).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn connection(&self, stream: UnixStream, stop: CancellationToken) {
+        let Some((access, _permit)) = self.admit(&stream).await else { return };
+        let limits = &self.app.limits;
+        let idle = if access.is_ok() { limits.idle } else { REFUSED_IDLE };
+        let patience = Patience { head: limits.head, idle, stalled: limits.stalled };
+        let pace = Pace::new();
+        let session = Session::new(self.app.clone(), access, pace.clone(), stop.clone());
+        drive(stream, session, &pace, patience, limits, stop).await;
+    }
+
+    /// Who is at the other end, and a place in a lane; nothing where there is no place.
+    async fn admit(&self, stream: &UnixStream) -> Option<(Access, OwnedSemaphorePermit)> {
+        let cred = match stream.peer_cred() {
+            Ok(cred) => cred,
+            Err(error) => {
+                tracing::warn!(%error, "refused: the kernel does not say who the peer is");
+                return None;
+            }
+        };
+        let peer = Principal { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() };
+        let admitted = match self.peers.known(&peer) {
+            Some(known) => known,
+            None => {
+                let (rules, peer) = (self.peers.clone(), peer.clone());
+                // A look-up that panicked lets nobody in.
+                tokio::task::spawn_blocking(move || rules.admits(&peer)).await.unwrap_or(false)
+            }
+        };
+        if !admitted {
+            let place = self.lanes.strangers.clone().try_acquire_owned().ok()?;
+            return Some((Err(self.peers.refusal(&peer)), place));
+        }
+        if let Ok(place) = self.lanes.callers.clone().try_acquire_owned() {
+            return Some((Ok(Arc::new(peer)), place));
+        }
+        let place = self.lanes.overflow.clone().try_acquire_owned().ok()?;
+        let full = format!("all {} connections are taken", self.app.limits.connections);
+        Some((Err(Problem::new(ErrorCode::TooManyRequests, full)), place))
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call site; a struct would name the same six things twice")]
+async fn drive(
+    stream: UnixStream,
+    session: Session,
+    pace: &Arc<Pace>,
+    patience: Patience,
+    limits: &Limits,
+    stop: CancellationToken,
+) {
+    let io = PacedIo::new(stream, pace.clone());
+    let mut conn = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(io, session);
+    let mut stopped = pin!(stop.cancelled());
+    let mut stopping: Option<Instant> = None;
+    let far = || tokio::time::Instant::now() + patience.idle;
+    let mut alarm = pin!(tokio::time::sleep_until(far()));
+    let ended = poll_fn(|cx| {
+        if stopping.is_none() && stopped.as_mut().poll(cx).is_ready() {
+            stopping = Some(Instant::now() + limits.grace);
+            Pin::new(&mut conn).graceful_shutdown();
+        }
+        if Pin::new(&mut conn).poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if stopping.is_some() && pace.at_rest() {
+            return Poll::Ready(true);
+        }
+        loop {
+            let due = [pace.due(&patience), stopping].into_iter().flatten().min();
+            match due {
+                // The alarm is moved only to be earlier, or once it has rung: a busy connection sets none.
+                Some(due) if due <= Instant::now() => return Poll::Ready(false),
+                Some(due) if tokio::time::Instant::from_std(due) < alarm.deadline() => {
+                    alarm.as_mut().reset(due.into());
+                }
+                _ => {}
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            alarm.as_mut().reset(due.map_or_else(far, Into::into));
+        }
+    })
+    .await;
+    if !ended && pace.phase() == Phase::Head {
+        let late = Problem::new(
+            ErrorCode::RequestTimeout,
+            format!("the head of the request was not complete after {:?}", patience.head),
+        );
+        let stream = conn.into_parts().io.into_stream();
+        // The answer is small enough for the socket's buffer; a peer that does not read it does not hold us up.
+        if let Err(error) = stream.try_write(&error::raw(&late)) {
+            tracing::debug!(%error, "a late peer does not read its answer");
+        }
+    }
+}

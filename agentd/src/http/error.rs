@@ -1,0 +1,117 @@
+//! The only place where what went wrong becomes an HTTP answer. A problem's code decides its status; everything that is
+//! no [`Problem`] yet becomes one here.
+//!
+//! What a caller is told is the problem's text. Causes that say more of the inside than of the request are logged under
+//! the request's id, and the caller is given that id.
+
+use agentd_api::kind::KindDef;
+use agentd_api::{ErrorCode, ObjectKey, Problem};
+use agentd_store::{Compacted, StoreError};
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::body::Body;
+use super::request::{id_text, shown};
+use super::route::{Lost, Place};
+
+pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The answer that says what went wrong. Its request id is set by the service, as every answer's is.
+pub(super) fn answer(mut problem: Problem, request_id: &HeaderValue) -> Response<Body> {
+    problem.request_id = id_text(request_id).to_owned();
+    let status =
+        StatusCode::from_u16(problem.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    problem.status = status.as_u16();
+    if status.is_server_error() {
+        tracing::warn!(request_id = problem.request_id, code = %problem.code, "{}", problem.detail);
+    }
+    let mut answer = Response::new(Body::whole(text(&problem)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+    match problem.code {
+        // What is left of the request is not worth reading, or will not come.
+        ErrorCode::TooLarge | ErrorCode::RequestTimeout | ErrorCode::Forbidden => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        ErrorCode::TooManyRequests => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        ErrorCode::StoreUnavailable | ErrorCode::BackendUnavailable => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+pub(super) fn not_allowed(place: Place, method: &str, request_id: &HeaderValue) -> Response<Body> {
+    let detail = format!("{} does not know {}; it knows {}", place.template(), shown(method), place.allow());
+    let mut answer = answer(Problem::new(ErrorCode::MethodNotAllowed, detail), request_id);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(place.allow()));
+    answer
+}
+
+/// A whole answer as bytes, for a connection that HTTP was never spoken on to the end of a request.
+pub(super) fn raw(problem: &Problem) -> Vec<u8> {
+    let body = text(problem);
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut all = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        status.as_u16(),
+        body.len()
+    )
+    .into_bytes();
+    all.extend_from_slice(&body);
+    all
+}
+
+/// A problem's wire form.
+pub(super) fn text(problem: &Problem) -> Bytes {
+    serde_json::to_vec(problem).expect("a problem has only strings and numbers").into()
+}
+
+pub(super) fn lost(lost: Lost<'_>) -> Problem {
+    let detail = match lost {
+        Lost::Path => {
+            "there is nothing at this path; /v1/kinds and /openapi.json say what there is".to_owned()
+        }
+        Lost::Kind(kind) => format!("there is no kind '{}'; /v1/kinds says which there are", shown(kind)),
+        Lost::Action(def, action) => {
+            let known: Vec<&str> = def.actions.iter().map(|a| a.name).collect();
+            format!("a {} has no action '{}'; it has {}", def.kind, shown(action), known.join(", "))
+        }
+    };
+    Problem::new(ErrorCode::NotFound, detail)
+}
+
+pub(super) fn not_found(def: &KindDef, key: &ObjectKey) -> Problem {
+    Problem::new(
+        ErrorCode::NotFound,
+        format!("{} '{}' is not in project '{}'", def.kind, key.name, key.project),
+    )
+    .hint(format!("agentctl get {} --project {}", def.plural, key.project))
+}
+
+pub(super) fn compacted(error: &Compacted) -> Problem {
+    Problem::new(
+        ErrorCode::RevisionCompacted,
+        format!("the changes since then are not kept any more; the oldest kept is {}", error.oldest),
+    )
+    .hint("list again, and watch since the list's revision")
+}
+
+pub(super) fn store(error: &StoreError) -> Problem {
+    Problem::new(ErrorCode::StoreUnavailable, error.to_string())
+}
+
+/// A handler that panicked: a defect of ours, whose place is in the log.
+pub(super) fn panicked() -> Problem {
+    Problem::new(
+        ErrorCode::Internal,
+        "agentd failed at this request; its log says where, under the request id",
+    )
+}

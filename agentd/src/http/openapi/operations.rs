@@ -1,0 +1,201 @@
+//! The operations of each path.
+
+use agentd_api::kind::{ActionDef, KindDef, RECONCILE};
+use serde_json::{Map, Value, json};
+
+use super::parameters as p;
+use super::responses::Answers;
+use super::schemas::{name, reference};
+use crate::http::route::{Place, UPLOADS};
+
+/// What a wish can be answered beside what any request can.
+const WISH: [u16; 4] = [409, 412, 422, 507];
+
+struct Operation<'a> {
+    tag: &'a str,
+    id: String,
+    summary: String,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    answers: Answers,
+}
+
+impl Operation<'_> {
+    fn done(mut self) -> Value {
+        self.parameters.push(p::request_id());
+        let mut operation = json!({
+            "tags": [self.tag],
+            "operationId": self.id,
+            "summary": self.summary,
+            "parameters": self.parameters,
+        });
+        if let Some(body) = self.body {
+            operation["requestBody"] = body;
+        }
+        operation["responses"] = self.answers.done();
+        operation
+    }
+}
+
+fn body(types: &[&str], schema: &str, required: bool) -> Option<Value> {
+    let content: Map<String, Value> =
+        types.iter().map(|t| ((*t).to_owned(), json!({"schema": reference(schema)}))).collect();
+    Some(json!({"required": required, "content": content}))
+}
+
+pub(super) fn collection(def: &KindDef) -> Value {
+    let (list, event) = (reference(&name(def, "List")), reference(&name(def, "WatchEvent")));
+    let content = json!({
+        "application/json": {"schema": list},
+        "application/x-ndjson": {"schema": {"type": "string"}, "x-stream": true, "x-item": event},
+        "text/event-stream": {"schema": {"type": "string"}, "x-stream": true, "x-item": event},
+    });
+    let list = Operation {
+        tag: def.plural,
+        id: format!("list-{}", def.plural),
+        summary: format!("Lists {}, or watches them", def.plural),
+        parameters: p::listing(def),
+        body: None,
+        answers: Answers::new()
+            .content(200, "The list, or changes as they happen.", content, false)
+            .problems(&[410]),
+    };
+    let whole = name(def, "");
+    let create = Operation {
+        tag: def.plural,
+        id: format!("create-{}", def.kind),
+        summary: format!("Creates a {}", def.kind),
+        parameters: vec![p::project(), p::dry_run(), p::idempotency_key()],
+        body: body(&["application/json"], &name(def, "Draft"), true),
+        answers: Answers::new()
+            .with_body()
+            .problems(&WISH)
+            .problems(&[404])
+            .object(200, "What would be created (dry run).", &whole)
+            .object(201, "Created: written down; the host follows.", &whole),
+    };
+    json!({"get": list.done(), "post": create.done()})
+}
+
+pub(super) fn object(def: &KindDef) -> Value {
+    let whole = name(def, "");
+    let get = Operation {
+        tag: def.plural,
+        id: format!("get-{}", def.kind),
+        summary: format!("Shows a {}", def.kind),
+        parameters: vec![p::name(def), p::project(), p::if_none_match()],
+        body: None,
+        answers: Answers::new().problems(&[404]).object(200, "The object.", &whole).content(
+            304,
+            "It is still at the ETag of If-None-Match.",
+            Value::Null,
+            true,
+        ),
+    };
+    let change = |id: &str, summary: &str, types: &[&str], schema: Option<&str>| Operation {
+        tag: def.plural,
+        id: format!("{id}-{}", def.kind),
+        summary: format!("{summary} a {}", def.kind),
+        parameters: vec![p::name(def), p::project(), p::dry_run(), p::if_match(), p::idempotency_key()],
+        body: schema.and_then(|what| body(types, &name(def, what), true)),
+        answers: Answers::new()
+            .with_body()
+            .problems(&WISH)
+            .problems(&[404])
+            .object(200, "The object as it now stands.", &whole)
+            .object(202, "The object as it now stands; the host follows.", &whole),
+    };
+    let json_only = ["application/json"];
+    let patches = ["application/merge-patch+json", "application/json"];
+    json!({
+        "get": get.done(),
+        "put": change("replace", "Replaces the spec of", &json_only, Some("Replacement")).done(),
+        "patch": change("patch", "Changes", &patches, Some("Patch")).done(),
+        "delete": change("delete", "Marks for deletion", &[], None).done(),
+    })
+}
+
+pub(super) fn action(def: &KindDef, action: &ActionDef) -> Value {
+    let options = if action.name == RECONCILE.name { "ReconcileOptions" } else { "NoOptions" };
+    let whole = name(def, "");
+    let post = Operation {
+        tag: def.plural,
+        id: format!("{}-{}", action.name, def.kind),
+        summary: action.summary.to_owned(),
+        parameters: vec![p::name(def), p::project(), p::dry_run(), p::idempotency_key()],
+        body: body(&["application/json"], options, false),
+        answers: Answers::new()
+            .with_body()
+            .problems(&WISH)
+            .problems(&[404])
+            .object(200, "The object as it now stands.", &whole)
+            .object(202, "The object as it now stands; the host follows.", &whole),
+    };
+    json!({"post": post.done()})
+}
+
+pub(super) fn content() -> Value {
+    let whole = name(UPLOADS, "");
+    let put = Operation {
+        tag: UPLOADS.plural,
+        id: format!("upload-{}", UPLOADS.kind),
+        summary: "Sends the content of an image whose source is an upload".to_owned(),
+        parameters: vec![p::name(UPLOADS), p::project()],
+        body: Some(json!({"required": true, "content": {"application/octet-stream": {}}})),
+        answers: Answers::new()
+            .with_body()
+            .problems(&WISH)
+            .problems(&[404])
+            .object(200, "The image as it now stands.", &whole)
+            .object(202, "The content is on disk; it is being converted.", &whole),
+    };
+    json!({"put": put.done()})
+}
+
+fn read(id: &str, summary: &str, answers: Answers) -> Value {
+    let parameters = Vec::new();
+    let operation = Operation {
+        tag: "server",
+        id: id.to_owned(),
+        summary: summary.to_owned(),
+        parameters,
+        body: None,
+        answers,
+    };
+    json!({"get": operation.done()})
+}
+
+pub(super) fn server() -> Vec<(Place, Value)> {
+    let text = |kind: &str| json!({kind: {"schema": {"type": "string"}}});
+    let any = json!({"application/json": {"schema": {"type": "object"}}});
+    let json = |schema| Answers::new().json(200, "As it is now.", schema);
+    let other = |content| Answers::new().content(200, "As it is now.", content, false);
+    vec![
+        (Place::Server, read("server", "The server, its host and its backends", json("ServerInfo"))),
+        (Place::Kinds, read("kinds", "The kinds that there are", json("Kinds"))),
+        (Place::Events, events()),
+        (Place::Doctor, read("doctor", "What the host has and lacks", json("Report"))),
+        (Place::Healthz, read("healthz", "Whether the daemon lives", other(text("text/plain")))),
+        (Place::Readyz, read("readyz", "Whether the daemon does all that it should", json("Readiness"))),
+        (Place::Metrics, read("metrics", "Counts and times", other(text("application/openmetrics-text")))),
+        (Place::OpenApi, read("openapi", "This document", other(any))),
+    ]
+}
+
+fn events() -> Value {
+    let stream = json!({"schema": {"type": "string"}, "x-stream": true, "x-item": reference("Event")});
+    let content = json!({
+        "application/json": {"schema": reference("EventList")},
+        "application/x-ndjson": stream,
+        "text/event-stream": stream,
+    });
+    let list = Operation {
+        tag: "server",
+        id: "list-events".to_owned(),
+        summary: "What happened, and what became of a request".to_owned(),
+        parameters: p::events(),
+        body: None,
+        answers: Answers::new().content(200, "Events, oldest first, or as they happen.", content, false),
+    };
+    json!({"get": list.done()})
+}

@@ -1,0 +1,185 @@
+//! How long a connection may take over what: over the head of a request, over doing nothing, over not reading what it
+//! was answered. Bodies of requests have a limit of their own, where they are read.
+//!
+//! ```text
+//!            first byte              head complete
+//!   idle ------------------> head -------------------> busy
+//!    ^                                                  |
+//!    +--------------------------------------------------+
+//!                     answer handed over
+//! ```
+//! Beside these a connection is *stalled* while the kernel takes no more of its answer.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::UnixStream;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Idle,
+    Head,
+    Busy,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub head: Duration,
+    pub idle: Duration,
+    pub stalled: Duration,
+}
+
+#[derive(Debug)]
+struct Now {
+    phase: Phase,
+    since: Instant,
+    stalled: Option<Instant>,
+}
+
+/// What one connection is at. Shared by its socket, which sees bytes, and its service, which sees requests.
+#[derive(Debug)]
+pub(super) struct Pace {
+    now: Mutex<Now>,
+}
+
+impl Pace {
+    pub fn new() -> Arc<Self> {
+        let now = Now { phase: Phase::Idle, since: Instant::now(), stalled: None };
+        Arc::new(Self { now: Mutex::new(now) })
+    }
+
+    /// A request's head is complete; it is being answered until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.enter(Phase::Busy);
+        Busy(self.clone())
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.now.lock().phase
+    }
+
+    /// Whether nothing is being answered and nothing is left to be written.
+    pub fn at_rest(&self) -> bool {
+        let now = self.now.lock();
+        now.phase != Phase::Busy && now.stalled.is_none()
+    }
+
+    /// When patience with the connection ends, as things stand.
+    pub fn due(&self, patience: &Patience) -> Option<Instant> {
+        let now = self.now.lock();
+        let phase = match now.phase {
+            Phase::Idle => Some(now.since + patience.idle),
+            Phase::Head => Some(now.since + patience.head),
+            Phase::Busy => None,
+        };
+        let stalled = now.stalled.map(|at| at + patience.stalled);
+        match (phase, stalled) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut now = self.now.lock();
+        now.phase = phase;
+        now.since = Instant::now();
+    }
+
+    fn bytes_came(&self) {
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn stalls(&self, stalls: bool) {
+        let mut now = self.now.lock();
+        if !stalls {
+            now.stalled = None;
+        } else if now.stalled.is_none() {
+            now.stalled = Some(Instant::now());
+        }
+    }
+}
+
+/// Held while a request is answered, its body included.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Pace>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+    }
+}
+
+/// A connection's socket, which tells its pace what passes through it.
+pub(super) struct PacedIo {
+    inner: TokioIo<UnixStream>,
+    pace: Arc<Pace>,
+    stalled: bool,
+}
+
+impl PacedIo {
+    pub fn new(stream: UnixStream, pace: Arc<Pace>) -> Self {
+        Self { inner: TokioIo::new(stream), pace, stalled: false }
+    }
+
+    pub fn into_stream(self) -> UnixStream {
+        self.inner.into_inner()
+    }
+
+    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() || self.stalled {
+            self.stalled = written.is_pending();
+            self.pace.stalls(self.stalled);
+        }
+        written
+    }
+}
+
+impl Read for PacedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if read.is_ready() {
+            self.pace.bytes_came();
+        }
+        read
+    }
+}
+
+impl Write for PacedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(written)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(written)
+    }
+}

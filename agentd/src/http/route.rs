@@ -1,0 +1,170 @@
+//! Every place of the API, once: its path, what may be done there. The service dispatches by it, `/openapi.json` is
+//! written from it and metrics are labelled with it, so that none of the three can know a route that another does not.
+
+use agentd_api::image::Image;
+use agentd_api::kind::{ActionDef, Kind, KindDef};
+use agentd_api::{paths, registry};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    Server,
+    Kinds,
+    Events,
+    Doctor,
+    Healthz,
+    Readyz,
+    Metrics,
+    OpenApi,
+    Collection,
+    Object,
+    Action,
+    Content,
+    /// Whatever is nowhere: for metrics.
+    Nowhere,
+}
+
+impl Place {
+    /// As in `/openapi.json` and in the labels of metrics.
+    pub const fn template(self) -> &'static str {
+        match self {
+            Self::Server => paths::SERVER,
+            Self::Kinds => paths::KINDS,
+            Self::Events => paths::EVENTS,
+            Self::Doctor => paths::DOCTOR,
+            Self::Healthz => paths::HEALTHZ,
+            Self::Readyz => paths::READYZ,
+            Self::Metrics => paths::METRICS,
+            Self::OpenApi => paths::OPENAPI,
+            Self::Collection => "/v1/{kinds}",
+            Self::Object => "/v1/{kinds}/{name}",
+            Self::Action => "/v1/{kinds}/{name}/{action}",
+            Self::Content => "/v1/images/{name}/content",
+            Self::Nowhere => "none",
+        }
+    }
+
+    /// The methods that it knows, as the `Allow` header has them.
+    pub const fn allow(self) -> &'static str {
+        match self {
+            Self::Collection => "GET, HEAD, POST",
+            Self::Object => "GET, HEAD, PUT, PATCH, DELETE",
+            Self::Action => "POST",
+            Self::Content => "PUT",
+            Self::Nowhere => "",
+            _ => "GET, HEAD",
+        }
+    }
+
+    pub fn allows(self, method: &str) -> bool {
+        self.allow().split(", ").any(|known| known == method)
+    }
+}
+
+/// A place, and what the path says of it. The name is as sent: not decoded, not checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub place: Place,
+    pub def: Option<&'static KindDef>,
+    pub name: &'a str,
+    pub action: Option<&'static ActionDef>,
+}
+
+/// Why a path leads nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lost<'a> {
+    Path,
+    Kind(&'a str),
+    Action(&'static KindDef, &'a str),
+}
+
+/// The kind whose objects take content.
+pub(super) const UPLOADS: &KindDef = Image::DEF;
+
+pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
+    let at = |place| Ok(Found { place, def: None, name: "", action: None });
+    let Some(rest) = path.strip_prefix("/v1/") else {
+        return match path {
+            paths::SERVER => at(Place::Server),
+            paths::HEALTHZ => at(Place::Healthz),
+            paths::READYZ => at(Place::Readyz),
+            paths::METRICS => at(Place::Metrics),
+            paths::OPENAPI => at(Place::OpenApi),
+            _ => Err(Lost::Path),
+        };
+    };
+    match rest {
+        "kinds" => return at(Place::Kinds),
+        "events" => return at(Place::Events),
+        "doctor" => return at(Place::Doctor),
+        _ => {}
+    }
+    let mut parts = rest.split('/');
+    let (plural, name, action, more) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let plural = plural.filter(|p| !p.is_empty()).ok_or(Lost::Path)?;
+    let def = registry::by_plural(plural).ok_or(Lost::Kind(plural))?;
+    let of = |place, name, action| Ok(Found { place, def: Some(def), name, action });
+    match (name, action, more) {
+        (None, ..) => of(Place::Collection, "", None),
+        (Some(name), None, _) if !name.is_empty() => of(Place::Object, name, None),
+        (Some(name), Some("content"), None) if !name.is_empty() && def.kind == UPLOADS.kind => {
+            of(Place::Content, name, None)
+        }
+        (Some(name), Some(action), None) if !name.is_empty() => match def.action(action) {
+            Some(known) => of(Place::Action, name, Some(known)),
+            None => Err(Lost::Action(def, action)),
+        },
+        _ => Err(Lost::Path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_where_they_say() {
+        for (path, place, name) in [
+            ("/v1", Place::Server, ""),
+            ("/v1/kinds", Place::Kinds, ""),
+            ("/v1/vms", Place::Collection, ""),
+            ("/v1/vms/web", Place::Object, "web"),
+            ("/v1/vms/web/start", Place::Action, "web"),
+            ("/v1/ssh-keys/me/retry", Place::Action, "me"),
+            ("/v1/images/micro/content", Place::Content, "micro"),
+            ("/healthz", Place::Healthz, ""),
+        ] {
+            let found = find(path).expect(path);
+            assert_eq!((found.place, found.name), (place, name), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_paths_lead_nowhere() {
+        for path in [
+            "/",
+            "",
+            "/v1/",
+            "/v2",
+            "/v1/vms/",
+            "/v1/vms//",
+            "/v1/vms/web/",
+            "/v1/vm",
+            "/v1/vms/a/start/b",
+            "/v1/networks/a/start",
+            "/v1/vms/a/content",
+            "/healthz/",
+            "//v1/vms",
+            "/v1/vms/a/",
+        ] {
+            assert!(find(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_kind_hides_behind_a_route_of_its_own() {
+        for kind in &registry::ALL {
+            let path = paths::collection(kind.def);
+            assert_eq!(find(&path).ok().map(|f| f.place), Some(Place::Collection), "{path}");
+        }
+    }
+}

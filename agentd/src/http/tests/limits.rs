@@ -1,0 +1,182 @@
+//! Callers that send too much, too slowly, or nothing: a clear answer, and the others are served on.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::served::{LIMIT, Line, Served, vm};
+use crate::http::Limits;
+
+/// What is answered until the connection is closed.
+async fn rest(stream: &mut UnixStream) -> String {
+    let mut all = Vec::new();
+    // A connection that is closed with something unread is reset; what was answered before counts.
+    let _ = timeout(LIMIT, stream.read_to_end(&mut all)).await.expect("closed in time");
+    String::from_utf8(all).expect("text")
+}
+
+async fn raw(server: &Served, bytes: &[u8]) -> UnixStream {
+    let mut stream = UnixStream::connect(&server.socket).await.expect("connected");
+    stream.write_all(bytes).await.expect("written");
+    stream
+}
+
+#[tokio::test]
+async fn a_body_over_a_mebibyte_is_refused_announced_or_not() {
+    let server = Served::start().await;
+    let mut announced = raw(
+        &server,
+        b"POST /v1/vms HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1048577\r\n\r\n{",
+    )
+    .await;
+    let answer = rest(&mut announced).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+
+    let mut chunked =
+        raw(&server, b"POST /v1/vms HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    for _ in 0..17 {
+        if chunked.write_all(&chunk).await.is_err() {
+            break;
+        }
+    }
+    let answer = rest(&mut chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+
+    let just = format!("{{\"name\":\"a\"{}}}", " ".repeat((1 << 20) - 12));
+    assert_eq!(just.len(), 1 << 20);
+    server.send("POST", "/v1/vms", &[], &just).await.refused("spec");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_is_answered_408() {
+    let limits = Limits { head: Duration::from_millis(200), ..Limits::default() };
+    let server = Served::limited(limits).await;
+    let mut slow = raw(&server, b"GET /v1 HTTP/1.1\r\nhost:").await;
+    let begun = Instant::now();
+    // A byte now and then does not buy time.
+    let dripping = async {
+        loop {
+            if slow.write_all(b" ").await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, dripping).await.expect("cut off");
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    let answer = rest(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+    assert_eq!(server.call("GET", "/v1").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_to_its_end_is_answered_408() {
+    let limits = Limits { body_time: Duration::from_millis(200), ..Limits::default() };
+    let server = Served::limited(limits).await;
+    let mut slow = raw(&server, b"POST /v1/vms HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{").await;
+    let answer = rest(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("body"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_or_no_http_is_refused() {
+    let server = Served::start().await;
+    let long = format!("GET /v1 HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100 << 10));
+    let mut stream = UnixStream::connect(&server.socket).await.expect("connected");
+    let _ = stream.write_all(long.as_bytes()).await;
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let mut nonsense = raw(&server, b"\x16\x03\x01 hello\r\n\r\n").await;
+    let answer = rest(&mut nonsense).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(server.call("GET", "/v1").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_idle_connections_keep_nobody_from_being_served() {
+    let server = Served::start().await;
+    server.put(vec![vm("a")]).await;
+    let mut idle = Vec::new();
+    for n in 0..1000 {
+        let mut stream = UnixStream::connect(&server.socket).await.expect("connected");
+        if n % 2 == 0 {
+            // Half of them have been of use before.
+            stream.write_all(b"GET /v1/vms/a HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+            let mut byte = [0; 12];
+            stream.read_exact(&mut byte).await.expect("answered");
+            assert_eq!(&byte, b"HTTP/1.1 200");
+        }
+        idle.push(stream);
+    }
+    for _ in 0..20 {
+        let begun = Instant::now();
+        assert_eq!(server.call("GET", "/v1/vms/a").await.status, 200);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    drop(idle);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_are_answered_429_and_room_comes_back() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let server = Served::limited(limits).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut line = Line::open(&server.socket).await;
+        assert_eq!(line.send("GET", "/v1", &[], "").await.status, 200);
+        held.push(line);
+    }
+    let problem = server.call("GET", "/v1").await.problem(429, "too_many_requests");
+    assert!(problem.retryable);
+    held.pop();
+    let freed = async {
+        while server.call("GET", "/v1").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, freed).await.expect("the place of a closed connection is free again");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_in_the_end() {
+    let limits = Limits { idle: Duration::from_millis(100), ..Limits::default() };
+    let server = Served::limited(limits).await;
+    let mut silent = raw(&server, b"").await;
+    assert_eq!(rest(&mut silent).await, "", "it is closed without a word");
+    let mut used = raw(&server, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = rest(&mut used).await;
+    assert!(answer.ends_with("ok\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_holds_up_nobody_and_is_cut_off() {
+    let limits = Limits { stalled: Duration::from_millis(300), ..Limits::default() };
+    let server = Served::limited(limits).await;
+    server.put((0..3000).map(|n| vm(&format!("vm-{n:04}"))).collect()).await;
+    let mut lazy = raw(&server, b"GET /v1/vms HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    for _ in 0..10 {
+        assert_eq!(server.call("GET", "/v1/vms/vm-0001").await.status, 200);
+    }
+    // Not reading is the point here, so this waits on the clock.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let got = rest(&mut lazy).await;
+    assert!(got.starts_with("HTTP/1.1 200"), "{}", &got[..40]);
+    assert!(got.len() < 1 << 20, "{} bytes: the rest was never written", got.len());
+}
+
+#[tokio::test]
+async fn several_requests_in_one_go_are_answered_in_order() {
+    let server = Served::start().await;
+    let two = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let mut stream = raw(&server, two).await;
+    let answer = rest(&mut stream).await;
+    let statuses: Vec<&str> =
+        answer.split("HTTP/1.1 ").skip(1).map(|part| part.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(statuses, ["200", "404"], "{answer}");
+}

@@ -1,0 +1,11 @@
+//! The API through a real Unix socket, with a real store and the real intents.
+
+mod events;
+mod limits;
+mod lists;
+mod objects;
+mod served;
+mod server;
+mod stop;
+mod strangers;
+mod watches;
