@@ -6,9 +6,12 @@
 //! pull can resume, and `discard` removes it.
 
 #[cfg(any(test, feature = "fake"))]
+pub mod contract;
+#[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod format;
 pub mod host;
+mod recipe;
 
 use std::path::PathBuf;
 

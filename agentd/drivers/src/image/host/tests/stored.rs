@@ -1,0 +1,59 @@
+//! What lies in `images/` after a crash, and after somebody else's hand.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::image::contract::{disk, import};
+
+#[tokio::test]
+async fn what_is_stored_can_be_read_by_qemu() {
+    let (state, driver) = driver();
+    let content = import(&*driver, &disk(1)).await.expect("imported");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&content.disk), 0o644);
+    assert_eq!(mode(content.disk.parent().expect("a folder")), 0o755);
+    assert_eq!(mode(&state.path().join("images")), 0o711);
+    assert!(content.stored_size.bytes() > 0);
+}
+
+#[tokio::test]
+async fn a_damaged_image_counts_as_gone_and_is_replaced() {
+    let (_state, driver) = driver();
+    let content = import(&*driver, &disk(1)).await.expect("imported");
+    let file = std::fs::OpenOptions::new().write(true).open(&content.disk).expect("open");
+    file.set_len(1000).expect("cut");
+    assert_eq!(driver.observe(&content.digest).await.expect("observed"), None);
+    assert_eq!(import(&*driver, &disk(1)).await.expect("imported"), content);
+    std::fs::write(content.disk.with_file_name("manifest.json"), "{}").expect("written");
+    assert_eq!(driver.observe(&content.digest).await.expect("observed"), None);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_cut_short_leaves_nothing_listed() {
+    let (state, driver) = driver();
+    let content = import(&*driver, &disk(1)).await.expect("imported");
+    let hex = store::digits(&content.digest).expect("a digest").to_owned();
+    let images = state.path().join("images");
+    // As a kill between the rename and the removal leaves it.
+    std::fs::rename(images.join(&hex), images.join(format!(".removed-{hex}"))).expect("renamed");
+    assert_eq!(driver.list().await.expect("listed"), Vec::<String>::new());
+    import(&*driver, &disk(1)).await.expect("imported");
+    driver.remove(&content.digest).await.expect("removed");
+    assert_eq!(std::fs::read_dir(&images).expect("there").count(), 0);
+}
+
+#[tokio::test]
+async fn a_conversion_that_was_killed_begins_anew() {
+    let (_state, driver) = driver();
+    let (work, bytes) = (Work::detached(Uuid::now_v7()), disk(1));
+    let source = UploadSource { size: bytes.len() as u64, sha256: None };
+    driver.receive(work.image, &source, &mut &bytes[..]).await.expect("received");
+    let scratch = driver.incoming(work.image).join("work/content");
+    std::fs::create_dir_all(&scratch).expect("made");
+    std::fs::write(scratch.join(store::DISK), "half of it").expect("written");
+    std::fs::write(scratch.join(store::KERNEL), "of something else").expect("written");
+    let content = driver.import(&source, &work).await.expect("imported");
+    assert!(content.boot.is_none());
+    // The upload is there until it is discarded, so that a kill before the status was written costs no upload.
+    assert_eq!(driver.import(&source, &work).await.expect("again"), content);
+}

@@ -1,0 +1,168 @@
+//! The recipe `micro`: the distribution's kernel and busybox, in an initrd that is the whole system, and a small disk
+//! for what it keeps. It is what tests boot, so it tells about itself over HTTP (see `micro/*.cgi`), says on the console
+//! what it does, and powers off when ACPI asks it to.
+
+use std::path::{Path, PathBuf};
+
+use super::apt::Apt;
+use super::cpio::Archive;
+use super::kernel::Kernel;
+use super::{Dish, Kitchen};
+use crate::exec::Program;
+use crate::image::ImageError;
+use crate::image::host::run::files;
+
+const STEPS: u64 = 6;
+/// Without these there is no disk, no network and no power button. Loaded before anything else.
+const EARLY: [&str; 6] = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"];
+/// Loaded while DHCP is under way.
+const LATE: [&str; 6] =
+    ["virtio_balloon", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1"];
+/// What the guest's scripts use.
+const APPLETS: [&str; 8] = ["httpd", "udhcpc", "acpid", "nslookup", "wget", "insmod", "findfs", "cttyhack"];
+
+pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> {
+    kitchen.step("reading the package lists", 0, STEPS);
+    let apt = Apt::open(kitchen).await?;
+    kitchen.step("fetching the kernel", 1, STEPS);
+    let root = kitchen.scratch.join("root");
+    let package = apt.newest_kernel("linux-image-cloud-amd64").await?;
+    apt.unpack(&package, &root).await?;
+    kitchen.step("fetching busybox", 2, STEPS);
+    let (busybox, applets) = busybox(kitchen, &apt, &root).await?;
+    kitchen.step("making the initrd", 3, STEPS);
+    let kernel = Kernel::find(kitchen, &root).await?;
+    let initrd = initrd(kitchen, &kernel, &busybox, &applets).await?;
+    kitchen.step("making the disk", 4, STEPS);
+    let empty = kitchen.scratch.join("empty");
+    let made = empty.clone();
+    files("making the disk", move || std::fs::create_dir(made)).await?;
+    let folder = kitchen
+        .plate(Dish {
+            kernel: &kernel.image,
+            initrd,
+            // Nothing in this guest is worth the mitigations, and an emulated CPU is slow enough.
+            cmdline: "console=ttyS0 quiet edd=off mitigations=off audit=0",
+            content: &empty,
+            label: "micro",
+            size: 64 << 20,
+        })
+        .await?;
+    kitchen.step("storing the image", 5, STEPS);
+    Ok(folder)
+}
+
+/// The host's busybox where it can do what is needed without libraries, else the distribution's.
+async fn busybox(
+    kitchen: &Kitchen<'_>,
+    apt: &Apt<'_>,
+    root: &Path,
+) -> Result<(Vec<u8>, Vec<String>), ImageError> {
+    for path in ["/bin/busybox", "/usr/bin/busybox"] {
+        if let Ok(found) = usable(kitchen, Path::new(path)).await {
+            return Ok(found);
+        }
+    }
+    apt.unpack("busybox-static", root).await?;
+    usable(kitchen, &root.join("bin/busybox")).await
+}
+
+async fn usable(kitchen: &Kitchen<'_>, path: &Path) -> Result<(Vec<u8>, Vec<String>), ImageError> {
+    const STEP: &str = "looking at busybox";
+    let failed = |detail: String| ImageError::Failed { step: STEP.to_owned(), detail };
+    let from = path.to_owned();
+    let bytes = files(STEP, move || std::fs::read(from)).await?;
+    if needs_libraries(&bytes) {
+        return Err(failed(format!("{} needs libraries", path.display())));
+    }
+    let list = Program::new(path.to_string_lossy()).arg("--list");
+    let text = kitchen.run(STEP, list).await?;
+    let applets: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+    match APPLETS.iter().find(|wanted| !applets.iter().any(|a| a == *wanted)) {
+        Some(lacks) => Err(failed(format!("{} has no {lacks}", path.display()))),
+        None => Ok((bytes, applets)),
+    }
+}
+
+/// Whether a 64-bit ELF asks for a loader (a program header of type PT_INTERP), or is none.
+fn needs_libraries(elf: &[u8]) -> bool {
+    let number = |at: usize, width: usize| {
+        let bytes = elf.get(at..at + width).unwrap_or_default();
+        bytes.iter().rev().fold(0usize, |n, b| n << 8 | usize::from(*b))
+    };
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return true;
+    }
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    (0..count).any(|n| number(table.saturating_add(n * size), 4) == 3)
+}
+
+async fn initrd(
+    kitchen: &Kitchen<'_>,
+    kernel: &Kernel,
+    busybox: &[u8],
+    applets: &[String],
+) -> Result<Vec<u8>, ImageError> {
+    let mut archive = Archive::default();
+    for folder in [
+        "bin",
+        "data",
+        "dev",
+        "etc",
+        "etc/acpi",
+        "etc/acpi/PWRF",
+        "lib",
+        "lib/modules",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "seed",
+        "sys",
+        "tmp",
+        "www",
+        "www/cgi-bin",
+    ] {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.program("bin/busybox", busybox);
+    // An applet's name is never a path.
+    for applet in applets.iter().filter(|a| !a.contains('/') && *a != "busybox") {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    for (path, text) in [
+        ("init", include_str!("micro/init")),
+        ("etc/dhcp", include_str!("micro/dhcp")),
+        ("etc/acpi/PWRF/00000080", include_str!("micro/power")),
+        ("sbin/power-off", include_str!("micro/power-off")),
+        ("www/cgi-bin/index.cgi", include_str!("micro/index.cgi")),
+        ("www/cgi-bin/resolve", include_str!("micro/resolve.cgi")),
+        ("www/cgi-bin/get", include_str!("micro/get.cgi")),
+        ("www/cgi-bin/write", include_str!("micro/write.cgi")),
+    ] {
+        archive.program(path, text.as_bytes());
+    }
+    archive.file("etc/inittab", include_bytes!("micro/inittab"));
+    archive.file("etc/hosts", b"127.0.0.1 localhost\n");
+    archive.file("etc/nsswitch.conf", b"hosts: files dns\n");
+    archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n");
+    for (list, wanted) in [("early", &EARLY), ("late", &LATE)] {
+        let names = kernel.add_modules(kitchen, &mut archive, wanted).await?;
+        archive.file(&format!("lib/modules/{list}"), (names.join("\n") + "\n").as_bytes());
+    }
+    Ok(archive.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_a_loader_is_told_from_one_without() {
+        assert!(needs_libraries(b"#!/bin/sh\n"));
+        assert!(needs_libraries(&std::fs::read("/usr/bin/env").expect("/usr/bin/env")));
+        let busybox = std::fs::read("/bin/busybox").expect("the package busybox-static");
+        assert!(!needs_libraries(&busybox));
+    }
+}
