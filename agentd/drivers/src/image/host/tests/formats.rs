@@ -56,7 +56,7 @@ async fn each_format_is_recognised_and_converted() {
 async fn a_file_that_was_cut_off_is_refused() {
     let (state, driver) = driver();
     for format in ["qcow2", "vmdk", "vhdx"] {
-        let file = made(state.path(), format, &[], 20).await;
+        let file = made(state.path(), format, &[], 24).await;
         let bytes = std::fs::read(&file).expect("read");
         for keep in [bytes.len() / 2, bytes.len() * 9 / 10 / 512 * 512, 700] {
             let why = refusal(&driver, &bytes[..keep]).await;
