@@ -1,6 +1,7 @@
 //! The daemon: http -> intent -> store -> reconcile -> drivers -> host.
 
 pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod host;
 pub mod http;

@@ -1,0 +1,217 @@
+//! What the daemon knows of itself and its host, for those who ask: answered from memory, and looked at anew every few
+//! seconds in the background. Only `doctor` looks while it is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentd_api::doctor::Report;
+use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
+use agentd_api::{ByteSize, Cidr, Timestamp};
+use agentd_drivers::vm::AccelAnswer;
+use agentd_drivers::{Drivers, Instance, exec, fault};
+use agentd_store::Store;
+use async_trait::async_trait;
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::doctor;
+use crate::host::Host;
+use crate::{http, intent};
+
+const REFRESH: Duration = Duration::from_secs(5);
+/// How long a backend may take to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+pub struct Facts {
+    host: Host,
+    config: Config,
+    instance: Instance,
+    drivers: Drivers,
+    store: Store,
+    started_at: Timestamp,
+    seen: RwLock<Seen>,
+}
+
+/// What the backends last said.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    libvirt: Option<Result<BackendInfo, String>>,
+    network_lacks: Vec<(String, String)>,
+    image_lacks: Vec<(String, String)>,
+    accel: Option<AccelAnswer>,
+    default_network: Option<String>,
+}
+
+impl Facts {
+    pub fn new(config: Config, instance: Instance, drivers: Drivers, store: Store) -> Arc<Self> {
+        let (host, started_at, seen) = (Host::read(), Timestamp::now(), RwLock::default());
+        Arc::new(Self { host, config, instance, drivers, store, started_at, seen })
+    }
+
+    /// Looks at the backends until `end`.
+    pub async fn keep_looking(self: Arc<Self>, end: CancellationToken) {
+        loop {
+            // Cancel safety: looking only reads; an answer that nobody waits for any more is dropped.
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = async { self.look().await; tokio::time::sleep(REFRESH).await } => {}
+            }
+        }
+    }
+
+    pub fn boot_id(&self) -> &str {
+        &self.host.boot_id
+    }
+
+    /// Why there is no network `default`, or None where there is one: for readiness and doctor.
+    pub fn default_network_is(&self, missing: Option<String>) {
+        self.seen.write().default_network = missing;
+    }
+
+    async fn look(&self) {
+        let probe = async {
+            match tokio::time::timeout(PATIENCE, self.drivers.vm.probe()).await {
+                Ok(Ok(probe)) => Ok(BackendInfo {
+                    name: "libvirt".to_owned(),
+                    available: true,
+                    detail: probe.version,
+                    capabilities: probe.capabilities,
+                }),
+                Ok(Err(error)) => Err(fault::chain(&error)),
+                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            }
+        };
+        let lacks = async {
+            let both = async { tokio::join!(self.drivers.network.missing(), self.drivers.image.missing()) };
+            tokio::time::timeout(PATIENCE, both).await
+        };
+        let (libvirt, lacks) = tokio::join!(probe, lacks);
+        let first_time = libvirt.is_ok() && self.seen.read().accel.is_none();
+        {
+            let mut seen = self.seen.write();
+            log_change(seen.libvirt.as_ref(), &libvirt);
+            seen.libvirt = Some(libvirt);
+            if let Ok((network, image)) = lacks {
+                (seen.network_lacks, seen.image_lacks) = (network, image);
+            }
+        }
+        if first_time {
+            // Seconds, once in a boot of the host; the driver remembers.
+            let answer = self.drivers.vm.accel().await;
+            tracing::info!(accel = answer.accel.as_str(), reason = answer.reason, "how guests run here");
+            self.seen.write().accel = Some(answer);
+        }
+    }
+
+    fn backends(&self) -> Vec<BackendInfo> {
+        let seen = self.seen.read();
+        let libvirt = match &seen.libvirt {
+            Some(Ok(info)) => info.clone(),
+            Some(Err(why)) => away("libvirt", why.clone()),
+            None => away("libvirt", "not asked yet".to_owned()),
+        };
+        vec![libvirt, by_lacks("network", &seen.network_lacks), by_lacks("images", &seen.image_lacks)]
+    }
+
+    async fn looking(&self) -> doctor::Looking {
+        self.look().await;
+        let seen = self.seen.read().clone();
+        let libvirt = match seen.libvirt {
+            Some(Ok(info)) => Ok(info.detail),
+            Some(Err(why)) => Err(why),
+            None => Err("not asked yet".to_owned()),
+        };
+        doctor::Looking {
+            find: |program| exec::find(program).ok(),
+            root: "/".into(),
+            state_dir: self.instance.state_dir().to_owned(),
+            group: self.config.daemon.group.clone(),
+            lacks: seen.network_lacks.into_iter().chain(seen.image_lacks).collect(),
+            libvirt,
+            accel: seen.accel,
+            store: self.store.health().map_err(|e| fault::chain(&e)),
+            default_network: seen.default_network,
+        }
+    }
+}
+
+fn log_change<T>(before: Option<&Result<T, String>>, now: &Result<BackendInfo, String>) {
+    match (before.map(Result::is_ok), now) {
+        (Some(true), Ok(_)) | (Some(false), Err(_)) => {}
+        (_, Ok(info)) => tracing::info!(version = info.detail, "libvirt answers"),
+        (_, Err(why)) => tracing::warn!("libvirt does not answer: {why}"),
+    }
+}
+
+fn away(name: &str, detail: String) -> BackendInfo {
+    BackendInfo { name: name.to_owned(), available: false, detail, capabilities: Vec::new() }
+}
+
+fn by_lacks(name: &str, lacks: &[(String, String)]) -> BackendInfo {
+    if lacks.is_empty() {
+        let detail = "all that it needs is there".to_owned();
+        return BackendInfo { available: true, ..away(name, detail) };
+    }
+    let missing: Vec<String> = lacks.iter().map(|(what, package)| format!("{what} ({package})")).collect();
+    away(name, format!("missing: {}", missing.join(", ")))
+}
+
+#[async_trait]
+impl http::Facts for Facts {
+    fn server(&self) -> ServerInfo {
+        let accel = self.seen.read().accel.clone();
+        ServerInfo {
+            name: "agentd".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: self.store.revision(),
+            instance: self.instance.tag().to_owned(),
+            started_at: self.started_at,
+            state_dir: self.instance.state_dir().display().to_string(),
+            host: HostInfo {
+                hostname: self.host.hostname.clone(),
+                kernel: self.host.kernel.clone(),
+                cpus: self.host.cpus,
+                memory: self.host.memory,
+                accel: accel.as_ref().map(|a| a.accel.as_str().to_owned()),
+                accel_reason: accel.map(|a| a.reason),
+            },
+            backends: self.backends(),
+        }
+    }
+
+    /// Ready is what can run a VM. That no image can be built here is said, and is no reason to send nobody.
+    fn readiness(&self) -> Readiness {
+        let backends = self.backends();
+        let ready = backends.iter().all(|b| b.available || b.name == "images");
+        let mut reasons: Vec<String> =
+            backends.iter().filter(|b| !b.available).map(|b| format!("{}: {}", b.name, b.detail)).collect();
+        reasons.extend(self.seen.read().default_network.iter().map(|why| format!("network default: {why}")));
+        Readiness { ready, reasons }
+    }
+
+    async fn doctor(&self) -> Report {
+        let looking = self.looking().await;
+        // Files and the user database: not for the threads that serve.
+        match tokio::task::spawn_blocking(move || doctor::report(&doctor::observe(looking))).await {
+            Ok(report) => report,
+            Err(error) => {
+                let detail = format!("the examination itself failed: {error}");
+                let verdict = agentd_api::doctor::Verdict::Fail;
+                let check =
+                    agentd_api::doctor::Check { name: "doctor".to_owned(), verdict, detail, fix: None };
+                Report { checks: vec![check] }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl intent::HostFacts for Facts {
+    fn memory(&self) -> ByteSize {
+        self.host.memory
+    }
+    async fn taken(&self) -> Result<Vec<Cidr>, String> {
+        self.drivers.network.taken().await.map_err(|e| fault::chain(&e))
+    }
+}

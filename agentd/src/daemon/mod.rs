@@ -1,0 +1,246 @@
+//! The daemon put together: what is opened in which order, what is told to end in which order.
+//!
+//! ```text
+//! start   state directory -> store (locks it, checks it) -> drivers (connect to nothing yet) -> socket
+//!         -> reconcilers -> HTTP -> READY=1 -> in the background: the network `default`, the probes of backends
+//! stop    STOPPING=1 -> HTTP: no new connections, watches end, answers under way get a second
+//!         -> background -> reconcilers: no new pass, those under way end -> drivers: threads and connections
+//!         -> store -> the socket's file
+//! ```
+//! Reconcilers end before drivers, since a pass calls them, and the store last, since a pass that ends writes what it
+//! saw. No guest, dnsmasq or rule is touched by either: the next start adopts what it finds. A part that cannot be
+//! opened ends the start with an error that names it; a backend that is away ends nothing.
+
+mod drivers;
+mod facts;
+mod logging;
+mod socket;
+mod state_dir;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agentd_api::Cidr;
+use agentd_drivers::{Drivers, Instance, fault};
+use agentd_store::{Options, Store};
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::http::{App, HttpServer, Limits, Metrics, PeerRules};
+use crate::intent::{Intents, Wake};
+use crate::reconcile::{self, Trigger};
+use facts::Facts;
+
+pub use drivers::real as real_drivers;
+pub use logging::start as start_logging;
+
+/// How long the first start may wait for the host to say which networks it has, before it serves without `default`.
+const DEFAULT_NETWORK_PATIENCE: Duration = Duration::from_secs(1);
+const DEFAULT_NETWORK_AGAIN: Duration = Duration::from_secs(10);
+/// How long passes may take to end. Past it the process ends all the same: the next start finds what they left.
+const PASSES_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A daemon that serves.
+pub struct Daemon {
+    intents: Intents,
+    store: Store,
+    drivers: Drivers,
+    socket: socket::Bound,
+    http: Part,
+    background: Part,
+    passes: Part,
+}
+
+/// Tasks that end together.
+#[derive(Default)]
+struct Part {
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Part {
+    /// Whether all of it ended within that time.
+    async fn stop(&self, patience: Duration) -> bool {
+        self.end.cancel();
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+}
+
+/// Starts, serves until SIGTERM or SIGINT, and stops in order.
+pub async fn run(
+    config: Config,
+    make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
+) -> anyhow::Result<()> {
+    Daemon::start(config, make).await?.until_told().await
+}
+
+impl Daemon {
+    pub async fn start(
+        config: Config,
+        make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
+    ) -> anyhow::Result<Self> {
+        let state_dir = state_dir::prepare(&config.daemon.state_dir)?;
+        let database = state_dir.join("agentd.db");
+        let store = state_dir::privately(|| Store::open(&database, Options::default()))?;
+        let started = Self::on_store(&store, &state_dir, config, make).await;
+        if started.is_err() {
+            // Its lock goes with it, and so does the next start's reason to be refused.
+            let _ = store.close().await;
+        }
+        started
+    }
+
+    async fn on_store(
+        store: &Store,
+        state_dir: &Path,
+        config: Config,
+        make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
+    ) -> anyhow::Result<Self> {
+        let from = Instant::now();
+        let instance = Instance::new(state_dir);
+        let drivers = make(&config, &instance).context("the drivers cannot be made")?;
+        let (socket, listener) = socket::bind(&config.daemon.socket, &config.daemon.group)?;
+        let listener = UnixListener::from_std(listener).context("the socket cannot be served")?;
+        let store = store.clone();
+
+        let facts = Facts::new(config.clone(), instance.clone(), drivers.clone(), store.clone());
+        let (http, background, passes) = (Part::default(), Part::default(), Part::default());
+        default_network(&config, (&store, &drivers), &facts, &background).await;
+        let trigger = reconcile::start(reconcile::Runtime {
+            store: store.clone(),
+            drivers: drivers.clone(),
+            instance,
+            boot_id: facts.boot_id().to_owned(),
+            cancel: passes.end.clone(),
+            tracker: passes.tasks.clone(),
+        });
+        let intents = Intents::new(store.clone(), facts.clone(), Arc::new(trigger.clone()));
+        let app = App {
+            store: store.clone(),
+            intents: intents.clone(),
+            facts: facts.clone(),
+            upload: Arc::new(upload::Uploads {
+                store: store.clone(),
+                images: drivers.image.clone(),
+                trigger,
+            }),
+            metrics: Arc::new(Metrics::default()),
+            limits: Limits::default(),
+        };
+        let server = HttpServer::new(Arc::new(app), PeerRules::new(config.daemon.group.clone()));
+        http.tasks.spawn(server.serve(listener, http.end.clone()));
+        background.tasks.spawn(facts.keep_looking(background.end.clone()));
+
+        // Without systemd this does nothing.
+        sd_notify::notify(&[NotifyState::Ready]).context("systemd cannot be told that agentd is ready")?;
+        let (socket_path, took) = (config.daemon.socket.display(), from.elapsed());
+        tracing::info!(socket = %socket_path, state_dir = %state_dir.display(), ?took, "serving");
+        Ok(Self { intents, store, drivers, socket, http, background, passes })
+    }
+
+    pub fn intents(&self) -> &Intents {
+        &self.intents
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops. A second signal ends it at once.
+    pub async fn until_told(self) -> anyhow::Result<()> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut told = async || {
+            // Cancel-safe: a signal that was received is not lost with the other arm.
+            tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+            }
+        };
+        tracing::info!("stopping: {}", told().await);
+        // Cancel safety: the second arm ends the process, which is safe at any moment.
+        tokio::select! {
+            stopped = self.stop() => stopped,
+            second = told() => anyhow::bail!("{second} while stopping: ended at once"),
+        }
+    }
+
+    /// Ends everything in order; guests go on.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let from = Instant::now();
+        // A manager that does not hear it waits for the process's end all the same.
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        let Self { intents, store, drivers, socket, http, background, passes } = self;
+        // The server bounds its own end by its grace.
+        http.stop(PASSES_PATIENCE).await;
+        background.stop(PASSES_PATIENCE).await;
+        if !passes.stop(PASSES_PATIENCE).await {
+            let left = passes.tasks.len();
+            tracing::warn!(
+                left,
+                "some passes have not ended; what they were at is taken up at the next start"
+            );
+        }
+        tokio::join!(drivers.vm.close(), drivers.network.close());
+        drop(intents);
+        store.close().await.context("the store was not closed cleanly; what was acknowledged is there")?;
+        drop(socket);
+        tracing::info!(took = ?from.elapsed(), "stopped");
+        Ok(())
+    }
+}
+
+/// Sees to the network `default` before the first request can ask for it, or in the background where that takes long.
+async fn default_network(
+    config: &Config,
+    (store, drivers): (&Store, &Drivers),
+    facts: &Arc<Facts>,
+    background: &Part,
+) {
+    let (store, network, facts) = (store.clone(), drivers.network.clone(), facts.clone());
+    let wanted: Option<Cidr> = config.network.cidr;
+    let attempt = async move || match reconcile::ensure_default_network(&store, &network, wanted).await {
+        Ok(_) => {
+            facts.default_network_is(None);
+            true
+        }
+        Err(error) => {
+            let why = fault::chain(&error);
+            tracing::warn!("there is no network 'default': {why}");
+            facts.default_network_is(Some(why));
+            false
+        }
+    };
+    // Cancel safety: an attempt that is given up here has written nothing or all, and is made again.
+    if tokio::time::timeout(DEFAULT_NETWORK_PATIENCE, attempt()).await == Ok(true) {
+        return;
+    }
+    let end = background.end.clone();
+    background.tasks.spawn(async move {
+        loop {
+            // Cancel safety: as above.
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(DEFAULT_NETWORK_AGAIN) => {}
+            }
+            tokio::select! {
+                () = end.cancelled() => return,
+                made = attempt() => if made { return },
+            }
+        }
+    });
+}
+
+impl Wake for Trigger {
+    fn wake(&self, key: agentd_api::ObjectKey) {
+        Trigger::wake(self, key);
+    }
+    fn wake_after(&self, key: agentd_api::ObjectKey, delay: Duration) {
+        Trigger::wake_after(self, key, delay);
+    }
+}
