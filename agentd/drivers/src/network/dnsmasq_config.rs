@@ -82,7 +82,9 @@ fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// The files of `dhcp-hosts` and of `dns-hosts`, by name. A file is named for the address of its host.
+/// The files of `dhcp-hosts` and of `dns-hosts`, by name. A file is named for all that its text depends on within its
+/// network, so that the names alone tell whether the files are right: with thousands of hosts that is one listing
+/// instead of thousands of reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HostFiles {
     pub dhcp: BTreeMap<String, String>,
@@ -93,8 +95,9 @@ pub fn render_hosts(setup: &NetworkSetup) -> HostFiles {
     let mut files = HostFiles::default();
     for HostEntry { name, ip, mac } in &setup.hosts {
         // `id:*`: a guest is who its MAC says, whatever client id its boot loader, installer or system makes up.
-        files.dhcp.insert(ip.to_string(), format!("{mac},id:*,{ip},{name}\n"));
-        files.dns.insert(ip.to_string(), format!("{ip} {name}.{} {name}\n", setup.domain));
+        let file = format!("{ip}_{}_{name}", mac.to_string().replace(':', "-"));
+        files.dhcp.insert(file, format!("{mac},id:*,{ip},{name}\n"));
+        files.dns.insert(format!("{ip}_{name}"), format!("{ip} {name}.{} {name}\n", setup.domain));
     }
     files
 }

@@ -18,19 +18,21 @@
 //! An accept here ends this table's chain only: a drop of another table (Docker's) still holds, and is seen to in
 //! `host/beside.rs`.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
 use agentd_api::{Cidr, Protocol};
 use nftables::batch::Batch;
-use nftables::expr::{CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression};
-use nftables::expr::{Payload, PayloadField, Prefix, SetItem};
+use nftables::expr::{Expression, MetaKey, NamedExpression};
 use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
-use nftables::stmt::{JumpTarget, Match, NAT, NATFamily, Operator, Statement};
+use nftables::stmt::{JumpTarget, NAT, NATFamily, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use uuid::Uuid;
 
+use self::words::{ct, drop, equal, field, local_address, meta, prefix, set, text, unequal, within};
 use super::{FirewallNetwork, FirewallSetup, Forward};
 use crate::Instance;
 
@@ -156,13 +158,9 @@ impl Ruleset {
             return;
         }
         for chain in ["prerouting", "output"] {
-            let local = Expression::Named(NamedExpression::Fib(Fib {
-                result: FibResult::Type,
-                flags: [FibFlag::Daddr].into(),
-            }));
             let statements = vec![
                 equal(meta(MetaKey::Nfproto), text("ipv4")),
-                equal(local, text("local")),
+                equal(local_address(), text("local")),
                 Statement::Jump(JumpTarget { target: PUBLISHED.into() }),
             ];
             self.rule(chain, "to an address of the host", statements);
@@ -267,41 +265,4 @@ impl Ruleset {
             self.rule("postrouting", "beyond the host", statements);
         }
     }
-}
-
-fn text(value: &str) -> Expression<'static> {
-    Expression::String(value.to_owned().into())
-}
-fn meta(key: MetaKey) -> Expression<'static> {
-    Expression::Named(NamedExpression::Meta(Meta { key }))
-}
-fn ct(key: &'static str) -> Expression<'static> {
-    Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }))
-}
-fn field(protocol: &'static str, field: &'static str) -> Expression<'static> {
-    let field = PayloadField { protocol: protocol.into(), field: field.into() };
-    Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
-}
-fn prefix(address: Ipv4Addr, length: u8) -> Expression<'static> {
-    let addr = Box::new(text(&address.to_string()));
-    Expression::Named(NamedExpression::Prefix(Prefix { addr, len: length.into() }))
-}
-fn set(items: impl IntoIterator<Item = Expression<'static>>) -> Expression<'static> {
-    Expression::Named(NamedExpression::Set(items.into_iter().map(SetItem::Element).collect()))
-}
-fn matches(left: Expression<'static>, op: Operator, right: Expression<'static>) -> Statement<'static> {
-    Statement::Match(Match { left, right, op })
-}
-fn equal(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
-    matches(left, Operator::EQ, right)
-}
-fn unequal(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
-    matches(left, Operator::NEQ, right)
-}
-/// For fields that hold several flags at once.
-fn within(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
-    matches(left, Operator::IN, right)
-}
-fn drop() -> Statement<'static> {
-    Statement::Drop(None)
 }

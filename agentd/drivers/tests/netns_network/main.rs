@@ -122,3 +122,17 @@ fn netns_two_daemons_do_not_see_each_other() {
         assert!(ok("nft list tables").await.contains(&format!("agentd_{}", instance("two").tag())));
     });
 }
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn netns_what_the_host_is_in_is_taken() {
+    netns::inside(async || {
+        Peer::outside().await;
+        ok("ip route add 10.99.0.0/16 via 198.51.100.2 && ip route add 10.98.7.0/24 via 198.51.100.2 table 77").await;
+        let (driver, setup) = (driver("one"), contract::network(1));
+        driver.ensure(&setup).await.expect("made");
+        let taken: Vec<String> =
+            driver.taken().await.expect("asked").iter().map(ToString::to_string).collect();
+        assert_eq!(taken, ["10.98.7.0/24", "10.99.0.0/16", "127.0.0.0/8", "198.51.100.0/24"]);
+    });
+}

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agentd_api::MacAddr;
 use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
 use agentd_drivers::network::{HostEntry, NetworkDriver};
 
@@ -155,5 +156,58 @@ fn netns_dnsmasq_outlives_the_daemon_and_is_found_again() {
         driver.remove(setup.id).await.expect("removed");
         ok("kill -0 $(cat /run/sleeper)").await;
         assert_eq!(ok("pgrep -x dnsmasq -r R,S || true").await, "");
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn netns_a_closed_folder_above_does_not_close_names() {
+    netns::inside(async || {
+        ok("umask 077 && mkdir /run/closed").await;
+        let driver = driver("closed/one");
+        let mut setup = contract::network(1);
+        driver.ensure(&setup).await.expect("made");
+        setup.hosts.push(contract::host(1, 3));
+        driver.ensure(&setup).await.expect("a host more");
+        guest(&driver, &setup, 3).await;
+        assert_eq!(resolve(None, GATEWAY, "host-3"), ip(3));
+        let user = async || ok("ps -o user= -p $(pgrep -x dnsmasq -r S)").await.trim().to_owned();
+        assert_eq!(user().await, "root");
+        // Open, it becomes who it should be.
+        ok("chmod 711 /run/closed").await;
+        driver.ensure(&setup).await.expect("again");
+        assert_eq!(user().await, "dnsmasq");
+        assert_eq!(resolve(None, GATEWAY, "host-3"), ip(3));
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn netns_a_host_more_among_thousands_is_quick() {
+    netns::inside(async || {
+        let driver = driver("one");
+        let mut setup = contract::network(0);
+        setup.cidr = "10.231.0.0/16".parse().expect("a network");
+        setup.hosts = setup
+            .cidr
+            .guests()
+            .filter(|ip| !matches!(ip.octets()[3], 0 | 255))
+            .take(3000)
+            .map(|ip| {
+                let [_, _, third, fourth] = ip.octets();
+                let name = format!("host-{third}-{fourth}").parse().expect("a name");
+                HostEntry { name, ip, mac: MacAddr([0x52, 0x54, 0, 1, third, fourth]) }
+            })
+            .collect();
+        let more = setup.hosts.split_off(2980);
+        driver.ensure(&setup).await.expect("made");
+        let begin = Instant::now();
+        for host in more {
+            setup.hosts.push(host);
+            driver.ensure(&setup).await.expect("a host more");
+        }
+        let each = begin.elapsed() / 20;
+        println!("a host more among 3,000 took {each:?}");
+        assert!(each < Duration::from_secs(1), "{each:?}");
     });
 }

@@ -8,13 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use agentd_api::Cidr;
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     BridgeStpState, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -23,13 +21,10 @@ use super::sysctl;
 use crate::Instance;
 use crate::network::NetworkError;
 
-/// The kernel's table of addresses that are the host's own; what is in it is also an address of a link.
-const TABLE_LOCAL: u8 = 255;
-
 /// A connection to the kernel's links, addresses and routes. Its task ends with it.
 #[derive(Debug)]
 pub struct Links {
-    handle: Handle,
+    pub handle: Handle,
     task: JoinHandle<()>,
 }
 
@@ -126,35 +121,6 @@ impl Links {
         Ok(links.iter().filter_map(|link| marked_for(link, instance)).collect())
     }
 
-    /// IPv4 networks that a link or a route of the host is in, ours excluded. A default route is in none.
-    pub async fn taken(&self, instance: &Instance) -> Result<Vec<Cidr>, NetworkError> {
-        let ours: Vec<u32> = (self.all().await?.iter())
-            .filter(|link| marked_for(link, instance).is_some())
-            .map(|link| link.header.index)
-            .collect();
-        let mut taken: Vec<Cidr> = self
-            .addresses()
-            .await?
-            .iter()
-            .filter(|message| !ours.contains(&message.header.index))
-            .filter_map(|message| ipv4_of(message).and_then(|(ip, prefix)| network_of(ip, prefix)))
-            .collect();
-        let wanted = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(wanted)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(failed("listing routes"))?;
-        taken.extend(routes.iter().filter_map(|route| routed(route, &ours)));
-        taken.retain(|cidr| cidr.prefix() > 0);
-        taken.sort();
-        taken.dedup();
-        Ok(taken)
-    }
-
     async fn ours(&self, instance: &Instance, id: Uuid) -> Result<BridgeSeen, NetworkError> {
         match self.find(instance, id).await? {
             Found::Ours(seen) => Ok(seen),
@@ -195,11 +161,11 @@ impl Links {
         }))
     }
 
-    async fn all(&self) -> Result<Vec<LinkMessage>, NetworkError> {
+    pub async fn all(&self) -> Result<Vec<LinkMessage>, NetworkError> {
         self.handle.link().get().execute().try_collect().await.map_err(failed("listing links"))
     }
 
-    async fn addresses(&self) -> Result<Vec<AddressMessage>, NetworkError> {
+    pub async fn addresses(&self) -> Result<Vec<AddressMessage>, NetworkError> {
         self.handle.address().get().execute().try_collect().await.map_err(failed("listing addresses"))
     }
 }
@@ -238,7 +204,7 @@ fn known(link: &LinkMessage, name: &str) -> Known {
 }
 
 /// Whose bridge a link is by its alias.
-fn marked_for(link: &LinkMessage, instance: &Instance) -> Option<Uuid> {
+pub fn marked_for(link: &LinkMessage, instance: &Instance) -> Option<Uuid> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfAlias(alias) => network_of_alias(alias, instance),
         _ => None,
@@ -250,7 +216,7 @@ pub fn network_of_alias(alias: &str, instance: &Instance) -> Option<Uuid> {
     alias.strip_prefix("agentd ")?.strip_prefix(instance.tag())?.strip_prefix(' ')?.parse().ok()
 }
 
-fn ipv4_of(message: &AddressMessage) -> Option<(Ipv4Addr, u8)> {
+pub fn ipv4_of(message: &AddressMessage) -> Option<(Ipv4Addr, u8)> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
         _ => None,
@@ -258,34 +224,12 @@ fn ipv4_of(message: &AddressMessage) -> Option<(Ipv4Addr, u8)> {
     Some((local?, message.header.prefix_len))
 }
 
-fn network_of(ip: Ipv4Addr, prefix: u8) -> Option<Cidr> {
-    let mask = if prefix == 0 { 0 } else { u32::MAX.checked_shl(32 - u32::from(prefix))? };
-    Cidr::new(Ipv4Addr::from(u32::from(ip) & mask), prefix).ok()
-}
-
-fn routed(route: &RouteMessage, ours: &[u32]) -> Option<Cidr> {
-    let header = &route.header;
-    let plain = header.address_family == AddressFamily::Inet && header.kind == RouteType::Unicast;
-    if !plain || header.table == TABLE_LOCAL {
-        return None;
-    }
-    let mut to = None;
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) if ours.contains(index) => return None,
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(*ip),
-            _ => {}
-        }
-    }
-    network_of(to?, header.destination_prefix_length)
-}
-
 fn is_gone(error: &rtnetlink::Error) -> bool {
     const ENODEV: i32 = nix::errno::Errno::ENODEV as i32;
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -ENODEV)
 }
 
-fn failed(step: &str) -> impl Fn(rtnetlink::Error) -> NetworkError + '_ {
+pub fn failed(step: &str) -> impl Fn(rtnetlink::Error) -> NetworkError + '_ {
     move |error| match &error {
         rtnetlink::Error::NetlinkError(message)
             if message.raw_code() == -(nix::errno::Errno::EOPNOTSUPP as i32) =>

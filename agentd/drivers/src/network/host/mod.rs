@@ -1,10 +1,11 @@
 //! The networks of a real host: bridges by rtnetlink, rules by nft, addresses and names by dnsmasq.
 //!
 //! ```text
-//! bridge.rs    links, addresses, routes            ruleset.rs         the table's text     (pure)
-//! sysctl.rs    /proc/sys/net                       dnsmasq_config.rs  dnsmasq's files      (pure)
-//! dnsmasq.rs   its process and folder              firewall.rs        the table in the kernel
-//! watch.rs     what changed behind our back        beside.rs          Docker's and ufw's tables
+//! bridge.rs   links and their addresses           taken.rs     networks that the host is in by itself
+//! sysctl.rs   /proc/sys/net                       beside.rs    Docker's and ufw's tables
+//! dnsmasq.rs  its process                         folder.rs    its files, of ../dnsmasq_config.rs's text
+//! firewall.rs the table in the kernel, of ../ruleset.rs's text
+//! watch.rs    what changed behind our back        rules.rs     ... in nftables
 //! ```
 //!
 //! Each call looks at the host and changes what differs; one that fails half-way has done the first half and is called
@@ -14,7 +15,10 @@ mod beside;
 mod bridge;
 mod dnsmasq;
 mod firewall;
+mod folder;
+mod rules;
 mod sysctl;
+mod taken;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
@@ -158,7 +162,7 @@ impl NetworkDriver for HostNetwork {
     }
 
     async fn taken(&self) -> Result<Vec<Cidr>, NetworkError> {
-        Links::open()?.taken(&self.instance).await
+        taken::taken(&Links::open()?, &self.instance).await
     }
 
     fn bridge(&self, id: Uuid) -> String {
