@@ -80,14 +80,13 @@ impl Host {
     /// Writes an object down as the intents do.
     pub async fn create(
         &self,
-        kind: &str,
-        name: &str,
+        key: &ObjectKey,
         finalizers: &[&str],
         spec: Value,
         status: Value,
     ) -> Arc<Stored> {
         let new = NewObject {
-            key: key(kind, name),
+            key: key.clone(),
             labels: BTreeMap::default(),
             annotations: BTreeMap::default(),
             finalizers: finalizers.iter().map(|f| (*f).to_owned()).collect(),
@@ -98,11 +97,12 @@ impl Host {
     }
 
     pub async fn network(&self, name: &str, cidr: &str) -> Arc<Stored> {
-        self.create("network", name, &["bridge"], json!({"cidr": cidr, "nat": true}), Value::Null).await
+        self.create(&key("network", name), &["bridge"], json!({"cidr": cidr, "nat": true}), Value::Null).await
     }
 
     pub async fn image(&self, name: &str) -> Arc<Stored> {
-        self.create("image", name, &["content"], json!({"source": {"recipe": "micro"}}), Value::Null).await
+        self.create(&key("image", name), &["content"], json!({"source": {"recipe": "micro"}}), Value::Null)
+            .await
     }
 
     /// A VM of the image `micro` on the network `default`, with `more` on top of its spec.
@@ -117,7 +117,7 @@ impl Host {
         let addresses = if spec.networks.is_empty() { json!([]) } else { addresses };
         let spec = serde_json::to_value(spec).expect("json");
         let status = json!({"state": "pending", "addresses": addresses});
-        self.create("vm", name, &["domain", "network", "volume"], spec, status).await
+        self.create(&key("vm", name), &["domain", "network", "volume"], spec, status).await
     }
 
     /// The network `default` and the image `micro`.

@@ -11,12 +11,15 @@
 
 mod content;
 mod jobs;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentd_api::image::{Image, ImageSource, ImageStatus, UploadSource};
 use agentd_api::{ErrorCode, Object, ObjectKey, State};
+use agentd_drivers::Class;
 use agentd_drivers::image::{ImageContent, ImageDriver};
 use async_trait::async_trait;
 
@@ -56,6 +59,12 @@ impl Reconciler for Images {
             JobState::Running(progress) => working(status, progress),
             JobState::Ended(Ok(content)) => self.ended(pass, object, status, content).await,
             JobState::Ended(Err(fault)) => {
+                if fault.class == Class::Permanent
+                    && let Err(error) = self.driver.discard(object.meta.id).await
+                {
+                    // What is refused is of no use: a new try begins with nothing. The sweep does not take it either.
+                    tracing::warn!(object = %pass.key(), "what was refused cannot be discarded: {error}");
+                }
                 self.jobs.forget(object.meta.id);
                 status.common.progress = None;
                 Outcome::failed(status, fault)

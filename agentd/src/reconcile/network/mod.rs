@@ -7,6 +7,8 @@
 mod default;
 mod setup;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -25,6 +25,8 @@ mod outcome;
 mod pass;
 mod queue;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod trigger;
 mod watcher;
 

@@ -110,5 +110,13 @@ fn not_ready(condition: &'static str, what: &str, common: StatusCommon) -> Waiti
     } else {
         format!("{what} is not ready yet ({}){why}", common.state)
     };
-    Waiting { condition, reason, failed, progress: common.progress }
+    Waiting { condition, reason, failed, progress: common.progress.map(coarse) }
+}
+
+/// In twentieths: many VMs can wait for one image, and each of them is written anew when this changes.
+fn coarse(progress: Progress) -> Progress {
+    let Some(total) = progress.total.filter(|total| *total > 0) else { return progress };
+    let twentieths = u128::from(progress.done) * 20 / u128::from(total);
+    let done = u64::try_from(twentieths * u128::from(total) / 20).unwrap_or(progress.done);
+    Progress { done, ..progress }
 }
