@@ -12,6 +12,7 @@ use agentd_drivers::{Drivers, Instance, exec, fault};
 use agentd_store::Store;
 use async_trait::async_trait;
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -31,6 +32,7 @@ pub struct Facts {
     store: Store,
     started_at: Timestamp,
     seen: RwLock<Seen>,
+    libvirt_up: Notify,
 }
 
 /// What the backends last said.
@@ -46,17 +48,29 @@ struct Seen {
 impl Facts {
     pub fn new(config: Config, instance: Instance, drivers: Drivers, store: Store) -> Arc<Self> {
         let (host, started_at, seen) = (Host::read(), Timestamp::now(), RwLock::default());
-        Arc::new(Self { host, config, instance, drivers, store, started_at, seen })
+        Arc::new(Self { host, config, instance, drivers, store, started_at, seen, libvirt_up: Notify::new() })
     }
 
     /// Looks at the backends until `end`.
     pub async fn keep_looking(self: Arc<Self>, end: CancellationToken) {
-        loop {
-            // Cancel safety: looking only reads; an answer that nobody waits for any more is dropped.
-            tokio::select! {
-                () = end.cancelled() => return,
-                () = async { self.look().await; tokio::time::sleep(REFRESH).await } => {}
+        let looking = async {
+            loop {
+                self.look().await;
+                tokio::time::sleep(REFRESH).await;
             }
+        };
+        let probing = async {
+            self.libvirt_up.notified().await;
+            // Seconds, once in a boot of the host; the driver remembers.
+            let answer = self.drivers.vm.accel().await;
+            tracing::info!(accel = answer.accel.as_str(), reason = answer.reason, "how guests run here");
+            self.seen.write().accel = Some(answer);
+        };
+        let both = async { tokio::join!(looking, probing) };
+        // Cancel safety: looking only reads; an answer that nobody waits for any more is dropped.
+        tokio::select! {
+            () = end.cancelled() => {}
+            _ = both => {}
         }
     }
 
@@ -87,20 +101,13 @@ impl Facts {
             tokio::time::timeout(PATIENCE, both).await
         };
         let (libvirt, lacks) = tokio::join!(probe, lacks);
-        let first_time = libvirt.is_ok() && self.seen.read().accel.is_none();
-        {
-            let mut seen = self.seen.write();
-            log_change(seen.libvirt.as_ref(), &libvirt);
-            seen.libvirt = Some(libvirt);
-            if let Ok((network, image)) = lacks {
-                (seen.network_lacks, seen.image_lacks) = (network, image);
-            }
+        if libvirt.is_ok() {
+            self.libvirt_up.notify_one();
         }
-        if first_time {
-            // Seconds, once in a boot of the host; the driver remembers.
-            let answer = self.drivers.vm.accel().await;
-            tracing::info!(accel = answer.accel.as_str(), reason = answer.reason, "how guests run here");
-            self.seen.write().accel = Some(answer);
+        let mut seen = self.seen.write();
+        seen.libvirt = Some(libvirt);
+        if let Ok((network, image)) = lacks {
+            (seen.network_lacks, seen.image_lacks) = (network, image);
         }
     }
 
@@ -133,14 +140,6 @@ impl Facts {
             store: self.store.health().map_err(|e| fault::chain(&e)),
             default_network: seen.default_network,
         }
-    }
-}
-
-fn log_change<T>(before: Option<&Result<T, String>>, now: &Result<BackendInfo, String>) {
-    match (before.map(Result::is_ok), now) {
-        (Some(true), Ok(_)) | (Some(false), Err(_)) => {}
-        (_, Ok(info)) => tracing::info!(version = info.detail, "libvirt answers"),
-        (_, Err(why)) => tracing::warn!("libvirt does not answer: {why}"),
     }
 }
 

@@ -81,6 +81,7 @@ pub async fn run(
     config: Config,
     make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
 ) -> anyhow::Result<()> {
+    state_dir::plain_umask();
     Daemon::start(config, make).await?.until_told().await
 }
 

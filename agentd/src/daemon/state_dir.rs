@@ -18,6 +18,11 @@ pub fn prepare(state_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(real)
 }
 
+/// What else is made is readable as its own mode says, whatever the umask that agentd was started with.
+pub fn plain_umask() {
+    umask(Mode::from_bits_truncate(0o022));
+}
+
 /// Runs `open` so that the files it makes are for this user alone: the database holds user-data and its secrets. SQLite
 /// gives the files that it makes later beside a database the database's own mode.
 pub fn privately<T>(open: impl FnOnce() -> T) -> T {

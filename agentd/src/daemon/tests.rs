@@ -199,3 +199,25 @@ async fn an_upload_is_taken_when_it_is_what_was_announced() {
     assert_eq!((status, &problem["code"]), (409, &json!("conflict")), "{problem}");
     daemon.stop().await.expect("stopped");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preloaded_vms_settle_and_again_makes_no_more() {
+    let place = Place::new();
+    let (daemon, _) = place.start().await;
+    for _ in 0..2 {
+        crate::sim::preload(daemon.intents(), 30).await.expect("preloaded");
+    }
+    let list = place
+        .until("/v1/vms?fields=state=running", |_, list| {
+            list["items"].as_array().is_some_and(|i| i.len() == 30)
+        })
+        .await;
+    let ips: std::collections::BTreeSet<_> = list["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|vm| vm["status"]["addresses"][0]["ip"].to_string())
+        .collect();
+    assert_eq!(ips.len(), 30);
+    daemon.stop().await.expect("stopped");
+}

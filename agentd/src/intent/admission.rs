@@ -1,8 +1,6 @@
 //! What a kind has to check beyond the shape of its spec: one implementation a kind, and a table of them with their types
 //! erased, so that all that is generic stays generic.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use agentd_api::event::Outcome;
@@ -10,9 +8,9 @@ use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
 use agentd_api::{image, network, ssh_key, vm};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::Caller;
+use super::vm::Cursors;
 
 /// What was learned of the host before the transaction began.
 #[derive(Debug, Clone)]
@@ -20,8 +18,7 @@ pub(super) struct Known {
     pub memory: ByteSize,
     /// Empty where the request has nothing to do with it.
     pub taken: Vec<Cidr>,
-    /// Where the search for a free address of a network begins.
-    pub cursors: BTreeMap<Uuid, Ipv4Addr>,
+    pub cursors: Arc<Cursors>,
 }
 
 /// Where a wish is dealt with: the open transaction, what is known of the host, and who asks.
@@ -29,8 +26,6 @@ pub(super) struct Desk<'a> {
     pub tx: &'a mut dyn Tx,
     pub known: &'a Known,
     pub caller: &'a Caller,
-    /// Addresses that were chosen, so that the next search begins behind them.
-    pub chosen: Vec<(Uuid, Ipv4Addr)>,
 }
 
 impl Desk<'_> {

@@ -1,14 +1,11 @@
 //! One wish, one transaction: the idempotency key, the wish itself, the answer that is remembered, or the roll back of a
 //! dry run.
 
-use std::net::Ipv4Addr;
-
 use agentd_api::{ErrorCode, ObjectKey, Problem};
 use agentd_store::{Remembered, Stored, Transact, Tx};
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::admission::{Desk, Known};
 use super::{Caller, Intents, Reply};
@@ -55,15 +52,14 @@ impl Intents {
             _ => None,
         };
         let who = caller.clone();
-        let transaction = move |tx: &mut dyn Tx| -> Result<(Reply, Vec<(Uuid, Ipv4Addr)>), Undone> {
+        let transaction = move |tx: &mut dyn Tx| -> Result<Reply, Undone> {
             if let Some((key, fingerprint)) = &remembered
                 && let Some(earlier) = tx.recall(key)
             {
-                return replay(earlier, fingerprint).map(|r| (r, Vec::new())).map_err(Undone::Refused);
+                return replay(earlier, fingerprint).map_err(Undone::Refused);
             }
-            let mut desk = Desk { tx, known: &known, caller: &who, chosen: Vec::new() };
+            let mut desk = Desk { tx: &mut *tx, known: &known, caller: &who };
             let reply = wish(&mut desk).map_err(Undone::Refused)?;
-            let chosen = std::mem::take(&mut desk.chosen);
             if who.dry_run {
                 return Err(Undone::Dry(reply));
             }
@@ -71,14 +67,10 @@ impl Intents {
                 let (fingerprint, body) = (fingerprint.clone(), reply.json.clone());
                 tx.remember(key, Remembered { fingerprint, status: reply.status, body });
             }
-            Ok((reply, chosen))
+            Ok(reply)
         };
         match self.store.transact(transaction).await {
-            Ok((reply, chosen)) => {
-                self.cursors.advance(&chosen);
-                Ok(reply)
-            }
-            Err(Transact::Refused(Undone::Dry(reply))) => Ok(reply),
+            Ok(reply) | Err(Transact::Refused(Undone::Dry(reply))) => Ok(reply),
             Err(Transact::Refused(Undone::Refused(problem))) => {
                 Err(Problem { request_id: caller.request_id.clone(), ..problem })
             }

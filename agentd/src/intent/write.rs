@@ -100,7 +100,7 @@ impl Intents {
     }
 
     pub(super) fn known(&self) -> Known {
-        Known { memory: self.facts.memory(), taken: Vec::new(), cursors: self.cursors.snapshot() }
+        Known { memory: self.facts.memory(), taken: Vec::new(), cursors: self.cursors.clone() }
     }
 
     async fn taken(&self) -> Result<Vec<agentd_api::Cidr>, Problem> {

@@ -52,3 +52,17 @@ async fn create(intents: &Intents, kind: &str, draft: Value) -> Result<(), Probl
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_lie_side_by_side_until_there_is_no_room() {
+        let cidr = |n| network_cidr(n).map(|c| c.to_string()).ok();
+        assert_eq!(cidr(0).as_deref(), Some("10.128.0.0/22"));
+        assert_eq!(cidr(1).as_deref(), Some("10.128.4.0/22"));
+        assert_eq!(cidr(8191).as_deref(), Some("10.255.252.0/22"));
+        assert_eq!(cidr(8192), None);
+    }
+}

@@ -112,3 +112,13 @@ async fn the_memory_of_keys_outlives_the_daemon() {
     }
     assert_eq!(answers[0], answers[1]);
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_write_is_said_and_nothing_is_promised() {
+    let world = World::new().await;
+    world.store.clone().close().await.expect("closed");
+    let problem = world.create("vm", web(1)).await.expect_err("refused");
+    assert_eq!((code(&problem), problem.status, problem.retryable), (ErrorCode::StoreUnavailable, 503, true));
+    assert_eq!(problem.request_id, "req-1");
+    assert!(world.store.get(&key("vm", "web")).is_none());
+}

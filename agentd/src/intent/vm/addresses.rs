@@ -15,18 +15,17 @@ use crate::intent::admission::{Desk, not_found, object, refused};
 const MAC_SPACE: &str = "mac";
 
 /// Where the search for a free address of each network begins: behind the last one that was given out. Without this,
-/// the n-th VM of a network would look at n addresses. Only a hint, and empty after a start.
+/// the n-th VM of a network would look at n addresses. Only a hint: empty after a start, and not taken back when a
+/// transaction is.
 #[derive(Debug, Default)]
 pub(in crate::intent) struct Cursors(Mutex<BTreeMap<Uuid, Ipv4Addr>>);
 
 impl Cursors {
-    pub fn snapshot(&self) -> BTreeMap<Uuid, Ipv4Addr> {
-        self.0.lock().clone()
+    fn behind(&self, network: Uuid) -> Option<Ipv4Addr> {
+        self.0.lock().get(&network).copied()
     }
-    pub fn advance(&self, chosen: &[(Uuid, Ipv4Addr)]) {
-        if !chosen.is_empty() {
-            self.0.lock().extend(chosen.iter().copied());
-        }
+    fn move_to(&self, network: Uuid, ip: Ipv4Addr) {
+        self.0.lock().insert(network, ip);
     }
 }
 
@@ -119,14 +118,16 @@ fn fixed(
 /// The next free address behind the one that was last given out, or from the beginning once the end is reached.
 fn free(desk: &mut Desk<'_>, vm: &ObjectKey, (network, cidr): (Uuid, Cidr)) -> Option<Ipv4Addr> {
     let space = ip_space(network);
-    let behind = desk.chosen.iter().rev().find(|(id, _)| *id == network).map(|(_, ip)| *ip);
-    let behind = behind.or_else(|| desk.known.cursors.get(&network).copied()).unwrap_or(cidr.gateway());
+    let behind = desk.known.cursors.behind(network).unwrap_or(cidr.gateway());
     let later = cidr.guests().skip(skipped(cidr, behind));
     let ip = later.chain(cidr.guests()).find(|ip| {
         let value = ip.to_string();
         desk.tx.owner_of(&space, &value).is_none() && desk.tx.allocate(&space, &value, vm).is_ok()
     })?;
-    desk.chosen.push((network, ip));
+    // The address that a dry run shows is the one that the same request would then get.
+    if !desk.caller.dry_run {
+        desk.known.cursors.move_to(network, ip);
+    }
     Some(ip)
 }
 
