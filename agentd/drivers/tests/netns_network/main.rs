@@ -52,8 +52,12 @@ fn netns_the_real_driver_keeps_the_contract() {
         let break_it = {
             let driver = driver.clone();
             move |id| {
-                let pid = format!("/run/one/networks/{id}/dnsmasq.pid");
-                let line = format!("ip link del {} && kill $(cat {pid})", driver.bridge(id));
+                // Until it has ended, so that what is seen next is certain.
+                let line = format!(
+                    "p=$(cat /run/one/networks/{id}/dnsmasq.pid) && ip link del {} && kill $p && \
+                     while [ -n \"$(tr -d '\\0' < /proc/$p/cmdline)\" ]; do sleep 0.01; done",
+                    driver.bridge(id)
+                );
                 tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(ok(&line)));
             }
         };
