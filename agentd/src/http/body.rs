@@ -12,8 +12,9 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::pace::Busy;
 
-/// As much of a list as is joined at a time: what a slow reader of a long list makes us hold beside the objects.
-const CHUNK: usize = 128 << 10;
+/// As much of a list as is joined at a time: what a slow reader of a long list makes us hold beside the objects. Small
+/// enough for the allocator to use the same memory again rather than to map new pages for each.
+const CHUNK: usize = 60 << 10;
 
 pub(super) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 

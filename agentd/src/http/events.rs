@@ -8,7 +8,7 @@ use std::time::Duration;
 use agentd_api::event::{Event, EventList};
 use agentd_api::{ErrorCode, ObjectName, Problem, registry};
 use agentd_store::{EventQuery, Store};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::Response;
 use http::header::CONTENT_TYPE;
@@ -118,7 +118,11 @@ impl Follower {
 
     fn put(&self, event: &Event, out: &mut BytesMut) {
         match serde_json::to_vec(event) {
-            Ok(json) => self.framing.put(out, "event", event.seq, &[&json]),
+            Ok(json) => {
+                self.framing.begin(out, "event", event.seq);
+                out.put_slice(&json);
+                self.framing.end(out);
+            }
             Err(error) => tracing::error!(seq = event.seq, %error, "an event cannot be written as JSON"),
         }
     }

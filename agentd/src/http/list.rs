@@ -31,7 +31,8 @@ pub(super) fn list(call: &Call, found: &Found<'_>, head: &Parts) -> Answer {
     params.flag("watch")?;
     let mut query = query(found, &params)?;
     query.limit = params.number("limit", 1)?.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    query.after = params.get("continue").map(str::to_owned);
+    // None at all begins at the beginning, so that a script can send what it has.
+    query.after = params.get("continue").filter(|token| !token.is_empty()).map(str::to_owned);
     if query.after.as_deref().is_some_and(|token| !Query::is_token(token)) {
         return Err(Problem::field("continue", "is not what a list gave as its 'continue'"));
     }

@@ -2,11 +2,13 @@
 //! it refuses by name.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agentd_api::fields::ParseError;
 use agentd_api::name::DEFAULT_PROJECT;
-use agentd_api::{ErrorCode, FieldError, ObjectName, Problem, paths};
+use agentd_api::{ErrorCode, FieldError, ObjectName, Problem, Timestamp, paths};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
@@ -29,10 +31,24 @@ pub(super) fn id(headers: &HeaderMap) -> HeaderValue {
         Some(own) => own.clone(),
         None => {
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-            let text: &str = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+            let text: &str = new_id().hyphenated().encode_lower(&mut text);
             HeaderValue::from_str(text).expect("a UUID is printable ASCII")
         }
     }
+}
+
+/// A UUIDv7 that no other request of this process has. Nobody has to be kept from guessing it, so it is counted on from
+/// a random beginning rather than drawn: drawing would be a system call for each request.
+fn new_id() -> Uuid {
+    static BEGINNING: LazyLock<u64> = LazyLock::new(|| Uuid::new_v4().as_u64_pair().1);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let scattered = BEGINNING.wrapping_add(count.wrapping_mul(ODD)).to_be_bytes();
+    let mut tail = [0; 10];
+    tail[..2].copy_from_slice(&count.to_be_bytes()[6..]);
+    tail[2..].copy_from_slice(&scattered);
+    uuid::Builder::from_unix_timestamp_millis(Timestamp::now().millis(), &tail).into_uuid()
 }
 
 pub(super) fn id_text(id: &HeaderValue) -> &str {
@@ -321,6 +337,13 @@ mod tests {
         for bad in ["", "a b", &"x".repeat(65)] {
             assert_eq!(with(bad).parse::<Uuid>().map(|u| u.get_version_num()), Ok(7), "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_are_told_apart() {
+        let ids: std::collections::HashSet<Uuid> = (0..100_000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 100_000);
+        assert!(ids.iter().all(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122));
     }
 
     #[test]

@@ -76,9 +76,12 @@ struct Counted {
 
 impl Counted {
     fn finish(self, mut answer: Response<Body>) -> Response<Body> {
-        answer.headers_mut().insert(REQUEST_ID, self.request_id);
         let status = answer.status().as_u16();
-        self.app.metrics.answered(self.place.template(), &self.method, status, self.begun.elapsed());
+        let took = self.begun.elapsed();
+        self.app.metrics.answered(self.place, &self.method, status, took);
+        let request_id = request::id_text(&self.request_id);
+        tracing::debug!(request_id, place = self.place.template(), method = %self.method, status, ?took, "answered");
+        answer.headers_mut().insert(REQUEST_ID, self.request_id);
         answer.map(|body| body.while_busy(self.busy))
     }
 }

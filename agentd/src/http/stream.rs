@@ -1,5 +1,7 @@
 //! Answers that stay open: how their messages are framed, as lines of JSON or as server-sent events.
 
+use std::fmt::Write;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -35,15 +37,14 @@ impl Framing {
         }
     }
 
-    /// Adds one message, its data in parts that make one line of JSON. The id is where an EventSource resumes.
-    pub fn put(self, out: &mut BytesMut, name: &str, id: u64, data: &[&[u8]]) {
-        out.reserve(data.iter().map(|d| d.len()).sum::<usize>() + 64);
+    /// Begins a message whose data is one line of JSON. The id is where an EventSource resumes.
+    pub fn begin(self, out: &mut BytesMut, name: &str, id: u64) {
         if self == Self::Sse {
-            out.put_slice(format!("event: {name}\nid: {id}\ndata: ").as_bytes());
+            text(out, format_args!("event: {name}\nid: {id}\ndata: "));
         }
-        for part in data {
-            out.put_slice(part);
-        }
+    }
+
+    pub fn end(self, out: &mut BytesMut) {
         out.put_slice(if self == Self::Sse { b"\n\n" } else { b"\n" });
     }
 
@@ -59,6 +60,10 @@ impl Framing {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         answer
     }
+}
+
+pub(super) fn text(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a buffer in memory grows");
 }
 
 /// `Last-Event-ID`, with which an EventSource that lost its connection says where to go on.

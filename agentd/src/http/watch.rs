@@ -18,7 +18,7 @@ use std::time::Duration;
 use agentd_api::Problem;
 use agentd_api::list::WatchKind;
 use agentd_store::{Change, Compacted, Query, Stored, Watch};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::HeaderValue;
 use http::request::Parts;
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::request::Params;
 use super::route::Found;
 use super::service::{Answer, Call};
-use super::stream::{Framing, PIECE, last_event_id};
+use super::stream::{Framing, PIECE, last_event_id, text};
 use super::{error, list, request};
 
 /// As many changes as are looked at before others have a turn.
@@ -149,13 +149,12 @@ impl Feed {
         self.over = true;
         let mut problem = problem.clone();
         request::id_text(&self.request_id).clone_into(&mut problem.request_id);
-        let head = format!("{{\"event\":\"error\",\"revision\":{},\"problem\":", self.watch.position());
-        self.framing.put(
-            out,
-            "error",
-            self.watch.position(),
-            &[head.as_bytes(), &error::text(&problem), b"}"],
-        );
+        let revision = self.watch.position();
+        self.framing.begin(out, "error", revision);
+        text(out, format_args!("{{\"event\":\"error\",\"revision\":{revision},\"problem\":"));
+        out.put_slice(&error::text(&problem));
+        out.put_u8(b'}');
+        self.framing.end(out);
     }
 }
 
@@ -185,13 +184,15 @@ fn seen_as(query: &Query, change: &Change) -> Option<WatchKind> {
 
 fn put(framing: Framing, out: &mut BytesMut, kind: WatchKind, revision: u64, object: Option<&Bytes>) {
     let name = kind.as_str();
-    let head = format!("{{\"event\":\"{name}\",\"revision\":{revision}");
-    match object {
-        Some(json) => {
-            framing.put(out, name, revision, &[head.as_bytes(), b",\"object\":", json, b"}"]);
-        }
-        None => framing.put(out, name, revision, &[head.as_bytes(), b"}"]),
+    out.reserve(object.map_or(0, Bytes::len) + 128);
+    framing.begin(out, name, revision);
+    text(out, format_args!("{{\"event\":\"{name}\",\"revision\":{revision}"));
+    if let Some(json) = object {
+        out.put_slice(b",\"object\":");
+        out.put_slice(json);
     }
+    out.put_u8(b'}');
+    framing.end(out);
 }
 
 fn of_its_kind(query: &Query, object: &Stored) -> bool {

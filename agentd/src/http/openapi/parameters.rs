@@ -15,6 +15,10 @@ fn header(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
 }
 
+fn number(least: u64) -> Value {
+    json!({"type": "integer", "format": "int64", "minimum": least, "maximum": i64::MAX})
+}
+
 fn flag() -> Value {
     json!({"type": "boolean", "default": false})
 }
@@ -60,17 +64,13 @@ pub(super) fn listing(def: &KindDef) -> Vec<Value> {
             ),
             &json!({"type": "string", "examples": ["state=failed"]}),
         ),
-        query(
-            "limit",
-            "At most so many to a page; all where absent.",
-            &json!({"type": "integer", "minimum": 1}),
-        ),
+        query("limit", "At most so many to a page; all where absent.", &number(1)),
         query("continue", "Where to go on: the last page's `continue`.", &json!({"type": "string"})),
         stream(query("watch", "Stays open and sends changes as they happen.", &flag())),
         stream(query(
             "since",
             "With watch: the changes after this revision. All objects first, as added, where absent.",
-            &json!({"type": "integer", "minimum": 0}),
+            &number(0),
         )),
     ]
 }
@@ -82,12 +82,8 @@ pub(super) fn events() -> Vec<Value> {
         query("project", "Of objects in this project; of all where absent.", &value(ObjectName::schema())),
         query("name", "Of the object of this name.", &value(ObjectName::schema())),
         query("request_id", "What became of this request.", &json!({"type": "string"})),
-        query(
-            "since",
-            "After this number; an answer's `next` goes on where it ended.",
-            &json!({"type": "integer", "minimum": 0}),
-        ),
-        query("limit", "At most so many.", &json!({"type": "integer", "minimum": 1})),
+        query("since", "After this number; an answer's `next` goes on where it ended.", &number(0)),
+        query("limit", "At most so many.", &number(1)),
         stream(query("follow", "Stays open and sends events as they happen.", &flag())),
     ]
 }
@@ -109,7 +105,7 @@ pub(super) fn if_match() -> Value {
     header(
         "If-Match",
         "The revision that the object must be at, as in its ETag; * for any.",
-        &json!({"type": "string", "pattern": "^([*]|\"?[0-9]{1,18}\"?)$"}),
+        &json!({"type": "string", "pattern": "^([*]|[0-9]{1,18}|\"[0-9]{1,18}\")$"}),
     )
 }
 

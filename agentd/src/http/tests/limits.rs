@@ -180,3 +180,13 @@ async fn several_requests_in_one_go_are_answered_in_order() {
         answer.split("HTTP/1.1 ").skip(1).map(|part| part.split(' ').next().unwrap_or_default()).collect();
     assert_eq!(statuses, ["200", "404"], "{answer}");
 }
+
+#[tokio::test]
+async fn who_has_nothing_more_to_say_is_answered_still() {
+    let server = Served::start().await;
+    server.put((0..500).map(|n| vm(&format!("vm-{n:03}"))).collect()).await;
+    let mut stream = raw(&server, b"GET /v1/vms HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    stream.shutdown().await.expect("half closed");
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('}'), "{} bytes", answer.len());
+}

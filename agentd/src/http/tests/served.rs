@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agentd_api::doctor::Report;
@@ -43,6 +44,8 @@ pub struct Served {
 #[derive(Default)]
 pub struct Known {
     pub reasons: Mutex<Vec<String>>,
+    /// The doctor panics.
+    pub broken: AtomicBool,
     pub uploads: Mutex<Vec<Uploaded>>,
     pub woken: Mutex<Vec<(ObjectKey, Option<Duration>)>>,
 }
@@ -77,6 +80,7 @@ impl Facts for Known {
         Readiness { ready: reasons.is_empty(), reasons }
     }
     async fn doctor(&self) -> Report {
+        assert!(!self.broken.load(Ordering::Relaxed), "the test wants this to panic");
         Report::default()
     }
 }

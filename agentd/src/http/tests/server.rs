@@ -121,3 +121,13 @@ async fn bodies_that_are_no_json_are_refused_with_a_sentence() {
     let items: &Value = &server.call("GET", "/v1/vms").await.json()["items"];
     assert_eq!(items, &serde_json::json!([]), "nothing is left behind");
 }
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_one_request() {
+    let server = Served::start().await;
+    server.known.broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut line = super::served::Line::open(&server.socket).await;
+    let problem = line.send("GET", "/v1/doctor", &[], "").await.problem(500, "internal");
+    assert!(!problem.detail.contains("test wants"), "the inside stays inside: {}", problem.detail);
+    assert_eq!(line.send("GET", "/v1", &[], "").await.status, 200, "even its connection lives on");
+}
