@@ -30,11 +30,9 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let pid = std::process::id();
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{pid}"))
-            .map_err(failed)?;
+        // The number is a courtesy: a full disk must not keep a store from being read.
+        let written = file.set_len(0).and_then(|()| file.rewind());
+        drop(written.and_then(|()| writeln!(file, "{}", std::process::id())));
         Ok(Self { _file: file })
     }
 }

@@ -1,0 +1,11 @@
+//! The store from outside: one conformance suite for all engines, a model, crashes, damage, full disks.
+
+mod conformance;
+mod crash;
+mod damage;
+mod disk;
+mod fixture;
+mod model;
+mod opening;
+mod suite;
+mod watching;
