@@ -33,7 +33,8 @@ impl SqliteEngine {
         if marked == Marked::Damaged {
             return damaged("the file .mark beside it", "it does not have its checksum".to_owned());
         }
-        let empty = length(path)? == 0;
+        // SQLite takes a file of one byte for an empty one.
+        let empty = length(path)? <= 1;
         if empty && length(&suffixed(path, "-wal"))? > 0 {
             // SQLite would delete the log.
             return damaged("the whole file", "it is empty or gone, but has a write-ahead log".to_owned());
@@ -58,6 +59,7 @@ impl SqliteEngine {
         }
         prepare(&connection, path)?;
         migrate(&mut connection, path, migrations, |new| State::default().insert(new))?;
+        schema::check(&connection, path, migrations)?;
         let failed = |error: rusqlite::Error| open_failed(path, "table state, row 1", &error);
         let Some(state) = State::read(&connection).map_err(failed)? else {
             return damaged("table state, row 1", "its content does not have its checksum".to_owned());
@@ -140,7 +142,13 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         let detail = format!("SQLite keeps journal mode {mode} where a write-ahead log is needed");
         return Err(OpenError::Io { file: path.to_owned(), detail });
     }
-    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    // The file can be written to, as was seen before its header was read.
+    if connection.is_readonly("main").map_err(failed)? {
+        let what = "it asks for a version of SQLite that there is not".to_owned();
+        return Err(OpenError::Damaged { file: path.to_owned(), place: "its header".to_owned(), what });
+    }
+    Ok(())
 }
 
 /// Counts the pages in the log; SQLite's own checkpoints, which would make a caller wait, are thereby off.

@@ -4,6 +4,7 @@
 //! All that are missing are applied in one transaction, after a copy of the file was made. A file of a higher number
 //! was written by a newer agentd and is refused.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,26 @@ pub(super) fn migrate(
         tx.commit()
     };
     apply().map_err(failed)
+}
+
+/// The tables' own declarations, against those of a new database: one wrong letter in them, and a column is not found.
+pub(super) fn check(connection: &Connection, path: &Path, migrations: &[&str]) -> Result<(), OpenError> {
+    let failed = |error: rusqlite::Error| open_failed(path, "table sqlite_schema, all rows", &error);
+    let new = || {
+        let new = Connection::open_in_memory()?;
+        migrations.iter().try_for_each(|migration| new.execute_batch(migration))?;
+        declared(&new)
+    };
+    let (is, wanted) = (declared(connection).map_err(failed)?, new().map_err(failed)?);
+    let Some(odd) = is.symmetric_difference(&wanted).next() else { return Ok(()) };
+    let place = format!("table sqlite_schema, row {}", odd.0);
+    Err(OpenError::Damaged { file: path.to_owned(), place, what: "it is not as it was written".to_owned() })
+}
+
+fn declared(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String, String, Option<String>)>> {
+    let mut statement = connection.prepare("SELECT name, type, tbl_name, sql FROM sqlite_schema")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    rows.collect()
 }
 
 /// Copies the database to `<db>.v<N>.bak`, or finds that a copy of just this content is there from an earlier try.
