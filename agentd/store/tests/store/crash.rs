@@ -32,8 +32,8 @@ fn what_was_acknowledged_survives_sigkill() {
     for round in 0..ROUNDS {
         let mut child = start(&file);
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        // A different moment each time: from the first acknowledgement to the hundredth.
-        let fatal = 1 + (round * 37) % 100;
+        // A different moment each time: from the first acknowledgement to the sixtieth.
+        let fatal = 1 + (round * 37) % 60;
         let mut seen = 0;
         for line in lines {
             let line = line.expect("text");
@@ -131,30 +131,32 @@ fn write_until_killed(file: &Path) -> ! {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let store = Store::open(file, Options::default()).expect("opened");
-        let writers = (0..WRITERS).map(|writer| {
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..WRITERS {
+            let mut n = next_of(&store, writer);
             let store = store.clone();
-            let mut n = 1;
-            while store.get(&thing(writer, n, "a")).is_none() && n < 10_000 {
-                n += 1;
-            }
-            // Behind the last one that is there, or from the beginning.
-            while store.get(&thing(writer, n, "a")).is_some() {
-                n += 1;
-            }
-            let mut n = if n >= 10_000 { 1 } else { n };
-            tokio::spawn(async move {
+            writers.spawn(async move {
                 loop {
-                    store.transact(move |tx| write(tx, writer, n)).await.expect("written");
+                    if let Err(error) = store.transact(move |tx| write(tx, writer, n)).await {
+                        return error;
+                    }
                     // One write of one line: a line is heard whole or not at all.
                     println!("ack {writer} {n}");
                     n += 1;
                 }
-            })
-        });
-        let writers: Vec<_> = writers.collect();
-        for writer in writers {
-            writer.await.expect("it never ends");
+            });
         }
+        let ended = writers.join_next().await;
+        panic!("a writer ended: {ended:?}");
     });
-    unreachable!("the writers never end")
+    unreachable!("the writers do not end")
+}
+
+/// Behind the last one that is there, or from the beginning.
+fn next_of(store: &Store, writer: u64) -> u64 {
+    let number = |object: &std::sync::Arc<agentd_store::Stored>| -> Option<u64> {
+        let mut parts = object.name().as_str().split('-');
+        (parts.next()? == format!("w{writer}")).then(|| parts.next()?.parse().ok())?
+    };
+    store.list(&Query::kind("thing")).items.iter().filter_map(number).max().map_or(1, |last| last + 1)
 }

@@ -11,7 +11,15 @@ use crate::error::OpenError;
 
 /// Held as long as this is.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Closing alone would not do while a program is being started: until it runs, it has the file open too.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The kernel takes the lock back in any case, when the last of them closes the file.
+        drop(self.file.unlock());
+    }
 }
 
 impl Lock {
@@ -33,6 +41,6 @@ impl Lock {
         // The number is a courtesy: a full disk must not keep a store from being read.
         let written = file.set_len(0).and_then(|()| file.rewind());
         drop(written.and_then(|()| writeln!(file, "{}", std::process::id())));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

@@ -109,7 +109,10 @@ pub(super) fn check(connection: &Connection, path: &Path, migrations: &[&str]) -
     Err(OpenError::Damaged { file: path.to_owned(), place, what: "it is not as it was written".to_owned() })
 }
 
-fn declared(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String, String, Option<String>)>> {
+/// A table or an index: its name, which of the two, its table, and how it was declared.
+type Declared = (String, String, String, Option<String>);
+
+fn declared(connection: &Connection) -> rusqlite::Result<BTreeSet<Declared>> {
     let mut statement = connection.prepare("SELECT name, type, tbl_name, sql FROM sqlite_schema")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     rows.collect()
