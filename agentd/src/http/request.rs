@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(paths::REQUEST_ID);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(paths::IDEMPOTENCY_KEY);
+/// Numbers are 64 bits wide with a sign: what every client can hold.
+pub(super) const NUMBER_MAX: u64 = i64::MAX as u64;
 const REQUEST_ID_MAX: usize = 64;
 const IDEMPOTENCY_KEY_MAX: usize = 128;
 
@@ -102,10 +104,10 @@ impl<'a> Params<'a> {
         // Digits only: parse() would take a plus sign too.
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse::<u64>() {
-            Ok(number) if digits && number >= least => Ok(Some(number)),
+            Ok(number) if digits && (least..=NUMBER_MAX).contains(&number) => Ok(Some(number)),
             _ => Err(Problem::field(
                 name,
-                format!("must be a whole number of {least} or more, not '{}'", shown(text)),
+                format!("must be a whole number of {least} to {NUMBER_MAX}, not '{}'", shown(text)),
             )),
         }
     }
@@ -302,7 +304,7 @@ mod tests {
 
     #[test]
     fn numbers_and_flags_are_strict() {
-        for bad in ["0", "-1", "+1", "1.0", "", "x", "99999999999999999999"] {
+        for bad in ["0", "-1", "+1", "1.0", "", "x", "99999999999999999999", "9223372036854775808"] {
             let query = format!("limit={}", bad.replace('+', "%2B"));
             let params = Params::parse(Some(&query), &["limit"]).expect("parsed");
             assert!(params.number("limit", 1).is_err(), "{bad}");

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use utoipa::PartialSchema;
 
 use super::schemas::value;
+use crate::http::request::NUMBER_MAX;
 
 fn query(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
@@ -16,7 +17,7 @@ fn header(name: &str, description: &str, schema: &Value) -> Value {
 }
 
 fn number(least: u64) -> Value {
-    json!({"type": "integer", "format": "int64", "minimum": least, "maximum": i64::MAX})
+    json!({"type": "integer", "format": "int64", "minimum": least, "maximum": NUMBER_MAX})
 }
 
 fn flag() -> Value {
