@@ -5,6 +5,8 @@
 
 pub mod accel;
 #[cfg(any(test, feature = "fake"))]
+pub mod contract;
+#[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod libvirt;
 pub mod xml;

@@ -1,7 +1,50 @@
 use std::time::Duration;
 
+use agentd_api::ByteSize;
+use agentd_api::vm::Accel;
+use async_trait::async_trait;
+use uuid::Uuid;
+
 use super::FakeVm;
-use crate::vm::{VmDriver, VmError};
+use crate::vm::contract::{self, Bed};
+use crate::vm::{DomainSpec, VmDriver, VmError};
+
+#[async_trait]
+impl Bed for FakeVm {
+    fn driver(&self) -> &dyn VmDriver {
+        self
+    }
+    async fn spec(&self, name: &str) -> DomainSpec {
+        DomainSpec {
+            id: Uuid::now_v7(),
+            project: "default".parse().expect("a name"),
+            name: name.parse().expect("a name"),
+            cpus: 1,
+            memory: ByteSize::mib(128),
+            disk: "/nowhere/disk.qcow2".into(),
+            boot: None,
+            seed: None,
+            nics: Vec::new(),
+            console_log: "/nowhere/console.log".into(),
+            accel: Accel::Tcg,
+        }
+    }
+    async fn booted(&self, _spec: &DomainSpec, _time: usize) {}
+    async fn destroy_behind(&self, id: Uuid) {
+        self.behind_our_back_destroy(id);
+    }
+    async fn undefine_behind(&self, id: Uuid) {
+        self.behind_our_back_undefine(id);
+    }
+    async fn crash_behind(&self, id: Uuid) {
+        self.guest_crashes(id);
+    }
+}
+
+#[tokio::test]
+async fn it_holds_the_contract() {
+    contract::hold(&FakeVm::new()).await;
+}
 
 fn failed() -> VmError {
     VmError::Failed { call: "list", detail: "as told".to_owned() }
@@ -50,4 +93,31 @@ async fn it_can_be_away_and_tells_when_it_is_back() {
 #[should_panic(expected = "no method 'lsit'")]
 fn a_method_that_is_none_ends_the_test() {
     FakeVm::new().hang("lsit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_can_be_deaf_or_slow_to_power_off() {
+    let fake = FakeVm::new();
+    let spec = fake.spec("deaf").await;
+    fake.ensure_defined(&spec).await.expect("define");
+    fake.start(spec.id).await.expect("start");
+    fake.ignore_shutdown(spec.id, true);
+    fake.shutdown(spec.id).await.expect("shutdown");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(fake.observe(spec.id).await.expect("observe").is_some_and(|seen| seen.off.is_none()));
+    fake.ignore_shutdown(spec.id, false);
+    fake.set_shutdown_takes(Duration::from_secs(10));
+    fake.shutdown(spec.id).await.expect("shutdown");
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(fake.observe(spec.id).await.expect("observe").is_some_and(|seen| seen.off.is_none()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(fake.observe(spec.id).await.expect("observe").is_some_and(|seen| seen.off.is_some()));
+}
+
+#[tokio::test]
+async fn a_host_can_be_too_small() {
+    let fake = FakeVm::new();
+    fake.set_memory(Some(ByteSize::mib(64)));
+    let spec = fake.spec("big").await;
+    assert!(matches!(fake.ensure_defined(&spec).await, Err(VmError::Capacity(_))));
 }
