@@ -36,10 +36,11 @@ use workers::Workers;
 
 /// For a call that only asks.
 const ASK: Duration = Duration::from_secs(10);
-/// For a call that changes a definition or tells a guest something.
+/// For a call that tells a guest something.
 const TELL: Duration = Duration::from_secs(20);
-/// For a call that makes or ends a process: QEMU's start, or up to 15 s of libvirt's own patience with its end.
-const PROCESS: Duration = Duration::from_secs(60);
+/// For a call that makes or ends a process: QEMU's start, or up to 15 s of libvirt's own patience with its end. Defining
+/// is one of these, since libvirt then runs a QEMU that is new to it, to learn what it can.
+const PROCESS: Duration = Duration::from_secs(90);
 const CLOSE: Duration = Duration::from_millis(900);
 
 #[derive(Debug, Clone)]
@@ -55,9 +56,19 @@ pub struct LibvirtVm {
     instance: Instance,
     accel: Arc<AccelProbe>,
     link: Arc<Link>,
-    workers: Workers,
+    workers: Arc<Workers>,
+    /// QEMU's version, once libvirt has told it.
+    qemu: Arc<Mutex<Qemu>>,
     events: broadcast::Sender<DomainEvent>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Qemu {
+    #[default]
+    Unknown,
+    Asked,
+    Known(String),
 }
 
 impl LibvirtVm {
@@ -69,7 +80,8 @@ impl LibvirtVm {
         Arc::new(Self {
             accel: Arc::new(AccelProbe::new(accel, instance.state_dir())),
             instance,
-            workers: Workers::begin(link.clone()),
+            workers: Arc::new(Workers::begin(link.clone())),
+            qemu: Arc::default(),
             link,
             events,
             ended: Mutex::new(Some(ended)),
@@ -88,6 +100,24 @@ impl LibvirtVm {
     }
 }
 
+impl LibvirtVm {
+    /// Does not wait: libvirt may have to run QEMU first, which takes seconds. Asks once at a time.
+    fn qemu(&self) -> Option<String> {
+        let mut qemu = self.qemu.lock();
+        match &*qemu {
+            Qemu::Known(version) => return Some(version.clone()),
+            Qemu::Asked => return None,
+            Qemu::Unknown => *qemu = Qemu::Asked,
+        }
+        let (workers, told) = (self.workers.clone(), self.qemu.clone());
+        tokio::spawn(async move {
+            let asked = workers.run("tell QEMU's version", PROCESS, |c| Ok(c.get_hyp_version()?)).await;
+            *told.lock() = asked.map_or(Qemu::Unknown, |packed| Qemu::Known(version(packed)));
+        });
+        None
+    }
+}
+
 impl Drop for LibvirtVm {
     fn drop(&mut self) {
         self.workers.end();
@@ -98,11 +128,12 @@ impl Drop for LibvirtVm {
 #[async_trait]
 impl VmDriver for LibvirtVm {
     async fn probe(&self) -> Result<Probe, VmError> {
-        self.run("answer", ASK, |connect, _| {
-            let (libvirt, qemu) = (connect.get_lib_version()?, connect.get_hyp_version()?);
-            Ok(Probe { version: version(libvirt), capabilities: vec![format!("qemu {}", version(qemu))] })
-        })
-        .await
+        let libvirt = self.run("answer", ASK, |connect, _| Ok(connect.get_lib_version()?)).await?;
+        let capabilities = match self.qemu() {
+            Some(version) => vec![format!("qemu {version}")],
+            None => Vec::new(),
+        };
+        Ok(Probe { version: version(libvirt), capabilities })
     }
 
     async fn accel(&self) -> AccelAnswer {
@@ -132,7 +163,7 @@ impl VmDriver for LibvirtVm {
             digest: xml::digest(spec, &self.instance),
             xml: xml::render_domain(spec, &self.instance),
         };
-        self.run("define a domain", TELL, move |c, tag| domains::ensure_defined(c, tag, &wanted)).await
+        self.run("define a domain", PROCESS, move |c, tag| domains::ensure_defined(c, tag, &wanted)).await
     }
 
     fn digest(&self, spec: &DomainSpec) -> String {

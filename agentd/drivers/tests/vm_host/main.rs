@@ -1,0 +1,120 @@
+//! The libvirt driver with a libvirtd and real guests of its own, each test on a host of its own.
+
+#[path = "../host/mod.rs"]
+mod host;
+
+mod bed;
+mod foreign;
+mod outage;
+
+use std::fs;
+
+use agentd_api::ByteSize;
+use agentd_drivers::vm::accel::try_guest;
+use agentd_drivers::vm::contract::{self, Bed};
+use agentd_drivers::vm::{VmDriver, VmError};
+use bed::{LibvirtBed, console};
+use host::{Host, guest};
+
+/// Runs an async test on a host with libvirt.
+fn with_libvirt<F: Future<Output = ()>>(test: &str, body: impl FnOnce(LibvirtBed) -> F) {
+    guest::ensure();
+    host::inside(test, |host: &mut Host| {
+        host.start_libvirt();
+        runtime().block_on(body(LibvirtBed::new(host, "state")));
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().expect("a runtime")
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_libvirt_holds_the_contract() {
+    with_libvirt("vm_libvirt_holds_the_contract", async |bed| contract::hold(&bed).await);
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_qemu_is_confined_and_listens_nowhere() {
+    with_libvirt("vm_qemu_is_confined_and_listens_nowhere", async |bed| {
+        let spec = bed.running("confined").await;
+        let pid = bed.emulator(&spec);
+        let line =
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("a command line").replace('\0', " ");
+        assert!(line.contains(" -sandbox on,"), "{line}");
+        assert!(!line.contains("-vnc") && !line.contains("-spice"), "{line}");
+        assert!(line.contains("-machine pc-q35"), "{line}");
+        for device in ["virtio-blk-pci", "virtio-rng-pci", "virtio-balloon-pci", "org.qemu.guest_agent.0"] {
+            assert!(line.contains(device), "no {device}: {line}");
+        }
+        for absent in ["-usb", "qemu-xhci", "VGA", "watchdog", "hda-"] {
+            assert!(!line.contains(absent), "{absent}: {line}");
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
+        assert!(status.contains("Seccomp:\t2"), "{status}");
+        assert!(!status.contains("Uid:\t0\t"), "QEMU runs as root: {status}");
+        let listening = host::run("/usr/bin/ss", &["-Hltn"]).or_else(|_| host::run("/bin/ss", &["-Hltn"]));
+        assert_eq!(listening.expect("ss"), "");
+        bed.vm.destroy(spec.id).await.expect("destroy");
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_a_clean_power_off_is_in_the_guests_own_console() {
+    with_libvirt("vm_a_clean_power_off_is_in_the_guests_own_console", async |bed| {
+        let spec = bed.running("clean").await;
+        bed.vm.shutdown(spec.id).await.expect("shutdown");
+        let limit = std::time::Duration::from_secs(60);
+        contract::until(&*bed.vm, spec.id, limit, |seen| seen.off.is_some()).await;
+        let log = console(&spec);
+        assert!(log.contains(guest::POWERED_OFF), "{log}");
+        // The console is appended to, and not begun anew, at the next start.
+        bed.vm.start(spec.id).await.expect("start");
+        bed.booted(&spec, 2).await;
+        assert!(console(&spec).starts_with(&log));
+        bed.vm.destroy(spec.id).await.expect("destroy");
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_what_cannot_start_says_why_and_leaves_nothing_running() {
+    with_libvirt("vm_what_cannot_start_says_why_and_leaves_nothing_running", async |bed| {
+        let spec = bed.spec("no-disk").await;
+        fs::remove_file(&spec.disk).expect("removed");
+        bed.vm.ensure_defined(&spec).await.expect("define");
+        let error = bed.vm.start(spec.id).await.expect_err("there is no disk");
+        assert!(error.to_string().contains("disk.qcow2"), "{error}");
+        assert!(!spec.disk.exists(), "an empty disk was made in place of one that is missing");
+
+        let mut spec = bed.spec("huge").await;
+        spec.memory = ByteSize::gib(1 << 17);
+        bed.vm.ensure_defined(&spec).await.expect("define");
+        let error = bed.vm.start(spec.id).await.expect_err("no host has that much");
+        assert!(matches!(error, VmError::Capacity(_)), "{error:?}");
+
+        let mut spec = bed.spec("cores").await;
+        spec.cpus = 100_000;
+        let error = match bed.vm.ensure_defined(&spec).await {
+            Ok(_) => bed.vm.start(spec.id).await.expect_err("no machine has that many"),
+            Err(error) => error,
+        };
+        assert!(matches!(error, VmError::Unsupported(_) | VmError::Refused(_)), "{error:?}");
+        assert!(bed.vm.list().await.expect("list").iter().all(|seen| seen.off.is_some()));
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_the_trial_guest_does_all_its_steps_on_a_whole_processor() {
+    host::inside("vm_the_trial_guest_does_all_its_steps_on_a_whole_processor", |_| {
+        let trial = runtime().block_on(try_guest("tcg", "max")).expect("QEMU is there");
+        assert!(trial.passed(), "{trial:?}");
+        // And where the processor lacks what the guest needs, it does not get far.
+        let trial = runtime().block_on(try_guest("tcg", "max,-syscall")).expect("QEMU is there");
+        assert_eq!((trial.passed(), trial.steps), (false, 6), "{trial:?}");
+    });
+}
