@@ -4,6 +4,7 @@
 //! A driver is put on a [`Bed`], which knows how to make a domain that boots and how to do things behind its back. A
 //! breach panics and names what was seen.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use agentd_api::ByteSize;
@@ -32,15 +33,23 @@ pub trait Bed: Send + Sync {
     async fn crash_behind(&self, id: Uuid);
 }
 
-/// The whole suite.
+/// The whole suite, with what each part took on stdout.
 pub async fn hold(bed: &dyn Bed) {
-    nothing_is_there_at_first(bed).await;
-    a_definition_is_made_once_and_again_when_it_differs(bed).await;
-    a_guest_runs_pauses_and_is_cut_off(bed).await;
-    a_guest_obeys_the_power_button(bed).await;
-    power_cut_behind_our_back_is_told(bed).await;
-    a_definition_taken_behind_our_back_is_told_and_mended(bed).await;
-    a_crash_is_told_from_a_shutdown(bed).await;
+    type Part<'a> = (&'static str, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
+    let parts: [Part<'_>; 7] = [
+        ("nothing is there at first", Box::pin(nothing_is_there_at_first(bed))),
+        ("a definition", Box::pin(a_definition_is_made_once_and_again_when_it_differs(bed))),
+        ("a guest runs", Box::pin(a_guest_runs_pauses_and_is_cut_off(bed))),
+        ("the power button", Box::pin(a_guest_obeys_the_power_button(bed))),
+        ("power cut behind our back", Box::pin(power_cut_behind_our_back_is_told(bed))),
+        ("undefined behind our back", Box::pin(a_definition_taken_behind_our_back_is_told_and_mended(bed))),
+        ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
+    ];
+    for (name, part) in parts {
+        let began = Instant::now();
+        part.await;
+        println!("{name}: held, in {:.1} s", began.elapsed().as_secs_f64());
+    }
 }
 
 async fn nothing_is_there_at_first(bed: &dyn Bed) {

@@ -10,7 +10,8 @@ mod outage;
 use std::fs;
 
 use agentd_api::ByteSize;
-use agentd_drivers::vm::accel::try_guest;
+use agentd_api::vm::Accel;
+use agentd_drivers::vm::accel::{AccelProbe, AccelWish, try_guest};
 use agentd_drivers::vm::contract::{self, Bed};
 use agentd_drivers::vm::{VmDriver, VmError};
 use bed::{LibvirtBed, console};
@@ -116,5 +117,32 @@ fn vm_the_trial_guest_does_all_its_steps_on_a_whole_processor() {
         // And where the processor lacks what the guest needs, it does not get far.
         let trial = runtime().block_on(try_guest("tcg", "max,-syscall")).expect("QEMU is there");
         assert_eq!((trial.passed(), trial.steps), (false, 6), "{trial:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_whether_kvm_works_is_tried_once_in_a_boot() {
+    host::inside("vm_whether_kvm_works_is_tried_once_in_a_boot", |host| {
+        let state = host.folder("state");
+        let kept = state.join("accel.json");
+        let ask = || runtime().block_on(AccelProbe::new(AccelWish::Auto, &state).answer());
+        let first = ask();
+        if !std::path::Path::new("/dev/kvm").exists() {
+            assert_eq!((first.accel, first.reason.as_str()), (Accel::Tcg, "there is no /dev/kvm"));
+            assert!(!kept.exists());
+            return;
+        }
+        println!("{first:?}");
+        assert!(first.reason.starts_with("a trial guest"), "{first:?}");
+        // A later daemon of this boot believes what is kept; one of another boot does not.
+        let text = fs::read_to_string(&kept).expect("an answer that is kept");
+        let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["reason"] = "as kept".into();
+        fs::write(&kept, json.to_string()).expect("written");
+        assert_eq!(ask().reason, "as kept");
+        json["boot_id"] = "another boot".into();
+        fs::write(&kept, json.to_string()).expect("written");
+        assert!(ask().reason.starts_with("a trial guest"));
     });
 }

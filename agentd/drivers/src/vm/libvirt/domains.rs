@@ -69,17 +69,11 @@ fn seen(domain: &Domain, mark: Mark) -> Result<Option<DomainSeen>, Fault> {
         _ => Power::Running,
     };
     let off = (power == Power::Off).then(|| off_reason(state, reason));
-    Ok(Some(DomainSeen {
-        id: mark.id,
-        power,
-        off,
-        persistent,
-        digest: Some(mark.digest),
-        accel: Some(running_accel(domain).unwrap_or(mark.accel)),
-    }))
+    let accel = if power == Power::Off { None } else { running_accel(domain) }.or(Some(mark.accel));
+    Ok(Some(DomainSeen { id: mark.id, power, off, persistent, digest: Some(mark.digest), accel }))
 }
 
-/// What a running guest was started with: its definition may have been changed since. None where it is off.
+/// What a running guest was started with: its definition may have been changed since. None where it is off by now.
 fn running_accel(domain: &Domain) -> Option<Accel> {
     let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
     let text = domain.get_metadata(kind, Some(xml::NAMESPACE), sys::VIR_DOMAIN_AFFECT_LIVE).ok()?;
