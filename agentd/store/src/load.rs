@@ -1,10 +1,9 @@
 //! Builds memory from the engine's rows, once, at the start. Rows that do not fit together are refused: a store that
 //! lost something must not be served as if it had not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use agentd_api::ObjectKey;
 use agentd_api::event::Event;
 use agentd_api::list::WatchKind;
 use bytes::Bytes;
@@ -28,28 +27,42 @@ pub(crate) struct Loaded {
     pub answers: Vec<(String, u64, Remembered)>,
 }
 
-/// Rows as they come.
+/// Rows as they come. An allocation goes to its owner at once: a list of them all would be most of the memory that
+/// loading takes.
 #[derive(Default)]
 struct Rows {
     interner: Interner,
     objects: Vec<Arc<Stored>>,
+    /// Of all objects, from the first row on that is not one.
+    memory: Option<Memory>,
     changes: Vec<(u64, WatchKind, u64, Option<Bytes>)>,
-    claims: Vec<(String, String, ObjectKey)>,
     events: Vec<Event>,
     answers: Vec<(String, u64, Remembered)>,
 }
 
 impl Rows {
+    fn memory(&mut self) -> Result<&mut Memory, String> {
+        if self.memory.is_none() {
+            self.memory = Some(Memory::build(std::mem::take(&mut self.objects))?);
+        }
+        Ok(self.memory.as_mut().expect("it was just built"))
+    }
+
     fn take(&mut self, row: Row) -> Result<(), String> {
         match row {
+            Row::Object { .. } if self.memory.is_some() => return Err("it comes too late".to_owned()),
             Row::Object { born, key, json } => {
-                let object = Stored::parse(born, Some(key), json, &mut self.interner)?;
+                let object = Stored::parse(born, Some(Arc::new(key)), json, &mut self.interner)?;
                 self.objects.push(Arc::new(object));
             }
             Row::Change { revision, what, born, before } => {
                 self.changes.push((revision, what, born, before));
             }
-            Row::Claim { space, value, owner } => self.claims.push((space, value, owner)),
+            Row::Claim { space, value, owner } => {
+                if !self.memory()?.claim(&space, &value, &owner) {
+                    return Err(format!("its owner {owner} does not exist"));
+                }
+            }
             Row::Event { seq, json } => {
                 let event: Event = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
                 if event.seq != seq {
@@ -66,39 +79,32 @@ impl Rows {
 pub(crate) fn load(engine: &mut dyn Engine) -> Result<Loaded, OpenError> {
     let mut rows = Rows::default();
     let counters = engine.load(&mut |row| rows.take(row))?;
-    let newest = |table: &str, row: String| {
-        engine.inconsistent(
-            table,
-            row,
-            format!("it is newer than the store's revision {}", counters.revision),
-        )
-    };
-    if let Some(late) = rows.objects.iter().find(|object| object.revision() > counters.revision) {
-        return Err(newest("objects", late.key().to_string()));
+    rows.memory().map_err(|what| engine.inconsistent("objects", "any".to_owned(), what))?;
+    let Rows { mut interner, memory, changes, mut events, mut answers, .. } = rows;
+    let mut memory = memory.expect("it was just built");
+    memory.revision = counters.revision;
+    if let Some(late) = memory.objects().find(|object| object.revision() > counters.revision) {
+        let what = format!("it is newer than the store's revision {}", counters.revision);
+        return Err(engine.inconsistent("objects", late.key().to_string(), what));
     }
-    let changes = changes(&mut rows, counters)
+    let changes = history(changes, &memory, &mut interner, counters)
         .map_err(|(revision, what)| engine.inconsistent("changes", revision.to_string(), what))?;
-    let mut memory = Memory::build(rows.objects, counters.revision)
-        .map_err(|(key, what)| engine.inconsistent("objects", key.to_string(), what))?;
-    for (space, value, owner) in rows.claims {
-        if memory.get(&owner).is_none() {
-            let what = format!("its owner {owner} does not exist");
-            return Err(engine.inconsistent("allocations", format!("{space} {value}"), what));
-        }
-        memory.claims.put(&space, &value, &owner);
-    }
-    rows.events.sort_unstable_by_key(|event| event.seq);
-    rows.answers.sort_unstable_by_key(|(_, at, _)| *at);
-    let Rows { interner, events, answers, .. } = rows;
+    events.sort_unstable_by_key(|event| event.seq);
+    answers.sort_unstable_by_key(|(_, at, _)| *at);
     Ok(Loaded { counters, interner, memory, changes, events, answers })
 }
 
 /// The history, from the newest change to the oldest: what an object was after a change is what it was before its next
 /// one, or what it is now.
-fn changes(rows: &mut Rows, counters: Counters) -> Result<Vec<Arc<Change>>, (u64, String)> {
-    rows.changes.sort_unstable_by_key(|(revision, ..)| *revision);
+fn history(
+    mut rows: Vec<(u64, WatchKind, u64, Option<Bytes>)>,
+    memory: &Memory,
+    interner: &mut Interner,
+    counters: Counters,
+) -> Result<Vec<Arc<Change>>, (u64, String)> {
+    rows.sort_unstable_by_key(|(revision, ..)| *revision);
     let mut expected = counters.compacted;
-    for (revision, ..) in &rows.changes {
+    for (revision, ..) in &rows {
         expected += 1;
         if *revision != expected {
             return Err((expected, "it is missing".to_owned()));
@@ -107,13 +113,14 @@ fn changes(rows: &mut Rows, counters: Counters) -> Result<Vec<Arc<Change>>, (u64
     if expected != counters.revision {
         return Err((expected + 1, "it is missing".to_owned()));
     }
-    let touched: std::collections::HashSet<u64> = rows.changes.iter().map(|(_, _, born, _)| *born).collect();
-    let recent = rows.objects.iter().filter(|object| touched.contains(&object.born()));
+    let touched: HashSet<u64> = rows.iter().map(|(_, _, born, _)| *born).collect();
+    let recent = memory.objects().filter(|object| touched.contains(&object.born()));
     let mut after: HashMap<u64, Arc<Stored>> = recent.map(|object| (object.born(), object.clone())).collect();
-    let mut changes = Vec::with_capacity(rows.changes.len());
-    for (revision, what, born, before) in rows.changes.drain(..).rev() {
+    let mut changes = Vec::with_capacity(rows.len());
+    for (revision, what, born, before) in rows.into_iter().rev() {
+        let key = after.get(&born).map(|object| object.shared_key().clone());
         let before = before
-            .map(|json| Stored::parse(born, None, json, &mut rows.interner).map(Arc::new))
+            .map(|json| Stored::parse(born, key, json, interner).map(Arc::new))
             .transpose()
             .map_err(|what| (revision, what))?;
         let object = match (what, &before) {

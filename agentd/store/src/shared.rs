@@ -68,9 +68,10 @@ impl Shared {
                 memory.apply(change);
             }
             for (space, value, owner) in &claims {
-                match owner {
-                    Some(owner) => memory.claims.put(space, value, owner),
-                    None => memory.claims.take(space, value),
+                memory.claims.take(space, value);
+                if let Some(owner) = owner {
+                    let owned = memory.claim(space, value, owner);
+                    debug_assert!(owned, "a stage keeps no allocation without an owner");
                 }
             }
             let mut history = self.history.write();

@@ -130,8 +130,8 @@ impl<'a> Stage<'a> {
         self.changes.push(Arc::new(Change { revision: self.counters.revision, what, object, before: was }));
     }
 
-    fn snapshot(&mut self, born: u64, key: &ObjectKey, json: Bytes) -> Arc<Stored> {
-        let parsed = Stored::parse(born, Some(key.clone()), json, self.interner);
+    fn snapshot(&mut self, born: u64, key: Arc<ObjectKey>, json: Bytes) -> Arc<Stored> {
+        let parsed = Stored::parse(born, Some(key), json, self.interner);
         Arc::new(parsed.expect("what was just written can be read"))
     }
 
@@ -196,7 +196,7 @@ impl Tx for Stage<'_> {
         }
         let revision = self.counters.revision + 1;
         let json = wire::created(&new, Uuid::now_v7(), revision);
-        let object = self.snapshot(revision, &new.key, json);
+        let object = self.snapshot(revision, Arc::new(new.key), json);
         self.change(WatchKind::Added, None, Some(object.clone()));
         Ok(object)
     }
@@ -206,7 +206,7 @@ impl Tx for Stage<'_> {
         let Some(json) = wire::updated(&was, &change, self.counters.revision + 1) else {
             return Ok(was);
         };
-        let now = self.snapshot(was.born(), key, json);
+        let now = self.snapshot(was.born(), was.shared_key().clone(), json);
         self.change(WatchKind::Modified, Some(was), Some(now.clone()));
         Ok(now)
     }

@@ -21,7 +21,8 @@ pub(crate) const NAME_FIELD: &str = "name";
 
 /// An immutable snapshot of one object.
 pub struct Stored {
-    key: ObjectKey,
+    /// Shared by all snapshots of the object and by its allocations.
+    key: Arc<ObjectKey>,
     id: Uuid,
     /// The revision that made it: what the engines know it by.
     born: u64,
@@ -39,7 +40,7 @@ impl Stored {
     /// Reads what is needed out of an object's JSON. `key` is what it is expected to be, where that is known.
     pub(crate) fn parse(
         born: u64,
-        key: Option<ObjectKey>,
+        key: Option<Arc<ObjectKey>>,
         json: Bytes,
         interner: &mut Interner,
     ) -> Result<Self, String> {
@@ -53,7 +54,7 @@ impl Stored {
                 key
             }
             Some(key) => return Err(format!("the row of {key} holds another object")),
-            None => key_of(&head)?,
+            None => Arc::new(key_of(&head)?),
         };
         let labels = head.labels.iter().map(|(k, v)| (interner.get(k), interner.get(v))).collect();
         let fields = head.fields.iter().map(|(at, value)| (*at, interner.get(value))).collect();
@@ -113,7 +114,7 @@ impl Stored {
 
     /// The object with the types of its kind.
     pub fn object<K: Kind>(&self) -> Result<Object<K>, DecodeError> {
-        let wrong = |detail: String| DecodeError { key: self.key.clone(), detail };
+        let wrong = |detail: String| DecodeError { key: ObjectKey::clone(&self.key), detail };
         if self.key.kind != K::DEF.kind {
             return Err(wrong(format!("it is not of kind {}", K::DEF.kind)));
         }
@@ -126,6 +127,9 @@ impl Stored {
 
     pub(crate) fn id_ref(&self) -> &Uuid {
         &self.id
+    }
+    pub(crate) fn shared_key(&self) -> &Arc<ObjectKey> {
+        &self.key
     }
     pub(crate) fn born(&self) -> u64 {
         self.born

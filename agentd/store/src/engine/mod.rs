@@ -73,8 +73,8 @@ pub struct Batch {
 }
 
 pub trait Engine: Send {
-    /// Called once, first: hands over every row, in any order, and the counters. Anything that is not as it was
-    /// written is an error; `each` says why it cannot take a row.
+    /// Called once, first: hands over every row, the objects before all others, and the counters. Anything that is not
+    /// as it was written is an error; `each` says why it cannot take a row.
     fn load(&mut self, each: &mut dyn FnMut(Row) -> Result<(), String>) -> Result<Counters, OpenError>;
 
     /// Durable when it returns. After an error nothing of the batch is there, and the next commit may succeed.

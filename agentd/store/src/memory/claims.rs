@@ -31,16 +31,15 @@ impl Claims {
         self.spaces.iter().flat_map(|(space, values)| values.iter().map(move |(v, o)| (&**space, &**v, &**o)))
     }
 
-    pub(crate) fn put(&mut self, space: &str, value: &str, owner: &ObjectKey) {
+    pub(crate) fn put(&mut self, space: &str, value: &str, owner: Arc<ObjectKey>) {
         self.take(space, value);
         let space: Text =
             self.spaces.get_key_value(space).map_or_else(|| space.into(), |(known, _)| known.clone());
         let value: Text = value.into();
-        let owner = self
-            .owners
-            .get_key_value(owner)
-            .map_or_else(|| Arc::new(owner.clone()), |(known, _)| known.clone());
-        self.owners.entry(owner.clone()).or_default().push((space.clone(), value.clone()));
+        let taken = self.owners.entry(owner.clone()).or_default();
+        // Most owners have one or two.
+        taken.reserve_exact(1);
+        taken.push((space.clone(), value.clone()));
         self.spaces.entry(space).or_default().insert(value, owner);
         self.count += 1;
     }

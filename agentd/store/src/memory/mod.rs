@@ -29,17 +29,17 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// From all objects there are. An error names two that cannot both be.
-    pub(crate) fn build(mut objects: Vec<Arc<Stored>>, revision: u64) -> Result<Self, (ObjectKey, String)> {
+    /// From all objects there are. An error names one that cannot be beside another.
+    pub(crate) fn build(mut objects: Vec<Arc<Stored>>) -> Result<Self, String> {
         objects.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         if let Some(pair) = objects.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
-            return Err((pair[0].key().clone(), "there are two objects of this name".to_owned()));
+            return Err(format!("there are two objects {}", pair[0].key()));
         }
-        let mut memory = Self { revision, ..Self::default() };
+        let mut memory = Self::default();
         memory.ids.reserve(objects.len());
         for object in &objects {
             if !memory.ids.insert(ById(object.clone())) {
-                return Err((object.key().clone(), format!("there are two objects with id {}", object.id())));
+                return Err(format!("{} has the id of another, {}", object.key(), object.id()));
             }
         }
         let mut rest = objects.as_slice();
@@ -58,6 +58,11 @@ impl Memory {
 
     pub(crate) fn by_id(&self, id: Uuid) -> Option<&Arc<Stored>> {
         self.ids.get(&id).map(|found| &found.0)
+    }
+
+    /// All, in no order.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Stored>> {
+        self.ids.iter().map(|found| &found.0)
     }
 
     /// All that answer to the query from where its page begins on, in order.
@@ -86,6 +91,13 @@ impl Memory {
             table.put(object, change.before.as_deref());
         }
         self.revision = change.revision;
+    }
+
+    /// Takes a value for an object that exists. False where it does not.
+    pub(crate) fn claim(&mut self, space: &str, value: &str, owner: &ObjectKey) -> bool {
+        let Some(owner) = self.get(owner).map(|object| object.shared_key().clone()) else { return false };
+        self.claims.put(space, value, owner);
+        true
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -4,6 +4,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod disk;
+mod failing;
 mod fixture;
 mod model;
 mod opening;
