@@ -7,12 +7,9 @@
 use std::time::Duration;
 
 use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus, VmStop};
-use agentd_api::{Object, Progress, State, Timestamp};
-use agentd_drivers::vm::{DomainSeen, DomainSpec, VmError};
-use agentd_drivers::volume::DiskSpec;
+use agentd_api::{Object, State, Timestamp};
+use agentd_drivers::vm::{DomainSeen, VmError};
 
-use super::define::{self, Binding, Files};
-use super::needs::{self, IMAGE_READY, NETWORK_READY, Needs, Waiting};
 use super::observe::{self, STOPPING};
 use super::plan::{Step, VmPlan, plan_vm};
 use super::{BACKEND_AVAILABLE, Vms};
@@ -34,14 +31,14 @@ pub struct Work<'a> {
 }
 
 /// What comes after a step.
-enum Turn {
+pub(super) enum Turn {
     /// Look again.
     Again,
     End(Option<Duration>),
     Remove,
 }
 
-enum Halt {
+pub(super) enum Halt {
     Fault(Fault),
     /// libvirt is away, which is nobody's failed attempt.
     Away,
@@ -86,7 +83,7 @@ impl Work<'_> {
     }
 
     /// The driver's answer, or how its error is to be taken.
-    fn told<T>(&self, answer: Result<T, VmError>) -> Result<T, Halt> {
+    pub(super) fn told<T>(&self, answer: Result<T, VmError>) -> Result<T, Halt> {
         answer.map_err(|e| if self.vms.backend.told(&e) { Halt::Away } else { Halt::Fault(e.into()) })
     }
 
@@ -142,127 +139,9 @@ impl Work<'_> {
         });
     }
 
-    async fn start(&mut self, restarts: u32) -> Result<Turn, Halt> {
-        let needs = match self.needs().await? {
-            Ok(needs) => needs,
-            Err(waiting) => return Ok(self.wait_for(waiting)),
-        };
-        self.status.restarts = restarts;
-        self.status.restart_requested = false;
-        self.status.started_generation = None;
-        self.status.common.clear_condition(STOPPING);
-        self.status.common.state = State::Provisioning;
-        self.status.common.reason = None;
-        self.status.image_digest = Some(needs.content.digest.clone());
-        self.status.common.set_condition(IMAGE_READY, true, "");
-        self.status.common.progress = step(0, "making its disk and its place on the network");
-        self.publish().await?;
-        let spec = self.prepare(&needs).await?;
-        self.status.common.progress = step(1, "starting");
-        let (shown, started) = tokio::join!(
-            self.pass.publish::<Vm>(&self.status),
-            self.vms.drivers.vm.start(self.object.meta.id)
-        );
-        self.told(started)?;
-        shown?;
-        let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
-        self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
-        self.status.started_generation = Some(self.object.meta.generation);
-        self.status.host_boot = Some(self.vms.boot_id.clone());
-        self.status.accel = Some(spec.accel);
-        let memory = self.object.spec.memory;
-        self.notes
-            .push(Note::done("started", format!("{} CPUs, {memory}, {}", spec.cpus, spec.accel.as_str())));
-        if self.object.spec.desired == VmDesired::Paused {
-            self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
-        }
-        Ok(Turn::Again)
-    }
-
-    async fn publish(&mut self) -> Result<(), Fault> {
+    pub(super) async fn publish(&mut self) -> Result<(), Fault> {
         let notes = std::mem::take(&mut self.notes);
         self.pass.publish_noting::<Vm>(&self.status, notes).await
-    }
-
-    async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
-        needs::gather(self.pass, self.vms.drivers.image.as_ref(), self.object, &self.status).await
-    }
-
-    fn wait_for(&mut self, waiting: Waiting) -> Turn {
-        let common = &mut self.status.common;
-        let state = match (waiting.failed, &self.status.image_digest) {
-            (true, _) => State::Failed,
-            (false, None) => State::Pending,
-            (false, Some(_)) => State::Provisioning,
-        };
-        if state == State::Failed && common.state != State::Failed {
-            self.notes.push(Note::failed(waiting.reason.clone()));
-        }
-        common.state = state;
-        common.set_condition(waiting.condition, false, waiting.reason.clone());
-        common.reason = Some(waiting.reason);
-        common.progress = waiting.progress;
-        Turn::End(None)
-    }
-
-    /// Makes its files, its place on the network and its definition.
-    async fn prepare(&mut self, needs: &Needs) -> Result<DomainSpec, Halt> {
-        let (files, network) = tokio::join!(self.files(needs), self.network());
-        let files = files?;
-        if let Err(fault) = &network {
-            self.status.common.set_condition(NETWORK_READY, false, fault.message.clone());
-        }
-        network?;
-        self.status.common.set_condition(NETWORK_READY, true, "");
-        self.status.console_log = Some(files.console_log.display().to_string());
-        let nics = needs.nics.iter().map(|nic| (nic.address.mac, nic.network.meta.id));
-        let spec = self.spec(&needs.content, files, nics).await;
-        self.told(self.vms.drivers.vm.ensure_defined(&spec).await)?;
-        Ok(spec)
-    }
-
-    async fn network(&self) -> Result<(), Fault> {
-        if self.status.addresses.is_empty() {
-            return Ok(());
-        }
-        self.vms.sync.guest(self.pass.key()).await
-    }
-
-    async fn files(&self, needs: &Needs) -> Result<Files, Fault> {
-        let volumes = &self.vms.drivers.volume;
-        let vm = self.object.meta.id;
-        let backing = needs.content.disk.clone();
-        let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;
-        let seed = volumes.ensure_seed(&define::seed(self.object, needs)).await?;
-        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await? })
-    }
-
-    async fn spec(
-        &self,
-        content: &agentd_drivers::image::ImageContent,
-        files: Files,
-        nics: impl Iterator<Item = (agentd_api::MacAddr, uuid::Uuid)>,
-    ) -> DomainSpec {
-        let bridge = |network| self.vms.drivers.network.bridge(network);
-        let nics = nics.map(|(mac, network)| (mac, network, bridge(network))).collect();
-        let accel = self.vms.drivers.vm.accel().await.accel;
-        define::domain(self.object, content, files, Binding { instance: &self.vms.instance, accel, nics })
-    }
-
-    /// Puts back a definition that somebody took away.
-    async fn define(&mut self, running: bool) -> Result<Turn, Halt> {
-        let needs = match self.needs().await? {
-            Ok(needs) => needs,
-            Err(waiting) => {
-                let reason = format!("its definition is gone and cannot be made again: {}", waiting.reason);
-                self.status.common.reason = Some(reason);
-                return Ok(Turn::End(None));
-            }
-        };
-        self.prepare(&needs).await?;
-        let how = if running { "while it runs" } else { "while it is off" };
-        self.notes.push(Note::seen("defined", format!("somebody undefined it {how}; it is defined again")));
-        Ok(Turn::Again)
     }
 
     async fn ask(&mut self, paused: bool) -> Result<Turn, Halt> {
@@ -314,28 +193,6 @@ impl Work<'_> {
         Ok(Turn::End(None))
     }
 
-    /// Whether the running domain is another than the spec says. Reads without edges: a guest that runs does not depend
-    /// on these objects any more.
-    async fn pending_restart(&self, domain: &DomainSeen) -> bool {
-        let known = self.status.common.condition(PENDING_RESTART).is_some_and(|c| c.status);
-        let (Some(digest), Some(seen)) = (&self.status.image_digest, &domain.digest) else { return known };
-        let Ok(Some(content)) = self.vms.drivers.image.observe(digest).await else { return known };
-        let Ok(files) = self.vms.drivers.volume.observe(self.object.meta.id).await else { return known };
-        let (Some(disk), Some(log)) = (files.disk, &self.status.console_log) else { return known };
-        let mut nics = Vec::new();
-        for address in &self.status.addresses {
-            let key = agentd_api::ObjectKey::of::<agentd_api::network::Network>(
-                self.object.meta.project.clone(),
-                address.network.clone(),
-            );
-            let Some(network) = self.pass.store().get(&key) else { return known };
-            nics.push((address.mac, network.id()));
-        }
-        let files = Files { disk, seed: files.seed, console_log: log.into() };
-        let spec = self.spec(&content, files, nics.into_iter()).await;
-        self.vms.drivers.vm.digest(&spec) != *seen
-    }
-
     fn rest(&mut self) -> Turn {
         let until = observe::rest_until(&self.status).unwrap_or_else(Timestamp::now);
         let why =
@@ -358,10 +215,6 @@ impl Work<'_> {
         common.clear_condition(PENDING_RESTART);
         Turn::End(None)
     }
-}
-
-fn step(done: u64, name: &str) -> Option<Progress> {
-    Some(Progress { step: name.to_owned(), done, total: Some(2), unit: "steps".to_owned() })
 }
 
 fn end_text(how: StopKind, object: &Object<Vm>) -> String {

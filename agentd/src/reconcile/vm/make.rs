@@ -1,0 +1,158 @@
+//! Makes what a VM stands on: its disk and seed, its place on the network, its definition; and starts it.
+
+use agentd_api::network::Network;
+use agentd_api::vm::{Vm, VmDesired};
+use agentd_api::{MacAddr, ObjectKey, Progress, State, Timestamp};
+use agentd_drivers::image::ImageContent;
+use agentd_drivers::vm::{DomainSeen, DomainSpec};
+use agentd_drivers::volume::DiskSpec;
+use uuid::Uuid;
+
+use super::apply::{Halt, PENDING_RESTART, Turn, Work};
+use super::define::{self, Binding, Files};
+use super::needs::{self, IMAGE_READY, NETWORK_READY, Needs, Waiting};
+use super::observe::STOPPING;
+use crate::reconcile::runtime::{Fault, Note};
+
+impl Work<'_> {
+    pub(super) async fn start(&mut self, restarts: u32) -> Result<Turn, Halt> {
+        let needs = match self.needs().await? {
+            Ok(needs) => needs,
+            Err(waiting) => return Ok(self.wait_for(waiting)),
+        };
+        self.status.restarts = restarts;
+        self.status.restart_requested = false;
+        self.status.started_generation = None;
+        self.status.common.clear_condition(STOPPING);
+        self.status.common.state = State::Provisioning;
+        self.status.common.reason = None;
+        self.status.image_digest = Some(needs.content.digest.clone());
+        self.status.common.set_condition(IMAGE_READY, true, "");
+        self.status.common.progress = step(0, "making its disk and its place on the network");
+        self.publish().await?;
+        let spec = self.prepare(&needs).await?;
+        self.status.common.progress = step(1, "starting");
+        let (shown, started) = tokio::join!(
+            self.pass.publish::<Vm>(&self.status),
+            self.vms.drivers.vm.start(self.object.meta.id)
+        );
+        self.told(started)?;
+        shown?;
+        let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
+        self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
+        self.status.started_generation = Some(self.object.meta.generation);
+        self.status.host_boot = Some(self.vms.boot_id.clone());
+        self.status.accel = Some(spec.accel);
+        let memory = self.object.spec.memory;
+        self.notes
+            .push(Note::done("started", format!("{} CPUs, {memory}, {}", spec.cpus, spec.accel.as_str())));
+        if self.object.spec.desired == VmDesired::Paused {
+            self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
+        }
+        Ok(Turn::Again)
+    }
+
+    async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
+        needs::gather(self.pass, self.vms.drivers.image.as_ref(), self.object, &self.status).await
+    }
+
+    fn wait_for(&mut self, waiting: Waiting) -> Turn {
+        let common = &mut self.status.common;
+        let state = match (waiting.failed, &self.status.image_digest) {
+            (true, _) => State::Failed,
+            (false, None) => State::Pending,
+            (false, Some(_)) => State::Provisioning,
+        };
+        if state == State::Failed && common.state != State::Failed {
+            self.notes.push(Note::failed(waiting.reason.clone()));
+        }
+        common.state = state;
+        common.set_condition(waiting.condition, false, waiting.reason.clone());
+        common.reason = Some(waiting.reason);
+        common.progress = waiting.progress;
+        Turn::End(None)
+    }
+
+    /// Makes its files, its place on the network and its definition.
+    async fn prepare(&mut self, needs: &Needs) -> Result<DomainSpec, Halt> {
+        let (files, network) = tokio::join!(self.files(needs), self.network());
+        let files = files?;
+        if let Err(fault) = &network {
+            self.status.common.set_condition(NETWORK_READY, false, fault.message.clone());
+        }
+        network?;
+        self.status.common.set_condition(NETWORK_READY, true, "");
+        self.status.console_log = Some(files.console_log.display().to_string());
+        let nics = needs.nics.iter().map(|nic| (nic.address.mac, nic.network.meta.id));
+        let spec = self.spec(&needs.content, files, nics).await;
+        self.told(self.vms.drivers.vm.ensure_defined(&spec).await)?;
+        Ok(spec)
+    }
+
+    async fn network(&self) -> Result<(), Fault> {
+        if self.status.addresses.is_empty() {
+            return Ok(());
+        }
+        self.vms.sync.guest(self.pass.key()).await
+    }
+
+    async fn files(&self, needs: &Needs) -> Result<Files, Fault> {
+        let volumes = &self.vms.drivers.volume;
+        let vm = self.object.meta.id;
+        let backing = needs.content.disk.clone();
+        let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;
+        let seed = volumes.ensure_seed(&define::seed(self.object, needs)).await?;
+        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await? })
+    }
+
+    async fn spec(
+        &self,
+        content: &ImageContent,
+        files: Files,
+        nics: impl Iterator<Item = (MacAddr, Uuid)>,
+    ) -> DomainSpec {
+        let bridge = |network| self.vms.drivers.network.bridge(network);
+        let nics = nics.map(|(mac, network)| (mac, network, bridge(network))).collect();
+        let accel = self.vms.drivers.vm.accel().await.accel;
+        define::domain(self.object, content, files, Binding { instance: &self.vms.instance, accel, nics })
+    }
+
+    /// Puts back a definition that somebody took away.
+    pub(super) async fn define(&mut self, running: bool) -> Result<Turn, Halt> {
+        let needs = match self.needs().await? {
+            Ok(needs) => needs,
+            Err(waiting) => {
+                let reason = format!("its definition is gone and cannot be made again: {}", waiting.reason);
+                self.status.common.reason = Some(reason);
+                return Ok(Turn::End(None));
+            }
+        };
+        self.prepare(&needs).await?;
+        let how = if running { "while it runs" } else { "while it is off" };
+        self.notes.push(Note::seen("defined", format!("somebody undefined it {how}; it is defined again")));
+        Ok(Turn::Again)
+    }
+
+    /// Whether the running domain is another than the spec says. Reads without edges: a guest that runs does not depend
+    /// on these objects any more.
+    pub(super) async fn pending_restart(&self, domain: &DomainSeen) -> bool {
+        let known = self.status.common.condition(PENDING_RESTART).is_some_and(|c| c.status);
+        let (Some(digest), Some(seen)) = (&self.status.image_digest, &domain.digest) else { return known };
+        let Ok(Some(content)) = self.vms.drivers.image.observe(digest).await else { return known };
+        let Ok(files) = self.vms.drivers.volume.observe(self.object.meta.id).await else { return known };
+        let (Some(disk), Some(log)) = (files.disk, &self.status.console_log) else { return known };
+        let mut nics = Vec::new();
+        for address in &self.status.addresses {
+            let key = ObjectKey::of::<Network>(self.object.meta.project.clone(), address.network.clone());
+            let Some(network) = self.pass.store().get(&key) else { return known };
+            nics.push((address.mac, network.id()));
+        }
+        let files = Files { disk, seed: files.seed, console_log: log.into() };
+        let spec = self.spec(&content, files, nics.into_iter()).await;
+        self.vms.drivers.vm.digest(&spec) != *seen
+    }
+}
+
+fn step(done: u64, name: &str) -> Option<Progress> {
+    Some(Progress { step: name.to_owned(), done, total: Some(2), unit: "steps".to_owned() })
+}
