@@ -35,10 +35,6 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// The annotation that names the request by which the object was last written: what its passes then do is put down to
-/// that request in the events.
-pub const REQUEST_ANNOTATION: &str = "agentd/request-id";
-
 pub type Labels = BTreeMap<LabelKey, LabelValue>;
 
 /// Everything of an object but its spec and status.

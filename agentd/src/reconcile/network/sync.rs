@@ -28,6 +28,7 @@ use crate::reconcile::runtime::{Fault, Trigger};
 /// What is seen on the host is looked into this much later: one change makes many events, our own among them.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 const BATCH: usize = 1024;
+const RELOAD: Duration = Duration::from_secs(600);
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +76,7 @@ pub struct SyncTask {
     trigger: Trigger,
     requests: mpsc::Receiver<Request>,
     state: Option<Setups>,
+    loaded: Instant,
     results: HashMap<ObjectKey, Result<NetworkSeen, Fault>>,
     firewall: Option<FirewallSetup>,
 }
@@ -82,10 +84,10 @@ pub struct SyncTask {
 impl SyncTask {
     pub fn new(store: Store, driver: Arc<dyn NetworkDriver>, trigger: Trigger) -> (NetworkSync, Self) {
         let (sender, requests) = mpsc::channel(BATCH);
-        let (results, firewall) = (HashMap::new(), None);
+        let (state, loaded, results, firewall) = (None, Instant::now(), HashMap::new(), None);
         (
             NetworkSync { requests: sender },
-            Self { store, driver, trigger, requests, state: None, results, firewall },
+            Self { store, driver, trigger, requests, state, loaded, results, firewall },
         )
     }
 
@@ -125,10 +127,13 @@ impl SyncTask {
     }
 
     async fn round(&mut self, batch: Vec<Request>, all: bool) {
-        let mut setups = match self.state.take() {
-            Some(setups) if !all => setups,
-            _ => Setups::load(&self.store),
-        };
+        // Every change of a VM or network comes by a request, so that what is known is right; that it is worked out
+        // anew now and then is a second rope.
+        let known = self.state.take().filter(|_| !all || self.loaded.elapsed() < RELOAD);
+        let mut setups = known.unwrap_or_else(|| {
+            self.loaded = Instant::now();
+            Setups::load(&self.store)
+        });
         let (mut dirty, mut asked) = (BTreeSet::new(), BTreeSet::new());
         if all {
             dirty.extend(setups.networks().cloned());

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use agentd_api::object::REQUEST_ANNOTATION;
+use agentd_api::event::Outcome as EventOutcome;
 use agentd_api::{ErrorCode, Kind, Meta, Object, ObjectKey, ObjectName};
 use agentd_drivers::Class;
-use agentd_store::{Expect, NewEvent, Query, Store, Stored, Tx, TxError, Update};
+use agentd_store::{EventQuery, Expect, NewEvent, Query, Store, Stored, Tx, TxError, Update};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -18,12 +18,14 @@ use uuid::Uuid;
 use super::edges::Read;
 use super::{Core, Fault, Note};
 
+/// How many events of an object are looked through for the request that caused what a pass does.
+const RECENT: usize = 8;
+
 /// One look at one object.
 pub struct Pass {
     core: Core,
     key: ObjectKey,
     id: Uuid,
-    request_id: Option<String>,
     read: Mutex<Read>,
     written: Mutex<Written>,
     /// Held across a write, so that two of one pass do not overtake each other.
@@ -62,7 +64,6 @@ impl Pass {
             core,
             key: meta.key(),
             id: meta.id,
-            request_id: meta.annotations.get(REQUEST_ANNOTATION).cloned(),
             read: Mutex::default(),
             written: Mutex::new(Written { status, revisions: Vec::new() }),
             writing: tokio::sync::Mutex::default(),
@@ -121,13 +122,25 @@ impl Pass {
         Value::Object(self.written.lock().status.clone())
     }
 
+    /// The request that events are put down to: the last one that somebody made about this object, if that is not long
+    /// ago. What nobody asked for has none.
+    fn request_id(&self, notes: &[Note]) -> Option<String> {
+        if notes.iter().all(|note| note.outcome == EventOutcome::Seen) {
+            return None;
+        }
+        let query = EventQuery { id: Some(self.id), limit: Some(RECENT), ..EventQuery::default() };
+        let recent = self.core.store.events(&query).items;
+        recent.into_iter().rev().filter(|e| e.actor != super::ACTOR).find_map(|e| e.request_id)
+    }
+
     pub(super) async fn write(&self, write: Write) -> Result<(), WriteEnd> {
         let _one_at_a_time = self.writing.lock().await;
         let change = difference(&self.written.lock().status, &write.status);
         if change.is_empty() && write.notes.is_empty() && !write.delete && write.finalized.is_none() {
             return Ok(());
         }
-        let (key, id, request_id) = (self.key.clone(), self.id, self.request_id.clone());
+        let (key, id) = (self.key.clone(), self.id);
+        let request_id = self.request_id(&write.notes);
         let status = write.status.clone();
         let done = self
             .core
@@ -208,14 +221,15 @@ fn event(of: &Target, note: &Note) -> NewEvent {
         verb: note.verb.to_owned(),
         message: note.message.clone(),
         outcome: note.outcome,
-        request_id: of.request_id.map(ToOwned::to_owned),
+        request_id: of.request_id.filter(|_| note.outcome != EventOutcome::Seen).map(ToOwned::to_owned),
     }
 }
 
 impl Pass {
     /// Takes the object out of the store, once it has no finalizer left.
     pub(super) async fn remove(&self, note: Note) -> Result<(), WriteEnd> {
-        let (key, id, request_id) = (self.key.clone(), self.id, self.request_id.clone());
+        let (key, id) = (self.key.clone(), self.id);
+        let request_id = self.request_id(std::slice::from_ref(&note));
         let removed = self.core.store.transact(move |tx| {
             if tx.get(&key).is_none_or(|now| now.id() != id) {
                 return Ok::<(), TxError>(());

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::apply::{Halt, PENDING_RESTART, Turn, Work};
 use super::define::{self, Binding, Files};
-use super::needs::{self, IMAGE_READY, NETWORK_READY, Needs, Waiting};
+use super::needs::{self, IMAGE_READY, KEYS_READY, NETWORK_READY, Needs, Waiting};
 use super::observe::STOPPING;
 use crate::reconcile::runtime::{Fault, Note};
 
@@ -28,6 +28,7 @@ impl Work<'_> {
         self.status.common.reason = None;
         self.status.image_digest = Some(needs.content.digest.clone());
         self.status.common.set_condition(IMAGE_READY, true, "");
+        self.status.common.clear_condition(KEYS_READY);
         self.status.common.progress = step(0, "making its disk and its place on the network");
         self.publish().await?;
         let spec = self.prepare(&needs).await?;

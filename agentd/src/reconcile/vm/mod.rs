@@ -67,6 +67,10 @@ impl Reconciler for Vms {
         }
     }
 
+    /// What a pass waits for is the disk and libvirt, not a processor, and many at once share the store's commits.
+    fn concurrency(&self) -> usize {
+        16
+    }
     /// The survey compares all of them at once.
     fn resync(&self) -> Option<Duration> {
         None

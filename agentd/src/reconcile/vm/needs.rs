@@ -37,7 +37,8 @@ pub struct Waiting {
 
 pub const IMAGE_READY: &str = "image_ready";
 pub const NETWORK_READY: &str = "network_ready";
-const KEYS_READY: &str = "ssh_keys_ready";
+/// There only while a key is missing.
+pub const KEYS_READY: &str = "ssh_keys_ready";
 
 /// Either all that is needed or what is missing first.
 pub async fn gather(

@@ -206,3 +206,39 @@ async fn a_spec_changed_under_a_running_guest_waits_for_its_restart() {
     host.until(&web, "restarted", |o| !pending(o) && o["status"]["state"] == "running").await;
     assert_eq!(host.vm.defined(id).expect("a domain").cpus, 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_request_is_in_the_events_and_what_nobody_asked_for_names_none() {
+    let host = Host::new();
+    let daemon = host.start();
+    host.furnish().await;
+    let id = host.vm("web", 2, json!({"desired": "stopped"})).await.id();
+    let web = key("vm", "web");
+    host.until_state(&web, State::Stopped).await;
+    let asked = agentd_store::NewEvent {
+        kind: "vm".to_owned(),
+        project: "default".to_owned(),
+        name: "web".to_owned(),
+        id,
+        actor: "uid:0".to_owned(),
+        verb: "start".to_owned(),
+        message: "wanted".to_owned(),
+        outcome: agentd_api::event::Outcome::Accepted,
+        request_id: Some("req-7".to_owned()),
+    };
+    let recorded = host.store.transact(move |tx| {
+        tx.record(asked.clone());
+        Ok::<(), agentd_store::TxError>(())
+    });
+    recorded.await.expect("recorded");
+    host.want(&web, "running").await;
+    host.until_state(&web, State::Running).await;
+    daemon.stop().await;
+    let _daemon = host.start();
+    host.vm.guest_powers_off(id);
+    host.until_state(&web, State::Stopped).await;
+    let events = host.store.events(&agentd_store::EventQuery::default()).items;
+    let of = |verb: &str| events.iter().find(|e| e.id == id && e.verb == verb).expect("an event").clone();
+    assert_eq!(of("started").request_id.as_deref(), Some("req-7"));
+    assert_eq!(of("stopped").request_id, None);
+}
