@@ -8,12 +8,14 @@ mod foreign;
 mod outage;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
 use agentd_drivers::vm::accel::{AccelProbe, AccelWish, try_guest};
 use agentd_drivers::vm::contract::{self, Bed};
-use agentd_drivers::vm::{VmDriver, VmError};
+use agentd_drivers::vm::{DomainNic, VmDriver, VmError};
 use bed::{LibvirtBed, console};
 use host::{Host, guest};
 
@@ -59,6 +61,37 @@ fn vm_qemu_is_confined_and_listens_nowhere() {
         let listening = host::run("/usr/bin/ss", &["-Hltn"]).or_else(|_| host::run("/bin/ss", &["-Hltn"]));
         assert_eq!(listening.expect("ss"), "");
         bed.vm.destroy(spec.id).await.expect("destroy");
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn vm_a_guest_hangs_on_its_bridge_and_reads_a_private_seed() {
+    with_libvirt("vm_a_guest_hangs_on_its_bridge_and_reads_a_private_seed", async |bed| {
+        host::run("/usr/sbin/ip", &["link", "add", "agbtest", "type", "bridge"]).expect("a bridge");
+        let mut spec = bed.spec("plugged").await;
+        let mac = "52:54:00:00:00:07".parse().expect("a mac");
+        spec.nics = vec![DomainNic { mac, bridge: "agbtest".to_owned(), tap: "agttest-0".to_owned() }];
+        let seed = spec.disk.with_file_name("seed.img");
+        fs::write(&seed, [7; 1 << 16]).expect("a seed");
+        fs::set_permissions(&seed, fs::Permissions::from_mode(0o600)).expect("a mode");
+        spec.seed = Some(seed.clone());
+        bed.vm.ensure_defined(&spec).await.expect("define");
+        bed.vm.start(spec.id).await.expect("start");
+        // By netlink: the /sys of this host is still the outer one's.
+        let ports =
+            || host::run("/usr/sbin/ip", &["-o", "link", "show", "master", "agbtest"]).expect("ports");
+        assert!(ports().contains(" agttest-0:"), "the tap is not on the bridge: {}", ports());
+        let line =
+            fs::read_to_string(format!("/proc/{}/cmdline", bed.emulator(&spec))).expect("a command line");
+        assert!(line.contains("52:54:00:00:00:07"), "{line}");
+        let of_seed = line.split('\0').filter(|part| part.contains("libvirt-1-format")).collect::<String>();
+        assert!(line.contains("seed.img") && of_seed.contains("\"read-only\":true"), "{line}");
+        bed.vm.destroy(spec.id).await.expect("destroy");
+        assert_eq!(ports(), "");
+        host::run("/usr/sbin/ip", &["link", "show", "agttest-0"]).expect_err("the tap is gone");
+        assert_eq!(fs::read(&seed).expect("the seed"), [7; 1 << 16]);
+        assert_eq!(fs::metadata(&seed).expect("the seed").mode() & 0o777, 0o600);
     });
 }
 
@@ -128,7 +161,7 @@ fn vm_whether_kvm_works_is_tried_once_in_a_boot() {
         let kept = state.join("accel.json");
         let ask = || runtime().block_on(AccelProbe::new(AccelWish::Auto, &state).answer());
         let first = ask();
-        if !std::path::Path::new("/dev/kvm").exists() {
+        if !Path::new("/dev/kvm").exists() {
             assert_eq!((first.accel, first.reason.as_str()), (Accel::Tcg, "there is no /dev/kvm"));
             assert!(!kept.exists());
             return;
