@@ -83,6 +83,9 @@ impl AccelProbe {
         if let Some(known) = &*answer {
             return known.clone();
         }
+        if let Some((what, mend)) = kvm_trouble() {
+            tracing::warn!(hint = %mend, "{what}");
+        }
         match self.find_out().await {
             Ok(found) => {
                 tracing::info!(accel = found.accel.as_str(), reason = %found.reason, "how guests run on this host");
@@ -142,6 +145,20 @@ impl AccelProbe {
         file.persist(&self.kept_at)?;
         Ok(())
     }
+}
+
+/// What is amiss with `/dev/kvm` as libvirt sees it, and how to mend it; None where nothing is, or where it is not there.
+///
+/// Where only root may open it, libvirt's own look finds KVM (with root's rights) and then does not (as QEMU's user): it
+/// takes what it knows of QEMU for outdated each time, and runs QEMU for some seconds on almost every call. udev sets
+/// the mode up on a host that has it; in a container nobody does.
+pub fn kvm_trouble() -> Option<(String, String)> {
+    let facts = std::fs::metadata(KVM).ok()?;
+    (facts.mode() & 0o066 == 0).then(|| {
+        let what =
+            format!("only root may open {KVM}, which makes libvirt run QEMU anew on almost every call");
+        (what, format!("chgrp kvm {KVM} && chmod 0660 {KVM}"))
+    })
 }
 
 fn judge(trial: &Trial) -> AccelAnswer {
