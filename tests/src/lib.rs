@@ -2,3 +2,4 @@
 
 pub mod door;
 pub mod host;
+pub mod sim;

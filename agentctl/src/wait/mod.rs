@@ -9,7 +9,7 @@ pub mod progress;
 
 use std::time::Duration;
 
-use agentd_api::{KindDef, Span};
+use agentd_api::{ErrorCode, KindDef, Span};
 use agentd_client::AnyObject;
 use clap::Args;
 
@@ -134,7 +134,7 @@ impl Wait<'_> {
                 let hint = format!(
                     "`agentctl describe {name}` tells what happened; `agentctl retry {name}` tries again"
                 );
-                let failure = Failure::new(Exit::Failed, plain(&reason)).hint(hint);
+                let failure = Failure::new(exit_of(&object), plain(&reason)).hint(hint);
                 one.outcome = Some(Err(failure.about(name)));
             }
         }
@@ -188,6 +188,12 @@ impl Waited {
         let (name, generation) = (object.meta.name.to_string(), object.meta.generation);
         Self { name, generation, last: object, outcome: None }
     }
+}
+
+/// What a backend cannot do has an exit status of its own, also where that was found out late.
+fn exit_of(object: &AnyObject) -> Exit {
+    let code = object.common().attempts.map(|attempts| attempts.code);
+    if code == Some(ErrorCode::Unsupported) { Exit::Unsupported } else { Exit::Failed }
 }
 
 fn reached(object: &AnyObject) -> String {

@@ -1,0 +1,13 @@
+//! Whole commands: the real agentctl against agentd-sim, compared by what it prints, its exit status and what the daemon
+//! then has. Each test has a daemon of its own.
+
+mod doctor;
+mod follow;
+mod image;
+mod keys;
+mod life;
+mod pipe;
+mod refusals;
+mod several;
+mod status;
+mod wait;
