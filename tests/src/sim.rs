@@ -178,13 +178,15 @@ pub fn steady(text: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| inner(c) != inner(first)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        out.push_str(&if inner(first) { shape(word) } else { word.to_owned() });
+        // An age stands free or in brackets; a duration that was asked for stands in quotes or behind `=`.
+        let free = out.chars().last().is_none_or(|c| c.is_whitespace() || c == '(');
+        out.push_str(&if inner(first) { shape(word, free) } else { word.to_owned() });
         rest = after;
     }
     out
 }
 
-fn shape(word: &str) -> String {
+fn shape(word: &str, free: bool) -> String {
     let hex =
         |n: usize| word.len() == n && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-' || b == b':');
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -197,8 +199,15 @@ fn shape(word: &str) -> String {
     if word.starts_with("20") && word.ends_with('Z') && word.contains('T') && word.contains(':') {
         return "2026-01-02T03:04:05Z".to_owned();
     }
+    // A bridge is named after the daemon and the network.
+    if word
+        .strip_prefix("ag")
+        .is_some_and(|rest| rest.len() == 9 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return "ag000000000".to_owned();
+    }
     match word.strip_suffix('s') {
-        Some(age) if digits(age) && age.len() < 3 => format!("{:width$}", "0s", width = word.len()),
+        Some(age) if free && digits(age) && age.len() < 3 => format!("{:width$}", "0s", width = word.len()),
         _ => word.to_owned(),
     }
 }
@@ -209,10 +218,8 @@ mod tests {
 
     #[test]
     fn only_what_changes_is_made_the_same() {
-        let text =
-            "web  0197a1b2-0000-7000-8000-0123456789ab  10.77.0.2  52:54:00:ab:cd:ef  12s  1GiB (in 5s)\n";
-        let same =
-            "web  00000000-0000-0000-0000-000000000000  10.77.0.2  52:54:00:00:00:00  0s   1GiB (in 0s)\n";
+        let text = "web  0197a1b2-0000-7000-8000-0123456789ab  10.77.0.2  52:54:00:ab:cd:ef  12s  1GiB (5s ago) \"30s\"\n";
+        let same = "web  00000000-0000-0000-0000-000000000000  10.77.0.2  52:54:00:00:00:00  0s   1GiB (0s ago) \"30s\"\n";
         assert_eq!(steady(text), same);
         assert_eq!(steady("\"2026-11-28T17:40:00.123Z\""), "\"2026-01-02T03:04:05Z\"");
     }

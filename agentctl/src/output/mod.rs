@@ -40,13 +40,15 @@ impl Output {
     }
 }
 
-/// A list, as the pages in which it came.
-pub fn print_list(def: &'static KindDef, pages: &[Bytes], output: Output) -> Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout().lock());
+/// A list, as the pages in which it came. Says whether a person was shown nothing, so that it can be said.
+pub fn print_list(def: &'static KindDef, pages: &[Bytes], output: Output) -> Result<bool, Failure> {
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut shown = 1;
     match output {
         Output::Table | Output::Wide => {
             let columns = table::columns(def, output == Output::Wide);
             let rows = project::rows(&columns, pages)?;
+            shown = rows.len();
             if !rows.is_empty() {
                 Table::new(&columns, rows).write(&mut out)?;
             }
@@ -56,18 +58,22 @@ pub fn print_list(def: &'static KindDef, pages: &[Bytes], output: Output) -> Res
             pages => line(&mut out, &joined(pages)?)?,
         },
         Output::Yaml => {
-            for (n, item) in items(pages)?.into_iter().enumerate() {
+            let items = items(pages)?;
+            shown = items.len();
+            for (n, item) in items.into_iter().enumerate() {
                 yaml_document(&mut out, item.get().as_bytes(), n)?;
             }
         }
         Output::Name => {
-            for name in project::names(pages)? {
+            let names = project::names(pages)?;
+            shown = names.len();
+            for name in names {
                 writeln!(out, "{}/{name}", def.kind)?;
             }
         }
     }
     out.flush()?;
-    Ok(())
+    Ok(shown == 0)
 }
 
 /// Objects of one kind that were asked for by name, or that a command made.
@@ -154,7 +160,7 @@ fn joined(pages: &[Bytes]) -> Result<Vec<u8>, Failure> {
     Ok(format!("{{\"items\":[{}],\"revision\":{revision},\"continue\":null}}", texts.join(",")).into_bytes())
 }
 
-pub fn undecodable(error: &serde_json::Error) -> Failure {
+pub fn undecodable(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, format!("the daemon's answer cannot be read: {error}"))
         .hint("`agentctl version` shows whether agentctl and the daemon are of one version")
 }

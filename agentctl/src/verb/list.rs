@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::app::App;
 use crate::failure::Failure;
-use crate::output::{self, Output};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub struct List {
@@ -35,9 +35,9 @@ pub async fn list(app: &App, def: &'static KindDef, select: &Select) -> Result<(
     options.labels.extend(select.selector.clone());
     options.fields.extend(select.field.clone());
     let pages = app.client.kind(def).pages(&options).await?;
-    output::print_list(def, &pages, app.output)?;
+    let nothing = output::print_list(def, &pages, app.output)?;
     let selected = select.selector.is_some() || !select.field.is_empty();
-    if app.output != Output::Json && output::project::names(&pages)?.is_empty() {
+    if nothing {
         let which = if selected { " that match" } else { "" };
         app.say(format_args!("no {}{which} in project {}", def.plural, app.project));
     }

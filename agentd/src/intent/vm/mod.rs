@@ -115,5 +115,7 @@ fn check_references(desk: &mut Desk<'_>, vm: &ObjectKey, spec: &VmSpec) -> Resul
     } else {
         format!("there are {}", there.join(", "))
     };
-    Err(Problem::invalid(missing).hint(format!("{hint}; `agentctl {kind} create` makes one")))
+    // Networks are not made by agentctl yet.
+    let made = if kind == "ssh-key" { "; `agentctl ssh-key create` makes one" } else { "" };
+    Err(Problem::invalid(missing).hint(format!("{hint}{made}")))
 }
