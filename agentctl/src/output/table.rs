@@ -6,11 +6,22 @@
 use std::io::{self, Write};
 
 use agentd_api::{ColumnDef, KindDef};
-use comfy_table::ContentArrangement;
+use comfy_table::{ColumnConstraint, ContentArrangement};
 
 /// The columns that a kind's table shows.
 pub fn columns(def: &'static KindDef, wide: bool) -> Vec<&'static ColumnDef> {
     def.columns.iter().filter(|column| wide || !column.wide).collect()
+}
+
+/// A column up to this wide is never wrapped: a name or a state in two lines is no table any more.
+const SHORT: usize = 18;
+/// What a column that is wrapped needs at least.
+const WRAPPED: usize = 12;
+
+/// Whether the columns that may be wrapped have room for it; where they have none, lines run on as in a pipe.
+fn can_wrap(widths: &[usize], limit: usize) -> bool {
+    let least = |width: &usize| if *width <= SHORT { width + 2 } else { WRAPPED + 2 };
+    widths.iter().any(|width| *width > SHORT) && widths.iter().map(least).sum::<usize>() <= limit
 }
 
 pub struct Table {
@@ -41,7 +52,9 @@ impl Table {
         let widths = self.widths();
         let total = widths.iter().map(|w| w + 2).sum::<usize>().saturating_sub(2);
         match limit {
-            Some(limit) if total > limit => writeln!(out, "{}", self.wrapped(limit)),
+            Some(limit) if total > limit && can_wrap(&widths, limit) => {
+                writeln!(out, "{}", self.wrapped(&widths, limit))
+            }
             _ => {
                 line(out, &widths, self.headings.iter().copied())?;
                 self.rows.iter().try_for_each(|row| line(out, &widths, row.iter().map(String::as_str)))
@@ -59,7 +72,7 @@ impl Table {
         widths
     }
 
-    fn wrapped(&self, limit: usize) -> String {
+    fn wrapped(&self, widths: &[usize], limit: usize) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -69,6 +82,9 @@ impl Table {
         let columns = table.column_count();
         for (n, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, if n + 1 == columns { 0 } else { 2 }));
+            if widths.get(n).is_some_and(|width| *width <= SHORT) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }

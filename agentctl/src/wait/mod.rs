@@ -9,7 +9,7 @@ pub mod progress;
 
 use std::time::Duration;
 
-use agentd_api::{ErrorCode, KindDef, Span};
+use agentd_api::{ErrorCode, KindDef, Span, State};
 use agentd_client::AnyObject;
 use clap::Args;
 
@@ -99,7 +99,13 @@ impl Wait<'_> {
                     // What is beside is only shown. Its errors are the object's own reason soon enough.
                     match (seen, &self.beside) {
                         (Some(Seen::Object(_, object)), Some(b)) => {
-                            display.status(&label(b.def, &b.name), &object.common());
+                            let (name, status) = (label(b.def, &b.name), object.common());
+                            if status.state == State::Ready {
+                                display.end(&name, status.state.as_str());
+                                beside = None;
+                            } else {
+                                display.status(&name, &status);
+                            }
                         }
                         (Some(_), _) => {}
                         (None, _) => beside = None,

@@ -133,22 +133,25 @@ fn sentence(state: Option<State>, progress: Option<&Progress>, reason: &str) -> 
 fn spinner(all: &MultiProgress, label: &str) -> ProgressBar {
     let bar = all.add(ProgressBar::new_spinner());
     bar.set_prefix(label.to_owned());
+    style(&bar, SPINNER);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
+}
+
+const SPINNER: &str = "{spinner} {prefix}: {wide_msg} {elapsed}";
+const BAR: &str = "{spinner} {prefix} [{bar:24}] {wide_msg} {elapsed}";
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
 }
 
 /// A bar where the total is known, a spinner where it is not.
 fn fill(bar: &ProgressBar, progress: Option<&Progress>) {
     let total = progress.and_then(|p| p.total).filter(|total| *total > 0);
-    let template = if total.is_some() {
-        "{spinner} {prefix} [{bar:24}] {wide_msg} {elapsed}"
-    } else {
-        "{spinner} {prefix} {wide_msg} {elapsed}"
-    };
     if bar.length() != total {
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        style(bar, if total.is_some() { BAR } else { SPINNER });
         match total {
             Some(total) => bar.set_length(total),
             None => bar.unset_length(),

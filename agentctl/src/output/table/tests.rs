@@ -44,6 +44,11 @@ fn a_narrow_terminal_gets_wrapped_cells() {
 }
 
 #[test]
+fn a_terminal_too_narrow_for_the_short_columns_gets_whole_lines() {
+    assert_eq!(shown(Some(40)), shown(None));
+}
+
+#[test]
 fn no_heading_stands_alone_in_an_empty_kind() {
     let mut out = Vec::new();
     Table::with_headings(vec!["NAME"], Vec::new()).write_within(&mut out, None).expect("a Vec takes all");
