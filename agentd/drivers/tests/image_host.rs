@@ -156,9 +156,9 @@ async fn debian_boots_is_set_up_by_cloud_init_and_powers_off() {
     assert!(built.steps.iter().any(|s| s == "installing packages"), "{:?}", built.steps);
     let vm = Vm::new(&built, ByteSize::gib(5), Some(LOOK));
     let mut guest = vm.boot(&built, "1024", 22).await;
-    guest.says(" login:", Duration::from_secs(240)).await;
+    guest.says(" login:", Duration::from_secs(900)).await;
     eprintln!("debian-12: login after {:.1} s", guest.age().as_secs_f32());
-    guest.says("look: done", Duration::from_secs(240)).await;
+    guest.says("look: done", Duration::from_secs(900)).await;
     eprintln!("debian-12: cloud-init's user-data was done after {:.1} s", guest.age().as_secs_f32());
     let said = guest.console();
     let line = |what: &str| {
@@ -188,6 +188,6 @@ async fn debian_boots_is_set_up_by_cloud_init_and_powers_off() {
     }
     eprintln!("{}", said.split("look: shadow").nth(1).unwrap_or_default());
     guest.press_power().await;
-    guest.says("Power down", Duration::from_secs(90)).await;
+    guest.says("Power down", Duration::from_secs(300)).await;
     guest.ends(Duration::from_secs(30)).await;
 }

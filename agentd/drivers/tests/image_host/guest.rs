@@ -51,7 +51,7 @@ impl Guest {
             .args(["-device", "virtio-rng-pci", "-device", "virtio-balloon-pci"])
             .args(["-serial".to_owned(), format!("file:{}", console.display())])
             .args(["-monitor".to_owned(), format!("unix:{},server,nowait", monitor.display())])
-            .deadline(Duration::from_secs(1200))
+            .deadline(Duration::from_secs(2400))
             .cancel(stop.clone());
         let run = tokio::spawn(program.run());
         Self { folder, began: Instant::now(), port, stop, run }

@@ -88,11 +88,14 @@ impl Drop for Receiving<'_> {
 #[async_trait]
 impl ImageDriver for HostImage {
     async fn missing(&self) -> Vec<(String, String)> {
+        let keyring = Path::new(recipe::KEYRING).is_file();
+        let keyring = (!keyring).then(|| (recipe::KEYRING.to_owned(), "debian-archive-keyring".to_owned()));
         recipe::NEEDS
             .iter()
             .chain(&[("qemu-img", "qemu-utils"), ("curl", "curl"), ("setpriv", "util-linux")])
             .filter(|(program, _)| crate::exec::find(program).is_err())
             .map(|(program, package)| ((*program).to_owned(), (*package).to_owned()))
+            .chain(keyring)
             .collect()
     }
 

@@ -90,3 +90,6 @@ pub(super) fn qemu_img<A: AsRef<OsStr>>(
 ) -> Result<Program, ImageError> {
     Ok(program("qemu-img", work)?.args(arguments))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::apt::{RELEASE, host_sources};
+use super::busybox::busybox;
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::{Dish, Kitchen};
 use crate::exec::Program;
 use crate::image::ImageError;
-use crate::image::host::run::{broken, failed, files, report};
+use crate::image::host::run::{failed, files, report};
 
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_rng", "ext4"];
@@ -204,15 +205,15 @@ fn set_up(root: &Path) -> std::io::Result<()> {
 
 /// The initrd: busybox of the tree or the host, and a script that finds the root by its label.
 async fn initrd(kitchen: &Kitchen<'_>, kernel: &Kernel) -> Result<Vec<u8>, ImageError> {
-    const STEP: &str = "making the initrd";
-    let busybox = std::fs::read("/bin/busybox").map_err(|error| broken(STEP, &error))?;
+    const APPLETS: [&str; 7] = ["sh", "mount", "insmod", "findfs", "switch_root", "usleep", "poweroff"];
+    let (busybox, _) = busybox(kitchen, None, &APPLETS).await?;
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "lib", "lib/modules", "proc", "root", "sys"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
     archive.program("bin/busybox", &busybox);
-    for applet in ["sh", "mount", "insmod", "findfs", "switch_root", "usleep", "poweroff"] {
+    for applet in APPLETS {
         archive.link(&format!("bin/{applet}"), "busybox");
     }
     archive.program("init", include_bytes!("debian/init"));

@@ -2,13 +2,13 @@
 //! for what it keeps. It is what tests boot, so it tells about itself over HTTP (see `micro/*.cgi`), says on the console
 //! what it does, and powers off when ACPI asks it to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::apt::Apt;
+use super::busybox::busybox;
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::{Dish, Kitchen};
-use crate::exec::Program;
 use crate::image::ImageError;
 use crate::image::host::run::files;
 
@@ -29,7 +29,7 @@ pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> 
     let package = apt.newest_kernel("linux-image-cloud-amd64").await?;
     apt.unpack(&package, &root).await?;
     kitchen.step("fetching busybox", 2, STEPS);
-    let (busybox, applets) = busybox(kitchen, &apt, &root).await?;
+    let (busybox, applets) = busybox(kitchen, Some(&apt), &APPLETS).await?;
     kitchen.step("making the initrd", 3, STEPS);
     let kernel = Kernel::find(kitchen, &root).await?;
     let initrd = initrd(kitchen, &kernel, &busybox, &applets).await?;
@@ -50,51 +50,6 @@ pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> 
         .await?;
     kitchen.step("storing the image", 5, STEPS);
     Ok(folder)
-}
-
-/// The host's busybox where it can do what is needed without libraries, else the distribution's.
-async fn busybox(
-    kitchen: &Kitchen<'_>,
-    apt: &Apt<'_>,
-    root: &Path,
-) -> Result<(Vec<u8>, Vec<String>), ImageError> {
-    for path in ["/bin/busybox", "/usr/bin/busybox"] {
-        if let Ok(found) = usable(kitchen, Path::new(path)).await {
-            return Ok(found);
-        }
-    }
-    apt.unpack("busybox-static", root).await?;
-    usable(kitchen, &root.join("bin/busybox")).await
-}
-
-async fn usable(kitchen: &Kitchen<'_>, path: &Path) -> Result<(Vec<u8>, Vec<String>), ImageError> {
-    const STEP: &str = "looking at busybox";
-    let failed = |detail: String| ImageError::Failed { step: STEP.to_owned(), detail };
-    let from = path.to_owned();
-    let bytes = files(STEP, move || std::fs::read(from)).await?;
-    if needs_libraries(&bytes) {
-        return Err(failed(format!("{} needs libraries", path.display())));
-    }
-    let list = Program::new(path.to_string_lossy()).arg("--list");
-    let text = kitchen.run(STEP, list).await?;
-    let applets: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
-    match APPLETS.iter().find(|wanted| !applets.iter().any(|a| a == *wanted)) {
-        Some(lacks) => Err(failed(format!("{} has no {lacks}", path.display()))),
-        None => Ok((bytes, applets)),
-    }
-}
-
-/// Whether a 64-bit ELF asks for a loader (a program header of type PT_INTERP), or is none.
-fn needs_libraries(elf: &[u8]) -> bool {
-    let number = |at: usize, width: usize| {
-        let bytes = elf.get(at..at + width).unwrap_or_default();
-        bytes.iter().rev().fold(0usize, |n, b| n << 8 | usize::from(*b))
-    };
-    if !elf.starts_with(b"\x7fELF\x02\x01") {
-        return true;
-    }
-    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    (0..count).any(|n| number(table.saturating_add(n * size), 4) == 3)
 }
 
 async fn initrd(
@@ -152,17 +107,4 @@ async fn initrd(
         archive.file(&format!("lib/modules/{list}"), (names.join("\n") + "\n").as_bytes());
     }
     Ok(archive.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_with_a_loader_is_told_from_one_without() {
-        assert!(needs_libraries(b"#!/bin/sh\n"));
-        assert!(needs_libraries(&std::fs::read("/usr/bin/env").expect("/usr/bin/env")));
-        let busybox = std::fs::read("/bin/busybox").expect("the package busybox-static");
-        assert!(!needs_libraries(&busybox));
-    }
 }

@@ -8,6 +8,7 @@
 //! CPU has loaded it in the time in which it would unpack the distribution's.
 
 mod apt;
+mod busybox;
 mod cpio;
 mod debian;
 mod kernel;
@@ -35,6 +36,9 @@ pub(super) const NEEDS: [(&str, &str); 8] = [
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
 ];
+
+/// What Debian's archive signs its lists with.
+pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Where a recipe works, and for whom.
 pub(super) struct Kitchen<'a> {

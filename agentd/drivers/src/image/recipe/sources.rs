@@ -4,6 +4,8 @@
 //! by Debian's names. So an entry counts only when its suite is the host's release or its updates or security, its
 //! components hold `main`, and it is signed by nobody but Debian. Pure; reading the files is the caller's.
 
+use super::KEYRING;
+
 /// One suite of one archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
@@ -12,8 +14,6 @@ struct Source {
     components: Vec<String>,
     signed_by: Option<String>,
 }
-
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The one-line entries for `release`. `host_files` are (name, text) of /etc/apt/sources.list and what lies in
 /// sources.list.d; `host_release` is the host's codename where it is a Debian.
