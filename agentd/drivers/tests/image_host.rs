@@ -132,11 +132,13 @@ async fn micro_boots_serves_keeps_its_disk_and_powers_off() {
 
 /// Run by cloud-init in the guest; what it prints goes to the console.
 const LOOK: &str = r#"#!/bin/sh
+export SYSTEMD_PAGER=cat SYSTEMD_COLORS=0
 exec >/dev/console 2>&1
 echo "look: root $(df --output=size -B 1M / | tail -n 1 | tr -d ' ')"
 echo "look: key $(cat /home/debian/.ssh/authorized_keys)"
 echo "look: name $(hostname -f)"
 echo "look: address $(ip -4 -o addr show dev eth0 | tr -s ' ')"
+echo "look: search $(resolvectl domain eth0)"
 echo "look: source $(cloud-id)"
 echo "look: failed $(systemctl --failed --no-legend --plain | tr '\n' ' ')"
 echo "look: timers $(systemctl list-timers --all --no-legend --plain | tr -s ' ' | rev | cut -d ' ' -f 2 | rev | tr '\n' ' ')"
@@ -171,6 +173,7 @@ async fn debian_boots_is_set_up_by_cloud_init_and_powers_off() {
     assert_eq!(line("key"), vm.seed.ssh_keys[0]);
     assert_eq!(line("name"), "web.default.agentd");
     assert!(line("address").contains("inet 10.0.2.15/24"), "{}", line("address"));
+    assert!(line("search").contains("default.agentd"), "{}", line("search"));
     assert_eq!(line("source"), "nocloud");
     assert!(line("sshd").starts_with("active agent"), "{}", line("sshd"));
     assert!(

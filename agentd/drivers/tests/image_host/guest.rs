@@ -34,7 +34,9 @@ impl Guest {
         let stop = CancellationToken::new();
         let [disk, seed] = disks.map(|path| path.display().to_string());
         let (console, monitor) = (folder.path().join("console"), folder.path().join("monitor"));
-        let net = format!("user,id=n,restrict=on,hostname=micro,hostfwd=tcp:127.0.0.1:{port}-:{guest_port}");
+        let net = format!(
+            "user,id=n,restrict=on,domainname=default.agentd,hostfwd=tcp:127.0.0.1:{port}-:{guest_port}"
+        );
         let program = Program::new("qemu-system-x86_64")
             .args(["-machine", "q35", "-accel", "tcg", "-smp", "1", "-m", memory, "-display", "none"])
             .args(["-nodefaults", "-no-reboot", "-sandbox", "on"])

@@ -190,8 +190,15 @@ fn set_up(root: &Path) -> std::io::Result<()> {
         }
         symlink(target, link)
     };
+    // What is in these two is up to date with /usr: else the first boot would build the hardware database, the
+    // linker's cache and the message catalogue again, each of them slow.
+    write("etc/.updated", "")?;
+    write("var/.updated", "")?;
     for unit in MASKED {
         point("/dev/null", unit.to_owned())?;
+        for target in ["timers", "multi-user", "getty", "sysinit"] {
+            remove(&format!("etc/systemd/system/{target}.target.wants/{unit}"))?;
+        }
     }
     for (target, unit) in [
         ("multi-user.target.wants", "systemd-networkd.service"),

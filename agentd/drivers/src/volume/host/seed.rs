@@ -47,7 +47,14 @@ pub(super) fn render_network_config(seed: &Seed) -> String {
         .map(|(n, nic)| {
             let name = format!("eth{n}");
             let mac = nic.mac.to_string();
-            let config = json!({"match": {"macaddress": mac}, "set-name": name, "dhcp4": true});
+            // Guests find each other by bare names: the domain that DHCP names is searched, which networkd does only
+            // when it is told to.
+            let config = json!({
+                "match": {"macaddress": mac},
+                "set-name": name,
+                "dhcp4": true,
+                "dhcp4-overrides": {"use-domains": true},
+            });
             (name, config)
         })
         .collect();
