@@ -40,6 +40,9 @@ pub struct HostImage {
 
 impl HostImage {
     pub fn new(instance: Instance, options: ImageOptions) -> Arc<Self> {
+        if let Err(error) = store::sweep(&instance.images_dir()) {
+            tracing::warn!(%error, "what an earlier removal of an image left cannot be removed");
+        }
         Arc::new(Self { instance, options, receiving: Mutex::default() })
     }
 

@@ -194,6 +194,14 @@ pub(super) fn remove(images: &Path, hex: &str) -> io::Result<()> {
     gone(fs::remove_dir_all(&doomed))
 }
 
+/// Ends the removals that a crash cut short. They are out of sight already, so nothing waits for this.
+pub(super) fn sweep(images: &Path) -> io::Result<()> {
+    for name in names_in(images)?.iter().filter(|name| name.starts_with(".removed-")) {
+        gone(fs::remove_dir_all(images.join(name)))?;
+    }
+    Ok(())
+}
+
 /// The digits of a digest as the API has it. None for anything else, which keeps paths out of here.
 pub(super) fn digits(digest: &str) -> Option<&str> {
     digest.strip_prefix("sha256:").filter(|hex| is_digest(hex))

@@ -133,8 +133,8 @@ impl VolumeDriver for HostVolume {
     }
 }
 
-/// The size of the disk in a qcow2 file of ours, whether or not a guest holds it (`-U`). Read from the header by
-/// ourselves: asking qemu-img costs 20 ms, and this is asked of every VM.
+/// The size of the disk in a qcow2 file of ours, whether or not a guest holds it. Read from the header by ourselves:
+/// asking qemu-img costs 20 ms, and this is asked of every VM.
 async fn size_of(disk: &Path) -> Result<ByteSize, VolumeError> {
     let disk = disk.to_owned();
     blocking("reading the disk's size", move || file::qcow2_size(&disk)).await

@@ -37,8 +37,11 @@ async fn a_removal_that_was_cut_short_leaves_nothing_listed() {
     // As a kill between the rename and the removal leaves it.
     std::fs::rename(images.join(&hex), images.join(format!(".removed-{hex}"))).expect("renamed");
     assert_eq!(driver.list().await.expect("listed"), Vec::<String>::new());
-    import(&*driver, &disk(1)).await.expect("imported");
-    driver.remove(&content.digest).await.expect("removed");
+    assert_eq!(driver.observe(&content.digest).await.expect("observed"), None);
+    let next = HostImage::new(Instance::new(state.path()), ImageOptions::default());
+    assert_eq!(std::fs::read_dir(&images).expect("there").count(), 0);
+    import(&*next, &disk(1)).await.expect("imported");
+    next.remove(&content.digest).await.expect("removed");
     assert_eq!(std::fs::read_dir(&images).expect("there").count(), 0);
 }
 
