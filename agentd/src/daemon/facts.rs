@@ -8,6 +8,7 @@ use agentd_api::doctor::Report;
 use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
 use agentd_api::{ByteSize, Cidr, Timestamp};
 use agentd_drivers::vm::AccelAnswer;
+use agentd_drivers::vm::accel::kvm_trouble;
 use agentd_drivers::{Drivers, Instance, exec, fault};
 use agentd_store::Store;
 use async_trait::async_trait;
@@ -131,6 +132,7 @@ impl Facts {
         };
         doctor::Looking {
             find: |program| exec::find(program).ok(),
+            kvm_trouble,
             root: "/".into(),
             state_dir: self.instance.state_dir().to_owned(),
             group: self.config.daemon.group.clone(),

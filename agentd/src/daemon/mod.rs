@@ -92,6 +92,7 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let state_dir = state_dir::prepare(&config.daemon.state_dir)?;
         let database = state_dir.join("agentd.db");
+        state_dir::refuse_orphans(&state_dir, &database)?;
         let store = state_dir::privately(|| Store::open(&database, Options::default()))?;
         let started = Self::on_store(&store, &state_dir, config, make).await;
         if started.is_err() {

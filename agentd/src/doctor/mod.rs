@@ -39,6 +39,8 @@ pub struct Seen {
     pub accel: Option<AccelAnswer>,
     /// /dev/kvm: Ok where it opens, else why it does not.
     pub kvm: Result<(), String>,
+    /// What is amiss with it although it opens, and what mends it.
+    pub kvm_trouble: Option<(String, String)>,
     pub vendor_flags: bool,
     pub group: String,
     pub group_exists: bool,
@@ -115,6 +117,9 @@ fn programs(seen: &Seen) -> Vec<Check> {
 }
 
 fn kvm(seen: &Seen) -> Check {
+    if let (Ok(()), Some((what, fix))) = (&seen.kvm, &seen.kvm_trouble) {
+        return check("/dev/kvm", Verdict::Warn, what.clone(), Some(fix));
+    }
     match &seen.kvm {
         Ok(()) => ok("/dev/kvm", "opens; whether a guest runs under it is what 'acceleration' says"),
         Err(why) => {

@@ -8,6 +8,8 @@ use super::{Init, PROGRAMS, Seen};
 pub struct Looking {
     /// Where a program is, or nothing where it is not installed.
     pub find: fn(&str) -> Option<PathBuf>,
+    /// What is amiss with /dev/kvm although it opens, and what mends it.
+    pub kvm_trouble: fn() -> Option<(String, String)>,
     /// `/`, but for tests.
     pub root: PathBuf,
     pub state_dir: PathBuf,
@@ -31,6 +33,7 @@ pub fn observe(looking: Looking) -> Seen {
         root: nix::unistd::geteuid().is_root(),
         missing: PROGRAMS.iter().filter(|need| (looking.find)(need.program).is_none()).collect(),
         kvm: observe_kvm(&at("/dev/kvm")),
+        kvm_trouble: (looking.kvm_trouble)(),
         vendor_flags: cpuinfo.lines().any(flags),
         group_exists: matches!(nix::unistd::Group::from_name(&looking.group), Ok(Some(_))),
         space: observe_space(&looking.state_dir),

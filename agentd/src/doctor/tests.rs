@@ -6,6 +6,7 @@ use super::*;
 fn bare(dir: &std::path::Path) -> Seen {
     observe(Looking {
         find: |_| None,
+        kvm_trouble: || None,
         root: dir.to_owned(),
         state_dir: dir.to_owned(),
         group: "no-such-group-here".to_owned(),
@@ -106,6 +107,16 @@ fn each_trouble_changes_the_verdict() {
         assert_eq!(find(&report, name).verdict, verdict, "{name}");
         assert_eq!(report.worst(), verdict, "{name}");
     }
+}
+
+#[test]
+fn a_kvm_that_only_root_may_open_is_named_with_what_mends_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let trouble = Some(("only root may open it".to_owned(), "chmod 0660 /dev/kvm".to_owned()));
+    let report = report(&Seen { kvm_trouble: trouble, ..whole(dir.path()) });
+    let check = find(&report, "/dev/kvm");
+    assert_eq!((check.verdict, check.fix.as_deref()), (Verdict::Warn, Some("chmod 0660 /dev/kvm")));
+    assert!(check.detail.contains("only root"), "{check:?}");
 }
 
 #[test]

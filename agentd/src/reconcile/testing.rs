@@ -71,9 +71,9 @@ impl Host {
             cancel: cancel.clone(),
             tracker: tracker.clone(),
         };
-        let _inside = threads.enter();
+        let inside = threads.enter();
         let trigger = super::start(runtime);
-        drop(_inside);
+        drop(inside);
         Daemon { threads: Some(threads), cancel, tracker, trigger }
     }
 

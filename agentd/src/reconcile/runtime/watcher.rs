@@ -45,7 +45,11 @@ fn tell(core: &Core, change: &Arc<Change>) {
         }
     }
     if change.what == WatchKind::Deleted {
-        core.edges.lock().forget(key);
+        let mut edges = core.edges.lock();
+        // Another object of this name may be there by now, and what its pass has read is not to be forgotten.
+        if core.store.get(key).is_none() {
+            edges.forget(key);
+        }
     } else if let Some(queue) = core.trigger.queue(&key.kind) {
         queue.object_changed(key, change.revision);
     }

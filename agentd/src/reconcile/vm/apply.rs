@@ -73,13 +73,16 @@ impl Work<'_> {
 
     /// The last known state stays, with the reason why nothing newer is known.
     fn without_backend(mut self) -> Outcome<VmStatus> {
-        let reason = self.vms.backend.down().unwrap_or_else(|| "libvirt did not answer".to_owned());
+        let down = self.vms.backend.down();
+        // It answers again already: whoever looks at all VMs then may have done so before this is written.
+        let again = down.is_none().then_some(Duration::from_secs(1));
+        let reason = down.unwrap_or_else(|| "libvirt did not answer".to_owned());
         if matches!(self.status.common.state, State::Pending | State::Provisioning) {
             self.status.common.reason = Some(reason.clone());
             self.status.common.progress = None;
         }
         self.status.common.set_condition(BACKEND_AVAILABLE, false, reason);
-        self.end(None, None)
+        self.end(None, again)
     }
 
     /// The driver's answer, or how its error is to be taken.

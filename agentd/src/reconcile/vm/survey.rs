@@ -12,6 +12,7 @@ use agentd_api::{Kind, Object, State};
 use agentd_drivers::vm::{DomainEvent, DomainSeen};
 use agentd_store::{Query, Store};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::observe::{self, STOPPING};
@@ -36,6 +37,9 @@ pub async fn run(vms: std::sync::Arc<Vms>, store: Store, trigger: Trigger, cance
     let mut availability = vms.backend.changes();
     look(&vms, &store, &trigger, Haste::Now).await;
     let mut deaf = false;
+    // Not a sleep within the loop: events that come more often than that would put it off for ever.
+    let mut rounds = tokio::time::interval_at(Instant::now() + EVERY, EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // Cancel safety: no arm takes what it does not act on.
         tokio::select! {
@@ -57,7 +61,7 @@ pub async fn run(vms: std::sync::Arc<Vms>, store: Store, trigger: Trigger, cance
                 }
                 look(&vms, &store, &trigger, Haste::Now).await;
             }
-            () = tokio::time::sleep(EVERY) => look(&vms, &store, &trigger, Haste::Routine).await,
+            _ = rounds.tick() => look(&vms, &store, &trigger, Haste::Routine).await,
         }
     }
 }
@@ -106,7 +110,12 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
     let up = || domain.is_some_and(|d| d.persistent) && status.host_boot.as_deref() == Some(boot);
     let stays_off = vm.spec.desired == VmDesired::Stopped || vm.spec.restart == RestartPolicy::Never;
     match (common.state, observe::seen(domain)) {
-        (State::Failed, _) => !vm.meta.deleting() && common.observed_generation == vm.meta.generation,
+        // Given up. A VM that is failed because its image is has no attempts: it waits, and only a pass makes it hear.
+        (State::Failed, _) => {
+            !vm.meta.deleting()
+                && common.observed_generation == vm.meta.generation
+                && common.attempts.as_ref().is_some_and(|a| a.next_at.is_none())
+        }
         (State::Running, Seen::Running) | (State::Paused, Seen::Paused) => quiet && up(),
         (State::Stopped, Seen::Off(_)) => quiet && stays_off,
         (State::Stopped, Seen::Absent) => quiet && stays_off && status.image_digest.is_none(),

@@ -85,6 +85,25 @@ async fn an_image_that_failed_fails_the_vm_until_it_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_is_failed_because_its_image_is_hears_of_the_image_after_a_restart_too() {
+    let host = Host::new();
+    host.image
+        .faults()
+        .fail_next("build", 1, || agentd_drivers::image::ImageError::Refused("no such package".into()));
+    let daemon = host.start();
+    host.furnish().await;
+    host.vm("web", 2, json!({})).await;
+    let web = key("vm", "web");
+    host.until_state(&web, State::Failed).await;
+    host.until_quiet().await;
+    daemon.kill();
+    let _daemon = host.start();
+    host.until_quiet().await;
+    host.retry(&key("image", "micro")).await;
+    host.until_state(&web, State::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_does_not_listen_is_forced_off_after_its_grace_even_across_a_restart() {
     let host = Host::new();
     let daemon = host.start();
