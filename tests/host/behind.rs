@@ -32,7 +32,7 @@ host_test!(vm_with_a_restart_policy_is_started_again, |host| {
     virsh(&["destroy", &domain()]).expect("virsh destroy");
     wait_until("it is started again", Duration::from_secs(60), || {
         let page = guest::get(&agentd.address("web"), 80, "/")?;
-        if page.contains("boot count: 2") { Ok(()) } else { Err(page) }
+        if page.contains("boots: 2") { Ok(()) } else { Err(page) }
     });
 });
 
@@ -46,7 +46,7 @@ host_test!(vm_undefined_by_hand_is_defined_again, |host| {
         if persistent.trim().is_empty() { Err(persistent) } else { Ok(()) }
     });
     let page = guest::get(&agentd.address("web"), 80, "/").expect("the guest went on");
-    assert!(page.contains("boot count: 1"), "{page}");
+    assert!(page.contains("boots: 1"), "{page}");
 
     agentd.ok(&["vm", "stop", "web"]);
     virsh(&["undefine", &domain()]).expect("virsh undefine");

@@ -44,11 +44,11 @@ host_test!(vm_boots_answers_stops_cleanly_starts_again_and_goes_without_a_trace,
     agentd.ok(&["vm", "start", "web"]);
     assert_eq!(agentd.address("web"), address, "an address is kept");
     let page = guest::answers(&agentd, "web");
-    assert!(page.contains("boot count: 2"), "its disk remembers the first boot: {page}");
+    assert!(page.contains("boots: 2"), "its disk remembers the first boot: {page}");
 
     agentd.ok(&["vm", "restart", "web"]);
     let page = guest::answers(&agentd, "web");
-    assert!(page.contains("boot count: 3"), "{page}");
+    assert!(page.contains("boots: 3"), "{page}");
 
     agentd.ok(&["vm", "rm", "web"]);
     assert!(agentd.get("vm", "web").is_none());
@@ -67,7 +67,7 @@ host_test!(vm_paused_is_silent_and_resumed_answers, |host| {
     assert!(guest::get(&address, 80, "/").is_err(), "a paused guest answered");
     agentd.ok(&["vm", "resume", "web"]);
     let page = guest::answers(&agentd, "web");
-    assert!(page.contains("boot count: 1"), "resumed and not started anew: {page}");
+    assert!(page.contains("boots: 1"), "resumed and not started anew: {page}");
 });
 
 host_test!(vm_that_ignores_acpi_is_forced_off_once_its_grace_is_over, |host| {
@@ -95,7 +95,7 @@ host_test!(vm_goes_on_while_agentd_is_away_and_is_adopted, |host| {
     let vm = agentd.wait_state("web", "running", Duration::from_secs(10));
     assert_eq!(vm["status"]["addresses"][0]["ip"], address);
     let page = guest::get(&address, 80, "/").expect("it was not touched");
-    assert!(page.contains("boot count: 1"), "{page}");
+    assert!(page.contains("boots: 1"), "{page}");
     agentd.kill();
     guest::get(&address, 80, "/").expect("the guest outlives a killed agentd");
     agentd.start();
