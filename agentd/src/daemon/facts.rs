@@ -13,7 +13,6 @@ use agentd_drivers::{Drivers, Instance, exec, fault};
 use agentd_store::Store;
 use async_trait::async_trait;
 use parking_lot::RwLock;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -33,7 +32,6 @@ pub struct Facts {
     store: Store,
     started_at: Timestamp,
     seen: RwLock<Seen>,
-    libvirt_up: Notify,
 }
 
 /// What the backends last said.
@@ -49,7 +47,7 @@ struct Seen {
 impl Facts {
     pub fn new(config: Config, instance: Instance, drivers: Drivers, store: Store) -> Arc<Self> {
         let (host, started_at, seen) = (Host::read(), Timestamp::now(), RwLock::default());
-        Arc::new(Self { host, config, instance, drivers, store, started_at, seen, libvirt_up: Notify::new() })
+        Arc::new(Self { host, config, instance, drivers, store, started_at, seen })
     }
 
     /// Looks at the backends until `end`.
@@ -61,11 +59,13 @@ impl Facts {
             }
         };
         let probing = async {
-            self.libvirt_up.notified().await;
-            // Seconds, once in a boot of the host; the driver remembers.
-            let answer = self.drivers.vm.accel().await;
-            tracing::info!(accel = answer.accel.as_str(), reason = answer.reason, "how guests run here");
-            self.seen.write().accel = Some(answer);
+            loop {
+                // Seconds, once in a boot of the host; the driver remembers. Asked again, since what stands in the way
+                // of an answer (no QEMU) may be mended meanwhile.
+                let answer = self.drivers.vm.accel().await;
+                self.seen.write().accel = Some(answer);
+                tokio::time::sleep(REFRESH).await;
+            }
         };
         let both = async { tokio::join!(looking, probing) };
         // Cancel safety: looking only reads; an answer that nobody waits for any more is dropped.
@@ -102,9 +102,6 @@ impl Facts {
             tokio::time::timeout(PATIENCE, both).await
         };
         let (libvirt, lacks) = tokio::join!(probe, lacks);
-        if libvirt.is_ok() {
-            self.libvirt_up.notify_one();
-        }
         let mut seen = self.seen.write();
         seen.libvirt = Some(libvirt);
         if let Ok((network, image)) = lacks {

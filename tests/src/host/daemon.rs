@@ -25,6 +25,12 @@ pub struct Agentd {
     child: Option<Child>,
 }
 
+/// A line of the test's own log: when, since the first such line, what began.
+pub fn clock(what: &str) {
+    static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    println!("[{:7.2} s] {what}", BEGIN.get_or_init(Instant::now).elapsed().as_secs_f64());
+}
+
 /// A binary of this build: beside the test's own.
 pub fn binary(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("the test's own path");
@@ -55,6 +61,7 @@ impl Agentd {
     #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "agentd runs already");
+        clock("agentd starts");
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
         let child = Command::new(binary("agentd"))
             .arg("--state-dir")
@@ -108,6 +115,9 @@ impl Agentd {
     }
 
     pub fn ctl(&self, arguments: &[&str]) -> Answer {
+        if !matches!(arguments, ["get", ..] | ["version"]) {
+            clock(&format!("agentctl {}", arguments.join(" ").chars().take(120).collect::<String>()));
+        }
         let output = self.command(arguments).output().expect("agentctl runs");
         Answer {
             status: output.status.code().unwrap_or(-1),

@@ -66,6 +66,7 @@ impl Host {
 
     /// Starts virtlogd and libvirtd and waits until libvirt answers.
     pub fn start_libvirt(&mut self) {
+        daemon::clock("libvirt starts");
         if self.virtlogd.is_none() {
             self.virtlogd = Some(self.service("/usr/sbin/virtlogd"));
             wait_until("virtlogd listens", Duration::from_secs(30), || {
@@ -136,6 +137,7 @@ pub fn virsh(arguments: &[&str]) -> Result<String, String> {
 
 /// Waits until `check` is Ok and gives its value; panics with the last thing that it said.
 pub fn wait_until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<T, String>) -> T {
+    daemon::clock(&format!("until {what}"));
     let from = Instant::now();
     loop {
         match check() {

@@ -32,7 +32,8 @@ pub fn run_inside(test: &str, limit: Duration) {
     let output = fs::read(&log).unwrap_or_default();
     let output = String::from_utf8_lossy(&output);
     match status {
-        Some(status) if status.success() && output.contains("1 passed") => {}
+        // Shown with --nocapture: when each command was given.
+        Some(status) if status.success() && output.contains("1 passed") => print!("{output}"),
         Some(status) => panic!("{test} failed inside its namespace ({status}):\n{output}"),
         None => panic!("{test} was not done after {} s:\n{output}", limit.as_secs()),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::daemon::{Agentd, binary};
-use super::namespace;
+use super::{namespace, wait_until};
 
 /// The name of the test that makes it, in the test target `host`.
 const MAKER: &str = "template::micro_is_built";
@@ -41,6 +41,11 @@ pub fn ensure() {
 pub fn make(host: &super::Host) {
     let mut agentd: Agentd = host.bare_agentd("template");
     agentd.ok(&["image", "build", "micro"]);
+    // How guests run here is found out once and goes with the state, as it does from start to start.
+    let known = agentd.state().join("accel.json");
+    wait_until("it is known how guests run here", Duration::from_secs(120), || {
+        if known.exists() { Ok(()) } else { Err("no answer yet".to_owned()) }
+    });
     agentd.stop();
     let part = folder().with_extension("part");
     copy(agentd.state(), &part);

@@ -26,7 +26,12 @@ pub fn of_vms(agentd: &Agentd) -> Vec<String> {
         }
     }
     let rules = run("/usr/sbin/nft", &["list", "ruleset"]).unwrap_or_default();
-    found.extend(rules.lines().filter(|l| l.contains("dnat")).map(|l| format!("rule {}", l.trim())));
+    found.extend(
+        rules
+            .lines()
+            .filter(|l| l.contains("dnat") && l.contains(" to "))
+            .map(|l| format!("rule {}", l.trim())),
+    );
     found
 }
 
