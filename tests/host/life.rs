@@ -1,8 +1,8 @@
 //! The life of a VM, by what its guest shows.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use agent_tests::host::{guest, traces, virsh};
+use agent_tests::host::{guest, traces, virsh, wait_until};
 use agent_tests::host_test;
 
 host_test!(vm_boots_answers_stops_cleanly_starts_again_and_goes_without_a_trace, |host| {
@@ -72,15 +72,20 @@ host_test!(vm_paused_is_silent_and_resumed_answers, |host| {
 
 host_test!(vm_that_ignores_acpi_is_forced_off_once_its_grace_is_over, |host| {
     let agentd = host.with_agentd();
-    agentd.ok(&["vm", "run", "deaf", "--image", "micro", "--memory", "192MiB", "--grace", "3s"]);
-    guest::answers(&agentd, "deaf");
-    // A guest whose CPUs stand still hears no power button.
-    let domain = virsh(&["list", "--name"]).expect("virsh").trim().to_owned();
-    virsh(&["qemu-monitor-command", &domain, "--hmp", "stop"]).expect("a stopped guest");
+    let file = host.scratch().join("deaf.raw");
+    std::fs::write(&file, guest::speaking_disk()).expect("a file");
+    agentd.ok(&["image", "import", &file.to_string_lossy(), "--name", "deaf"]);
+    agentd.ok(&["vm", "run", "deaf", "--image", "deaf", "--memory", "128MiB", "--grace", "3s"]);
+    wait_until("the guest speaks", guest::BOOT, || {
+        let console = guest::console(&agentd, "deaf");
+        if console.contains("hello from a sector") { Ok(()) } else { Err(console) }
+    });
+    let from = Instant::now();
     agentd.ok(&["vm", "stop", "deaf", "--timeout", "60s"]);
     let vm = agentd.vm("deaf");
     assert_eq!(vm["status"]["state"], "stopped");
     assert_eq!(vm["status"]["last_stop"]["how"], "forced", "{}", vm["status"]);
+    assert!(from.elapsed() >= Duration::from_secs(3), "it had its grace");
 });
 
 host_test!(vm_goes_on_while_agentd_is_away_and_is_adopted, |host| {

@@ -91,6 +91,8 @@ host_test!(vm_image_pull_survives_a_killed_agentd_and_resumes, |host| {
         if sent > 5 << 20 { Ok(()) } else { Err(format!("{sent} bytes")) }
     });
     agentd.kill();
+    // It would wait for the next agentd, and be told how it ended.
+    let _ = pull.kill();
     let _ = pull.wait();
     agentd.start();
     wait_until("the image is ready", Duration::from_secs(120), || {

@@ -81,8 +81,10 @@ fn qemu_img(arguments: &[&str]) {
 fn no_image(agentd: &Agentd, before: usize, what: &str) {
     let images = std::fs::read_dir(agentd.state().join("images")).expect("images").count();
     assert_eq!(images, before, "{what}: content was kept");
-    let incoming = std::fs::read_dir(agentd.state().join("incoming")).map_or(0, Iterator::count);
-    assert_eq!(incoming, 0, "{what}: something is left in incoming");
+    let incoming: Vec<String> = std::fs::read_dir(agentd.state().join("incoming"))
+        .map(|all| all.filter_map(Result::ok).map(|e| e.path().display().to_string()).collect())
+        .unwrap_or_default();
+    assert_eq!(incoming, Vec::<String>::new(), "{what}: something is left in incoming");
 }
 
 host_test!(vm_images_that_are_none_are_refused, |host| {
@@ -127,23 +129,7 @@ host_test!(vm_imported_disk_is_what_the_guest_sees, |host| {
     let agentd = host.with_agentd();
     // A raw disk with a boot sector that says hello on the serial port and powers nothing: what firmware boots.
     let raw = host.scratch().join("hello.raw");
-    let mut sector = vec![0u8; 1 << 20];
-    let program: &[u8] = &[
-        0xbe, 0x15, 0x7c, // mov si, text
-        0xba, 0xf8, 0x03, // mov dx, the first serial port
-        0xac, // next: lodsb
-        0x84, 0xc0, // test al, al
-        0x74, 0x03, // jz end
-        0xee, // out dx, al
-        0xeb, 0xf8, // jmp next
-        0xf4, // end: hlt
-        0xeb, 0xfd, // jmp end
-        0x90, 0x90, 0x90, 0x90,
-    ];
-    sector[..program.len()].copy_from_slice(program);
-    sector[0x15..0x15 + 20].copy_from_slice(b"hello from a sector\n");
-    sector[510..512].copy_from_slice(&[0x55, 0xaa]);
-    std::fs::write(&raw, &sector).expect("a file");
+    std::fs::write(&raw, guest::speaking_disk()).expect("a file");
     for format in ["raw", "qcow2", "vmdk", "vhdx"] {
         let file = host.scratch().join(format!("hello.{format}.img"));
         if format == "raw" {

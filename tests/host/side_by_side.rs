@@ -5,7 +5,14 @@ use agent_tests::host_test;
 
 host_test!(vm_of_two_daemons_do_not_meet, |host| {
     host.start_libvirt();
-    let (one, two) = (host.agentd("one"), host.agentd("two"));
+    // Both begin with the same state, network and all; the second gives its network up and makes one when it starts
+    // beside the first.
+    let mut two = host.agentd("two");
+    two.ok(&["delete", "network/default"]);
+    two.stop();
+    let one = host.agentd("one");
+    one.wait_ready();
+    two.start();
     for agentd in [&one, &two] {
         agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "128MiB"]);
     }

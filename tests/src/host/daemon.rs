@@ -69,6 +69,7 @@ impl Agentd {
             .arg("--socket")
             .arg(&self.socket)
             .env("http_proxy", door::PROXY)
+            .env("no_proxy", "127.0.0.1,localhost")
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -165,6 +166,14 @@ impl Agentd {
                 Err(format!("{}\n{}", vm["status"], self.log_text()))
             }
         })
+    }
+
+    /// Waits until its network is there.
+    pub fn wait_ready(&self) {
+        wait_until("the network is ready", Duration::from_secs(30), || {
+            let network = self.get("network", "default").ok_or("there is none")?;
+            if network["status"]["state"] == "ready" { Ok(()) } else { Err(network["status"].to_string()) }
+        });
     }
 
     pub fn wait_gone(&self, name: &str, limit: Duration) {

@@ -40,3 +40,23 @@ pub fn console(agentd: &Agentd, name: &str) -> String {
     let path = vm["status"]["console_log"].as_str().unwrap_or_default().to_owned();
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
+
+/// A raw disk whose boot sector says hello on the serial port and halts for good: it hears no power button.
+pub fn speaking_disk() -> Vec<u8> {
+    let mut disk = vec![0u8; 1 << 20];
+    let program: &[u8] = &[
+        0xbe, 0x15, 0x7c, // mov si, text
+        0xba, 0xf8, 0x03, // mov dx, the first serial port
+        0xac, // next: lodsb
+        0x84, 0xc0, // test al, al
+        0x74, 0x03, // jz end
+        0xee, // out dx, al
+        0xeb, 0xf8, // jmp next
+        0xf4, // end: hlt
+        0xeb, 0xfd, // jmp end
+    ];
+    disk[..program.len()].copy_from_slice(program);
+    disk[0x15..0x15 + 20].copy_from_slice(b"hello from a sector\n");
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
+}
