@@ -52,6 +52,8 @@ impl Reconciler for Images {
             (status.digest, status.received) = (None, None);
         }
         if let Some(digest) = status.digest.clone() {
+            // A daemon that was killed between the two has left it.
+            self.tidy(object).await;
             return self.look(status, &digest).await;
         }
         match self.jobs.state(object.meta.id, object.meta.generation) {
@@ -59,11 +61,9 @@ impl Reconciler for Images {
             JobState::Running(progress) => working(status, progress),
             JobState::Ended(Ok(content)) => self.ended(pass, object, status, content).await,
             JobState::Ended(Err(fault)) => {
-                if fault.class == Class::Permanent
-                    && let Err(error) = self.driver.discard(object.meta.id).await
-                {
+                if fault.class == Class::Permanent {
                     // What is refused is of no use: a new try begins with nothing. The sweep does not take it either.
-                    tracing::warn!(object = %pass.key(), "what was refused cannot be discarded: {error}");
+                    self.tidy(object).await;
                 }
                 self.jobs.forget(object.meta.id);
                 status.common.progress = None;
@@ -105,6 +105,13 @@ impl Images {
                 Outcome::failed(status, Fault::permanent(ErrorCode::NotFound, message))
             }
             Err(error) => Outcome::failed(status, error.into()),
+        }
+    }
+
+    /// What the content was put together from is of no use once the object stands for the content.
+    async fn tidy(&self, object: &Object<Image>) {
+        if let Err(error) = self.driver.discard(object.meta.id).await {
+            tracing::warn!(object = %object.meta.key(), "what the image was made from is still there: {error}");
         }
     }
 
@@ -158,6 +165,7 @@ impl Images {
         match pass.publish_noting::<Image>(&outcome.status, vec![note]).await {
             Ok(()) => {
                 self.jobs.forget(object.meta.id);
+                self.tidy(object).await;
                 outcome
             }
             Err(fault) => Outcome::failed(outcome.status, fault),
