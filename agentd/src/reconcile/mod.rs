@@ -44,7 +44,7 @@ pub struct Runtime {
     pub tracker: TaskTracker,
 }
 
-/// Starts all reconcilers. What runs on the host already is adopted; what nobody owns any more is swept.
+/// Starts all reconcilers. What runs on the host already is adopted; what nobody owns is told of and left.
 pub fn start(runtime: Runtime) -> Trigger {
     let Runtime { store, drivers, instance, boot_id, cancel, tracker } = runtime;
     let mut controllers =
@@ -71,6 +71,6 @@ pub fn start(runtime: Runtime) -> Trigger {
     controllers.start(store.clone(), cancel.clone(), &tracker);
 
     tracker.spawn(vm::survey(vms, store.clone(), trigger.clone(), cancel.clone()));
-    tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents }, cancel));
+    tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents, told: Default::default() }, cancel));
     trigger
 }

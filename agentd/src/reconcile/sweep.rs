@@ -1,8 +1,11 @@
-//! Takes away what bears this daemon's mark and belongs to no object: what a crash left behind, or an older store.
+//! Looks for what bears this daemon's mark and belongs to no object.
 //!
-//! The host is listed first and the store is looked at after: an object is written down before anything is made for it,
-//! so that what has no object then has none because it is gone for good. Ids are never used twice.
+//! An object is written down before anything is made for it, and removed only once the host is clean, so that no crash
+//! leaves a domain, a disk or a network without an object. Where there is one all the same, the store is older than the
+//! host (a copy was put back): it may be all that is left of somebody's VM, and so it is told and left as it is. What was
+//! only being put together (`incoming`) and contents that no image and no VM needs are removed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agentd_api::Kind;
@@ -24,6 +27,8 @@ pub struct Sweep {
     pub store: Store,
     pub drivers: Drivers,
     pub contents: Contents,
+    /// What has been told of, so that it is told once.
+    pub told: parking_lot::Mutex<BTreeSet<(Uuid, String)>>,
 }
 
 /// Sweeps at once and then now and then, until cancelled. A backend that is away is swept another time.
@@ -44,9 +49,12 @@ pub async fn run(sweep: Sweep, cancel: CancellationToken) {
 impl Sweep {
     pub async fn once(&self) {
         self.domains().await;
-        self.folders().await;
         self.networks().await;
         self.incoming().await;
+        if self.folders().await > 0 {
+            // Their disks may stand on contents that no object names.
+            return;
+        }
         match self.contents.sweep(&self.store).await {
             Ok(digests) => {
                 for digest in digests {
@@ -57,47 +65,56 @@ impl Sweep {
         }
     }
 
+    /// Domains that bear our mark and have no object.
     async fn domains(&self) {
         let there = match self.drivers.vm.list().await {
             Ok(there) => there,
-            Err(error) => return tracing::debug!("domains are not swept: {error}"),
+            Err(error) => return tracing::debug!("domains are not looked through: {error}"),
         };
-        for domain in there {
-            if self.owned(domain.id) {
-                continue;
+        for domain in there.iter().filter(|domain| !self.owned(domain.id)) {
+            // Its object may have gone, cleanly, since the list was made.
+            if matches!(self.drivers.vm.observe(domain.id).await, Ok(Some(_))) {
+                self.leave(Vm::DEF.kind, domain.id, "domain").await;
             }
-            let destroyed = self.drivers.vm.destroy(domain.id).await;
-            let end = match destroyed {
-                Ok(_) => self.drivers.vm.undefine(domain.id).await,
-                Err(error) => Err(error),
-            };
-            self.report(Vm::DEF.kind, domain.id, "domain", end.map(|_| ())).await;
         }
     }
 
-    async fn folders(&self) {
-        let there = match self.drivers.volume.list().await {
-            Ok(there) => there,
-            Err(error) => return tracing::warn!("folders of VMs are not swept: {error}"),
+    /// Folders of VMs that have no object. Gives how many there are.
+    async fn folders(&self) -> usize {
+        let orphans = async {
+            let there = self.drivers.volume.list().await?;
+            let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
+            // As above: only what is still there is nobody's.
+            let still = if orphans.is_empty() { Vec::new() } else { self.drivers.volume.list().await? };
+            Ok::<_, agentd_drivers::volume::VolumeError>(
+                still.into_iter().filter(|id| orphans.contains(id)).collect(),
+            )
         };
-        for id in there {
-            if !self.owned(id) {
-                let end = self.drivers.volume.remove(id).await;
-                self.report(Vm::DEF.kind, id, "folder of a VM", end).await;
+        let orphans: Vec<Uuid> = match orphans.await {
+            Ok(orphans) => orphans,
+            Err(error) => {
+                tracing::warn!("folders of VMs are not looked through: {error}");
+                return 1;
             }
+        };
+        for id in &orphans {
+            self.leave(Vm::DEF.kind, *id, "folder of a VM").await;
         }
+        orphans.len()
     }
 
     async fn networks(&self) {
         let there = match self.drivers.network.list().await {
             Ok(there) => there,
-            Err(error) => return tracing::debug!("networks are not swept: {error}"),
+            Err(error) => return tracing::debug!("networks are not looked through: {error}"),
         };
-        for id in there {
-            if !self.owned(id) {
-                let end = self.drivers.network.remove(id).await;
-                self.report(Network::DEF.kind, id, "network", end).await;
-            }
+        let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        let still = self.drivers.network.list().await.unwrap_or_default();
+        for id in still.iter().filter(|id| orphans.contains(id)) {
+            self.leave(Network::DEF.kind, *id, "network").await;
         }
     }
 
@@ -118,23 +135,39 @@ impl Sweep {
         self.store.by_id(id).is_some()
     }
 
+    /// Says once, in the log and as an event, what is nobody's and stays.
+    async fn leave(&self, kind: &str, id: Uuid, what: &str) {
+        if !self.told.lock().insert((id, what.to_owned())) {
+            return;
+        }
+        let message =
+            format!("a {what} bears this daemon's mark and belongs to no object; it is left as it is");
+        tracing::warn!(kind, %id, "{message}");
+        self.record(kind, id, "orphaned", message, Outcome::Seen).await;
+    }
+
     async fn report<E: Classed>(&self, kind: &str, id: Uuid, what: &str, end: Result<(), E>) {
-        let (message, outcome) = match end {
-            Ok(()) => (format!("a {what} that belonged to no object was removed"), Outcome::Done),
+        match end {
+            Ok(()) => {
+                let message = format!("a {what} that belonged to no object was removed");
+                tracing::info!(kind, %id, "{message}");
+                self.record(kind, id, "swept", message, Outcome::Done).await;
+            }
             Err(error) => {
                 let fault = Fault::from(error);
                 tracing::warn!(kind, %id, "a {what} that belongs to no object cannot be removed: {fault}");
-                return;
             }
-        };
-        tracing::info!(kind, %id, "{message}");
+        }
+    }
+
+    async fn record(&self, kind: &str, id: Uuid, verb: &str, message: String, outcome: Outcome) {
         let event = NewEvent {
             kind: kind.to_owned(),
             project: String::new(),
             name: String::new(),
             id,
             actor: ACTOR.to_owned(),
-            verb: "swept".to_owned(),
+            verb: verb.to_owned(),
             message,
             outcome,
             request_id: None,

@@ -92,7 +92,7 @@ async fn a_deletion_cut_off_anywhere_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_belongs_to_no_object_is_swept_and_nothing_else() {
+async fn what_belongs_to_no_object_is_told_and_left_as_it_is() {
     let host = furnished().await;
     host.vm("web", 2, json!({})).await;
     let web = key("vm", "web");
@@ -106,10 +106,16 @@ async fn what_belongs_to_no_object_is_swept_and_nothing_else() {
     host.vm.start(orphan.id).await.expect("started");
     host.volume.console_log(orphan.id).await.expect("a folder");
     let _daemon = host.start();
-    crate::reconcile::testing::wait_until("the orphan is gone", || host.vm.defined(orphan.id).is_none())
-        .await;
+    let told = || {
+        let all = host.store.events(&agentd_store::EventQuery::default()).items;
+        all.iter().filter(|e| e.verb == "orphaned" && e.id == orphan.id).count()
+    };
+    // The domain and the folder.
+    crate::reconcile::testing::wait_until("both are told of", || told() == 2).await;
     host.until_quiet().await;
-    assert_eq!(host.volume.list().await.expect("a list"), [id]);
-    assert_eq!(host.vm.list().await.expect("a list").len(), 1);
+    let folders: std::collections::BTreeSet<_> =
+        host.volume.list().await.expect("a list").into_iter().collect();
+    assert_eq!(folders, [id, orphan.id].into());
+    assert_eq!(host.vm.list().await.expect("a list").len(), 2);
     assert_eq!(host.state(&web).as_deref(), Some("running"));
 }
