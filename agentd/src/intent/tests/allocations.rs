@@ -94,6 +94,11 @@ async fn changed_networks_keep_what_fits_and_give_back_the_rest() {
     let moved = json!({"spec": {"networks": [{"network": "back", "ip": "10.9.0.77"}]}});
     let after = addresses(&body(&world.patch(&web, moved).await.expect("changed")));
     assert_eq!(after[0].0, "10.9.0.77");
+    world.set_status(&web, json!({"state": "running"})).await;
+    let held = json!({"spec": {"networks": [{"network": "default"}]}});
+    let problem = world.patch(&web, held).await.expect_err("its guest uses the address");
+    assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec!["spec.networks"]));
+    world.set_status(&web, json!({"state": "stopped"})).await;
     let refused = json!({"spec": {"networks": [{"network": "default", "ip": before[0].0}]}});
     assert_eq!(code(&world.patch(&web, refused).await.expect_err("taken")), ErrorCode::Conflict);
     assert_eq!(addresses(&world.get(&web)), after, "a refused change takes nothing away");

@@ -7,7 +7,7 @@ mod ports;
 use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
 use agentd_api::vm::{Vm, VmSpec, VmStatus};
-use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem};
+use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem, State};
 use agentd_store::Query;
 
 use super::admission::{Acted, Admission, Desk};
@@ -36,6 +36,13 @@ impl Admission for Vm {
         }
         if is.spec.networks == spec.networks {
             return Ok(None);
+        }
+        if matches!(is.status.common.state, State::Running | State::Paused | State::Provisioning) {
+            // Its guest uses the addresses until it is off: given back now, they could be given to another.
+            let message =
+                format!("the interfaces of a VM that is {} cannot be changed", is.status.common.state);
+            let hint = format!("stop it first: agentctl vm stop {}", key.name);
+            return Err(Problem::new(ErrorCode::Conflict, message).at("spec.networks").hint(hint));
         }
         let addresses = addresses::assign(desk, &key, &is.status.addresses, &spec.networks)?;
         Ok(Some(VmStatus { addresses, ..is.status.clone() }))
