@@ -71,11 +71,23 @@ impl Sim {
             let busy = count(&mut caller, "fields=state=pending")?
                 + count(&mut caller, "fields=state=provisioning")?;
             if all == n && busy == 0 {
-                return Ok(());
+                return self.at_rest();
             }
             ensure!(from.elapsed() < Duration::from_secs(600), "{all} of {n} VMs, {busy} of them busy");
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// Waits until it does nothing any more: what follows a state's last change is work too.
+    fn at_rest(&self) -> Result<()> {
+        for _ in 0..120 {
+            let before = self.cpu()?;
+            std::thread::sleep(Duration::from_secs(1));
+            if self.cpu()? - before < 0.03 {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("agentd-sim does not come to rest")
     }
 
     /// SIGTERM to its end, in seconds.

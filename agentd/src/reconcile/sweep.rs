@@ -143,7 +143,7 @@ impl Sweep {
         let message =
             format!("a {what} bears this daemon's mark and belongs to no object; it is left as it is");
         tracing::warn!(kind, %id, "{message}");
-        self.record(kind, id, "orphaned", message, Outcome::Seen).await;
+        self.record((kind, id), "orphaned", message, Outcome::Seen).await;
     }
 
     async fn report<E: Classed>(&self, kind: &str, id: Uuid, what: &str, end: Result<(), E>) {
@@ -151,7 +151,7 @@ impl Sweep {
             Ok(()) => {
                 let message = format!("a {what} that belonged to no object was removed");
                 tracing::info!(kind, %id, "{message}");
-                self.record(kind, id, "swept", message, Outcome::Done).await;
+                self.record((kind, id), "swept", message, Outcome::Done).await;
             }
             Err(error) => {
                 let fault = Fault::from(error);
@@ -160,7 +160,7 @@ impl Sweep {
         }
     }
 
-    async fn record(&self, kind: &str, id: Uuid, verb: &str, message: String, outcome: Outcome) {
+    async fn record(&self, (kind, id): (&str, Uuid), verb: &str, message: String, outcome: Outcome) {
         let event = NewEvent {
             kind: kind.to_owned(),
             project: String::new(),
