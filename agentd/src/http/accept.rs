@@ -19,13 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pace::{Pace, PacedIo, Patience, Phase};
+use super::pace::{Pace, PacedIo, Patience, Phase, send_last};
 use super::service::{Access, Session};
 use super::{App, Limits, PeerRules, error};
 use crate::intent::Principal;
 
 const SIDE_LANE: usize = 64;
-const HEAD_BYTES_MAX: usize = 32 << 10;
+pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
 /// How long a connection is waited for that is only there to be refused.
 const REFUSED_IDLE: Duration = Duration::from_secs(5);
 
@@ -128,7 +128,7 @@ async fn drive(
     limits: &Limits,
     stop: CancellationToken,
 ) {
-    let io = PacedIo::new(stream, pace.clone());
+    let io = PacedIo::new(stream, pace.clone(), error::refused_head);
     let mut conn = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(HEAD_BYTES_MAX)
@@ -142,17 +142,17 @@ async fn drive(
             stopping = Some(Instant::now() + limits.grace);
             Pin::new(&mut conn).graceful_shutdown();
         }
-        if Pin::new(&mut conn).poll(cx).is_ready() {
-            return Poll::Ready(true);
+        if let Poll::Ready(ended) = Pin::new(&mut conn).poll(cx) {
+            return Poll::Ready(Ended::of(ended));
         }
         if stopping.is_some() && pace.at_rest() {
-            return Poll::Ready(true);
+            return Poll::Ready(Ended::Served);
         }
         loop {
             let due = [pace.due(&patience), stopping].into_iter().flatten().min();
             match due {
                 // The alarm is moved only to be earlier, or once it has rung: a busy connection sets none.
-                Some(due) if due <= Instant::now() => return Poll::Ready(false),
+                Some(due) if due <= Instant::now() => return Poll::Ready(Ended::Late),
                 Some(due) if tokio::time::Instant::from_std(due) < alarm.deadline() => {
                     alarm.as_mut().reset(due.into());
                 }
@@ -165,15 +165,32 @@ async fn drive(
         }
     })
     .await;
-    if !ended && pace.phase() == Phase::Head {
-        let late = Problem::new(
-            ErrorCode::RequestTimeout,
-            format!("the head of the request was not complete after {:?}", patience.head),
-        );
-        let stream = conn.into_parts().io.into_stream();
-        // The answer is small enough for the socket's buffer; a peer that does not read it does not hold us up.
-        if let Err(error) = stream.try_write(&error::raw(&late)) {
-            tracing::debug!(%error, "a late peer does not read its answer");
+    let answer = match ended {
+        Ended::Late if pace.phase() == Phase::Head => error::late_head(patience.head),
+        Ended::Http2 => error::refused_head(505),
+        _ => return,
+    };
+    send_last(&conn.into_parts().io.into_stream(), &answer);
+}
+
+/// How serving a connection ended.
+enum Ended {
+    Served,
+    /// Patience with it was over.
+    Late,
+    /// It was spoken HTTP/2 on, which hyper leaves without an answer.
+    Http2,
+}
+
+impl Ended {
+    fn of(ended: hyper::Result<()>) -> Self {
+        match ended {
+            Err(error) if error.is_parse_version_h2() => Self::Http2,
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended");
+                Self::Served
+            }
+            Ok(()) => Self::Served,
         }
     }
 }

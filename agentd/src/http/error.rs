@@ -4,14 +4,18 @@
 //! What a caller is told is the problem's text. Causes that say more of the inside than of the request are logged under
 //! the request's id, and the caller is given that id.
 
+use std::time::Duration;
+
 use agentd_api::kind::KindDef;
-use agentd_api::{ErrorCode, ObjectKey, Problem};
+use agentd_api::{ErrorCode, ObjectKey, Problem, paths};
 use agentd_store::{Compacted, StoreError};
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::accept::HEAD_BYTES_MAX;
 use super::body::Body;
+use super::request;
 use super::request::{id_text, shown};
 use super::route::{Lost, Place};
 
@@ -54,19 +58,42 @@ pub(super) fn not_allowed(place: Place, method: &str, request_id: &HeaderValue) 
     answer
 }
 
-/// A whole answer as bytes, for a connection that HTTP was never spoken on to the end of a request.
-pub(super) fn raw(problem: &Problem) -> Vec<u8> {
-    let body = text(problem);
+/// The answer, as bytes, to a request whose head never came to its end.
+pub(super) fn late_head(waited: Duration) -> Vec<u8> {
+    let detail = format!("the head of the request was not complete after {waited:?}");
+    raw(Problem::new(ErrorCode::RequestTimeout, detail))
+}
+
+/// The answer, as bytes, to a head that HTTP/1.1 has `status` for.
+pub(super) fn refused_head(status: u16) -> Vec<u8> {
+    let (code, detail) = match status {
+        431 => {
+            (ErrorCode::TooLarge, format!("the head of the request is longer than {HEAD_BYTES_MAX} bytes"))
+        }
+        414 => (ErrorCode::TooLarge, "the URI of the request is too long".to_owned()),
+        505 => (ErrorCode::Invalid, "this is HTTP/2; agentd speaks HTTP/1.1".to_owned()),
+        _ => (ErrorCode::Invalid, "the head of the request is not HTTP/1.1".to_owned()),
+    };
+    raw(Problem { status, ..Problem::new(code, detail) })
+}
+
+/// A whole answer as bytes, the last of its connection, to a request that no service was given.
+fn raw(mut problem: Problem) -> Vec<u8> {
+    let id = request::id(&HeaderMap::new());
+    id_text(&id).clone_into(&mut problem.request_id);
+    tracing::debug!(request_id = problem.request_id, status = problem.status, "answered: {}", problem.detail);
+    let body = text(&problem);
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let reason = status.canonical_reason().unwrap_or_default();
-    let mut all = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+    let head = format!(
+        "HTTP/1.1 {} {}\r\n{CONTENT_TYPE}: application/problem+json\r\n{CONTENT_LENGTH}: {}\r\n\
+         {CONNECTION}: close\r\n{}: {}\r\n\r\n",
         status.as_u16(),
-        body.len()
-    )
-    .into_bytes();
-    all.extend_from_slice(&body);
-    all
+        status.canonical_reason().unwrap_or_default(),
+        body.len(),
+        paths::REQUEST_ID,
+        problem.request_id,
+    );
+    [head.as_bytes(), &body].concat()
 }
 
 /// A problem's wire form.

@@ -9,6 +9,11 @@
 //!                     answer handed over
 //! ```
 //! Beside these a connection is *stalled* while the kernel takes no more of its answer.
+//!
+//! hyper itself refuses a head that is no HTTP or too long, with a bare answer that no service saw. Its bytes come
+//! here as all others do and are known by this: nothing was being answered when the connection was last flushed, and
+//! no request was begun since. What is sent in their place says what was wrong, as every other refusal does. (A peer
+//! that has not yet taken an answer to an earlier request gets hyper's: the two come in one piece.)
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -40,6 +45,8 @@ struct Now {
     phase: Phase,
     since: Instant,
     stalled: Option<Instant>,
+    /// How many requests were begun.
+    begun: u64,
 }
 
 /// What one connection is at. Shared by its socket, which sees bytes, and its service, which sees requests.
@@ -50,7 +57,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub fn new() -> Arc<Self> {
-        let now = Now { phase: Phase::Idle, since: Instant::now(), stalled: None };
+        let now = Now { phase: Phase::Idle, since: Instant::now(), stalled: None, begun: 0 };
         Arc::new(Self { now: Mutex::new(now) })
     }
 
@@ -58,6 +65,12 @@ impl Pace {
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.enter(Phase::Busy);
         Busy(self.clone())
+    }
+
+    /// How many requests were begun, where none of them is being answered.
+    fn all_answered(&self) -> Option<u64> {
+        let now = self.now.lock();
+        (now.phase != Phase::Busy).then_some(now.begun)
     }
 
     pub fn phase(&self) -> Phase {
@@ -89,6 +102,7 @@ impl Pace {
         let mut now = self.now.lock();
         now.phase = phase;
         now.since = Instant::now();
+        now.begun += u64::from(phase == Phase::Busy);
     }
 
     fn bytes_came(&self) {
@@ -122,15 +136,33 @@ pub(super) struct PacedIo {
     inner: TokioIo<UnixStream>,
     pace: Arc<Pace>,
     stalled: bool,
+    /// The requests begun by the last flush, if by then all were answered.
+    settled: Option<u64>,
+    refusal: Refusal,
 }
 
+/// What is answered in place of hyper's own refusal of that status.
+type Refusal = fn(u16) -> Vec<u8>;
+
 impl PacedIo {
-    pub fn new(stream: UnixStream, pace: Arc<Pace>) -> Self {
-        Self { inner: TokioIo::new(stream), pace, stalled: false }
+    pub fn new(stream: UnixStream, pace: Arc<Pace>, refusal: Refusal) -> Self {
+        Self { inner: TokioIo::new(stream), pace, stalled: false, settled: Some(0), refusal }
     }
 
     pub fn into_stream(self) -> UnixStream {
         self.inner.into_inner()
+    }
+
+    /// Sends our own refusal where `bytes` begin hyper's; gives how many of them are done with.
+    fn replaced(&self, bytes: &[u8]) -> Option<usize> {
+        if self.settled.is_none() || self.settled != self.pace.all_answered() {
+            return None;
+        }
+        let status =
+            bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+        let status = std::str::from_utf8(status).ok()?.parse().ok()?;
+        send_last(self.inner.inner(), &(self.refusal)(status));
+        Some(bytes.len())
     }
 
     fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
@@ -139,6 +171,14 @@ impl PacedIo {
             self.pace.stalls(self.stalled);
         }
         written
+    }
+}
+
+/// Sends the last answer of a connection, which is small enough for the socket's buffer: a peer that does not read it
+/// does not hold us up.
+pub(super) fn send_last(stream: &UnixStream, answer: &[u8]) {
+    if let Err(error) = stream.try_write(answer) {
+        tracing::debug!(%error, "a peer does not read its last answer");
     }
 }
 
@@ -162,10 +202,15 @@ impl Write for PacedIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        if let Some(done) = self.replaced(buf) {
+            return Poll::Ready(Ok(done));
+        }
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.wrote(written)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // hyper flushes once it has nothing left to write.
+        self.settled = self.pace.all_answered();
         Pin::new(&mut self.inner).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -179,6 +224,11 @@ impl Write for PacedIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        if let [first, ..] = bufs
+            && self.replaced(first).is_some()
+        {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.wrote(written)
     }

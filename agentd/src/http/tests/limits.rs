@@ -84,18 +84,68 @@ async fn a_body_that_does_not_come_to_its_end_is_answered_408() {
     assert!(answer.contains("body"), "{answer}");
 }
 
+/// A refusal's status, and its problem, which the answer announces as one and gives the id of its request.
+fn problem(answer: &str) -> (u16, serde_json::Value) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+    let header = |name: &str| head.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "));
+    assert_eq!(header("content-type"), Some("application/problem+json"), "{answer}");
+    assert_eq!(header("content-length"), Some(body.len().to_string().as_str()), "{answer}");
+    assert_eq!(header("connection"), Some("close"), "{answer}");
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"));
+    assert_eq!(problem["status"], status, "{answer}");
+    assert_eq!(problem["request_id"].as_str(), header("x-request-id"), "{answer}");
+    assert!(header("x-request-id").is_some_and(|id| id.len() == 36), "{answer}");
+    (status, problem)
+}
+
 #[tokio::test]
-async fn a_head_that_is_too_long_or_no_http_is_refused() {
+async fn a_head_that_is_too_long_or_no_http_is_refused_with_a_problem() {
     let server = Served::start().await;
     let long = format!("GET /v1 HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100 << 10));
-    let mut stream = UnixStream::connect(&server.socket).await.expect("connected");
-    let _ = stream.write_all(long.as_bytes()).await;
-    let answer = rest(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    let mut nonsense = raw(&server, b"\x16\x03\x01 hello\r\n\r\n").await;
-    let answer = rest(&mut nonsense).await;
-    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let far = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "y".repeat(70 << 10));
+    let many = format!("GET /v1 HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200));
+    for (head, status, code) in [
+        (long.as_str(), 431, "too_large"),
+        (&far, 431, "too_large"),
+        (&many, 431, "too_large"),
+        ("\x16\x03\x01 hello\r\n\r\n", 400, "invalid"),
+        ("GET /v1\r\n\r\n", 400, "invalid"),
+        ("GET /v1 HTTP/1.1\r\nno colon\r\n\r\n", 400, "invalid"),
+        ("GET /v1 HTTP/9.9\r\n\r\n", 400, "invalid"),
+        ("GET /a b HTTP/1.1\r\n\r\n", 400, "invalid"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "invalid"),
+    ] {
+        let mut stream = UnixStream::connect(&server.socket).await.expect("connected");
+        // What is refused may be refused before all of it is written.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let answer = rest(&mut stream).await;
+        let (got, problem) = problem(&answer);
+        let shown: String = head.chars().take(40).collect();
+        assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{shown:?}: {answer}");
+    }
     assert_eq!(server.call("GET", "/v1").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_bad_head_behind_good_ones_is_refused_after_their_answers() {
+    let server = Served::start().await;
+    server.put(vec![vm("a")]).await;
+    let good = "GET /v1/vms/a HTTP/1.1\r\nhost: a\r\n\r\nGET /v1/vms HTTP/1.1\r\nhost: a\r\n\r\n";
+    // In one go, and with a pause between: after all answers are read.
+    let mut stream = raw(&server, format!("{good}nonsense\r\n\r\n").as_bytes()).await;
+    let answer = rest(&mut stream).await;
+    let at = answer.rfind("HTTP/1.1 ").expect("answers");
+    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");
+    assert_eq!(problem(&answer[at..]).0, 400);
+
+    let mut stream = raw(&server, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut answered = Vec::new();
+    while !answered.ends_with(b"ok\n") {
+        answered.push(timeout(LIMIT, stream.read_u8()).await.expect("in time").expect("answered"));
+    }
+    stream.write_all(b"nonsense\r\n\r\n").await.expect("written");
+    assert_eq!(problem(&rest(&mut stream).await).0, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
