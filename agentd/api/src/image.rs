@@ -123,6 +123,7 @@ impl Kind for Image {
             FieldDef { name: "digest", path: "/status/digest" },
         ],
         actions: &[RECONCILE, RETRY],
+        subs: &[],
     };
 
     fn check(spec: &ImageSpec) -> Vec<FieldError> {

@@ -59,6 +59,76 @@ pub struct ActionDef {
     pub summary: &'static str,
 }
 
+/// What an object has beside itself: a stream, a file, figures; `/v1/{kinds}/{name}/{sub}`.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SubDef {
+    pub name: &'static str,
+    pub method: SubMethod,
+    pub answer: SubAnswer,
+    /// Query parameters beside `project`. Others are refused.
+    pub params: &'static [ParamDef],
+    pub summary: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SubMethod {
+    Get,
+    Put,
+    Post,
+}
+
+impl SubMethod {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Put => "PUT",
+            Self::Post => "POST",
+        }
+    }
+}
+
+/// How a subresource answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubAnswer {
+    /// 101: the connection becomes a two-way stream of [`frames`](crate::frame).
+    Frames,
+    /// 101: the connection becomes a two-way stream of bytes, of a protocol that the summary names.
+    Bytes,
+    /// Content of this media type, as it comes.
+    Content(&'static str),
+    /// A JSON document.
+    Json,
+}
+
+impl SubAnswer {
+    /// What the `Upgrade` header says, where the connection is upgraded.
+    pub const fn protocol(self) -> Option<&'static str> {
+        match self {
+            Self::Frames => Some("agentd-frames"),
+            Self::Bytes => Some("agentd-bytes"),
+            Self::Content(_) | Self::Json => None,
+        }
+    }
+}
+
+/// A query parameter of a subresource.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ParamDef {
+    pub name: &'static str,
+    pub shape: ParamShape,
+    pub summary: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamShape {
+    Text,
+    Flag,
+    Number,
+}
+
 /// What one kind is, for those who do not know its types.
 #[derive(Debug, Serialize)]
 pub struct KindDef {
@@ -72,11 +142,15 @@ pub struct KindDef {
     pub columns: &'static [ColumnDef],
     pub fields: &'static [FieldDef],
     pub actions: &'static [ActionDef],
+    pub subs: &'static [SubDef],
 }
 
 impl KindDef {
     pub fn action(&self, name: &str) -> Option<&'static ActionDef> {
         self.actions.iter().find(|a| a.name == name)
+    }
+    pub fn sub(&self, name: &str) -> Option<&'static SubDef> {
+        self.subs.iter().find(|s| s.name == name)
     }
     pub fn field(&self, name: &str) -> Option<(usize, &'static FieldDef)> {
         self.fields.iter().enumerate().find(|(_, f)| f.name == name)

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod fields;
+pub mod frame;
 pub mod image;
 pub mod kind;
 pub mod list;
@@ -30,7 +31,9 @@ pub mod time;
 pub mod vm;
 
 pub use error::{ErrorCode, FieldError, Problem};
-pub use kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef};
+pub use kind::{
+    ActionDef, ColumnDef, FieldDef, Kind, KindDef, ParamDef, ParamShape, SubAnswer, SubDef, SubMethod,
+};
 pub use name::{LabelKey, LabelValue, ObjectName};
 pub use net::{Cidr, MacAddr, PortMap, Protocol};
 pub use object::{Meta, Object, ObjectKey};

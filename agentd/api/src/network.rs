@@ -69,6 +69,7 @@ impl Kind for Network {
             FieldDef { name: "cidr", path: "/spec/cidr" },
         ],
         actions: &[RECONCILE, RETRY],
+        subs: &[],
     };
 
     fn check(spec: &NetworkSpec) -> Vec<FieldError> {

@@ -84,6 +84,7 @@ impl Kind for SshKey {
             FieldDef { name: "fingerprint", path: "/status/fingerprint" },
         ],
         actions: &[RECONCILE, RETRY],
+        subs: &[],
     };
 
     fn check(spec: &SshKeySpec) -> Vec<FieldError> {

@@ -8,7 +8,8 @@
 //! ```text
 //! Client --- typed:   get::<Vm>, list::<Vm>, create::<Vm>, ... -> Object<Vm>
 //!        \-- kind(def): the same for any kind, answers as the bytes that were sent
-//!        \-- watch, Informer: changes as they come; upload: an image's content; events, info, doctor, readyz
+//!        \-- watch, Informer: changes as they come; upload: an image's content; connect, download: what objects have
+//!           beside themselves; events, info, doctor, readyz
 //! ```
 //!
 //! A connection that breaks before the answer is tried once more where that is safe: for reads, and for creates, which
@@ -23,6 +24,7 @@ mod object;
 mod options;
 mod path;
 mod server;
+mod sub;
 mod transport;
 mod typed;
 mod untyped;
@@ -35,6 +37,7 @@ pub use events::{EventFollow, EventQuery};
 pub use informer::{Informer, InformerEvent};
 pub use object::{AnyObject, Item};
 pub use options::{ListOptions, WriteOptions};
+pub use sub::{Connection, Download, FrameReader, FrameWriter, SubPath, failed};
 pub use transport::decode;
 pub use untyped::KindClient;
 pub use upload::Upload;

@@ -157,7 +157,7 @@ impl Client {
         }
     }
 
-    async fn limited<T>(
+    pub(crate) async fn limited<T>(
         &self,
         call: &Call,
         work: impl Future<Output = Result<T, ClientError>>,

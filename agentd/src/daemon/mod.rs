@@ -16,6 +16,7 @@ mod facts;
 mod logging;
 mod socket;
 mod state_dir;
+mod subs;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -136,6 +137,7 @@ impl Daemon {
                 images: drivers.image.clone(),
                 trigger,
             }),
+            subs: Arc::new(subs::Subs {}),
             metrics: Arc::new(Metrics::default()),
             limits: Limits::default(),
         };

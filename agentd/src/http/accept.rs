@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::pace::{Pace, PacedIo, Patience, Phase, send_last};
-use super::service::{Access, Session};
+use super::service::{Access, End, Session};
 use super::{App, Limits, PeerRules, error};
 use crate::intent::Principal;
 
@@ -64,8 +64,8 @@ impl HttpServer {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (this, cancel) = (this.clone(), cancel.clone());
-                    tasks.spawn(async move { this.connection(stream, cancel).await });
+                    let (this, cancel, end) = (this.clone(), cancel.clone(), tasks.clone());
+                    tasks.spawn(async move { this.connection(stream, cancel, end).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take a connection");
@@ -78,13 +78,14 @@ impl HttpServer {
         tasks.wait().await;
     }
 
-    async fn connection(&self, stream: UnixStream, stop: CancellationToken) {
-        let Some((access, _permit)) = self.admit(&stream).await else { return };
+    async fn connection(&self, stream: UnixStream, stop: CancellationToken, tasks: TaskTracker) {
+        let Some((access, place)) = self.admit(&stream).await else { return };
         let limits = &self.app.limits;
         let idle = if access.is_ok() { limits.idle } else { REFUSED_IDLE };
         let patience = Patience { head: limits.head, idle, stalled: limits.stalled };
         let pace = Pace::new();
-        let session = Session::new(self.app.clone(), access, pace.clone(), stop.clone());
+        let end = End { stop: stop.clone(), tasks, place: Arc::new(place), pace: pace.clone() };
+        let session = Session::new(self.app.clone(), access, end);
         drive(stream, session, &pace, patience, limits, stop).await;
     }
 
@@ -132,7 +133,8 @@ async fn drive(
     let mut conn = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(io, session);
+        .serve_connection(io, session)
+        .with_upgrades();
     let mut stopped = pin!(stop.cancelled());
     let mut stopping: Option<Instant> = None;
     let far = || tokio::time::Instant::now() + patience.idle;
@@ -170,7 +172,9 @@ async fn drive(
         Ended::Http2 => error::refused_head(505),
         _ => return,
     };
-    send_last(&conn.into_parts().io.into_stream(), &answer);
+    // None once it is upgraded, and then it is not in its head.
+    let Some(parts) = conn.into_parts() else { return };
+    send_last(&parts.io.into_stream(), &answer);
 }
 
 /// How serving a connection ended.

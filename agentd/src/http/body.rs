@@ -1,6 +1,6 @@
 //! What answers are made of: bytes that are there already, lists joined from objects' own bytes, streams.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,12 +16,16 @@ use super::pace::Busy;
 /// enough for the allocator to use the same memory again rather than to map new pages for each.
 const CHUNK: usize = 60 << 10;
 
+/// What can break off.
+pub type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
 pub(super) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 enum Content {
     Whole(Bytes),
     List(ListBody),
     Stream(ByteStream),
+    Pieces(Pieces),
     Done,
 }
 
@@ -45,6 +49,9 @@ impl Body {
     pub fn stream(stream: ByteStream) -> Self {
         Self { content: Content::Stream(stream), busy: None }
     }
+    pub fn pieces(pieces: Pieces) -> Self {
+        Self { content: Content::Pieces(pieces), busy: None }
+    }
     pub fn while_busy(mut self, busy: Busy) -> Self {
         self.busy = Some(busy);
         self
@@ -53,12 +60,10 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    /// Cuts the connection, so that the caller sees that the answer is not whole.
+    type Error = io::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.content {
             Content::Done => None,
             Content::Whole(bytes) => Some(std::mem::take(bytes)).filter(|b| !b.is_empty()),
@@ -66,6 +71,14 @@ impl HttpBody for Body {
             Content::Stream(stream) => match stream.as_mut().poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(next) => next,
+            },
+            Content::Pieces(pieces) => match pieces.as_mut().poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Err(error))) => {
+                    self.content = Content::Done;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(next) => next.and_then(Result::ok),
             },
         };
         if next.is_none() || matches!(self.content, Content::Whole(_)) {
@@ -79,7 +92,7 @@ impl HttpBody for Body {
             Content::Done => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::List(list) => list.left == 0,
-            Content::Stream(_) => false,
+            Content::Stream(_) | Content::Pieces(_) => false,
         }
     }
 
@@ -88,7 +101,7 @@ impl HttpBody for Body {
             Content::Done => SizeHint::with_exact(0),
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::List(list) => SizeHint::with_exact(list.left),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Pieces(_) => SizeHint::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::accept::HEAD_BYTES_MAX;
 use super::body::Body;
 use super::request;
 use super::request::{id_text, shown};
-use super::route::{Lost, Place};
+use super::route::{Found, Lost};
 
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -51,10 +51,11 @@ pub(super) fn answer(mut problem: Problem, request_id: &HeaderValue) -> Response
     answer
 }
 
-pub(super) fn not_allowed(place: Place, method: &str, request_id: &HeaderValue) -> Response<Body> {
-    let detail = format!("{} does not know {}; it knows {}", place.template(), shown(method), place.allow());
+pub(super) fn not_allowed(found: &Found<'_>, method: &str, request_id: &HeaderValue) -> Response<Body> {
+    let (place, allow) = (found.place, found.allow());
+    let detail = format!("{} does not know {}; it knows {allow}", place.template(), shown(method));
     let mut answer = answer(Problem::new(ErrorCode::MethodNotAllowed, detail), request_id);
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(place.allow()));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     answer
 }
 

@@ -73,7 +73,7 @@ fn follow(call: &Call, head: &Parts, mut query: EventQuery) -> Response<Body> {
         query,
         framing,
         every: call.app.limits.bookmark,
-        stop: call.stop.clone(),
+        stop: call.end.stop.clone(),
     };
     framing.answer(stream::unfold(follower, |mut follower| async move {
         let piece = follower.next().await?;

@@ -45,7 +45,7 @@ pub(super) fn get(store: &Store, found: &Found<'_>, request: &Request<Incoming>)
 }
 
 /// An object by its name, or by its id where no object has that name.
-fn find(store: &Store, found: &Found<'_>, params: &Params<'_>) -> Result<Arc<Stored>, Problem> {
+pub(super) fn find(store: &Store, found: &Found<'_>, params: &Params<'_>) -> Result<Arc<Stored>, Problem> {
     let def = kind_of(found)?;
     let key = ObjectKey::new(def.kind, params.project()?, request::name(found.name)?);
     if let Some(stored) = store.get(&key) {

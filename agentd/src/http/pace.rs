@@ -8,7 +8,7 @@
 //!    +--------------------------------------------------+
 //!                     answer handed over
 //! ```
-//! Beside these a connection is *stalled* while the kernel takes no more of its answer.
+//! A connection that was upgraded stays so until it closes. Beside these a connection is *stalled* while the kernel takes no more of its answer.
 //!
 //! hyper itself refuses a head that is no HTTP or too long, with a bare answer that no service saw. Its bytes come
 //! here as all others do and are known by this: nothing was being answered when the connection was last flushed, and
@@ -31,6 +31,8 @@ pub(super) enum Phase {
     Idle,
     Head,
     Busy,
+    /// It was upgraded: HTTP is over, and so are its limits.
+    Upgraded,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,10 +69,15 @@ impl Pace {
         Busy(self.clone())
     }
 
+    /// HTTP is over on it.
+    pub fn upgraded(&self) {
+        self.enter(Phase::Upgraded);
+    }
+
     /// How many requests were begun, where none of them is being answered.
     fn all_answered(&self) -> Option<u64> {
         let now = self.now.lock();
-        (now.phase != Phase::Busy).then_some(now.begun)
+        matches!(now.phase, Phase::Idle | Phase::Head).then_some(now.begun)
     }
 
     pub fn phase(&self) -> Phase {
@@ -80,7 +87,7 @@ impl Pace {
     /// Whether nothing is being answered and nothing is left to be written.
     pub fn at_rest(&self) -> bool {
         let now = self.now.lock();
-        now.phase != Phase::Busy && now.stalled.is_none()
+        !matches!(now.phase, Phase::Busy) && now.stalled.is_none()
     }
 
     /// When patience with the connection ends, as things stand.
@@ -89,7 +96,7 @@ impl Pace {
         let phase = match now.phase {
             Phase::Idle => Some(now.since + patience.idle),
             Phase::Head => Some(now.since + patience.head),
-            Phase::Busy => None,
+            Phase::Busy | Phase::Upgraded => None,
         };
         let stalled = now.stalled.map(|at| at + patience.stalled);
         match (phase, stalled) {
@@ -100,6 +107,9 @@ impl Pace {
 
     fn enter(&self, phase: Phase) {
         let mut now = self.now.lock();
+        if now.phase == Phase::Upgraded {
+            return;
+        }
         now.phase = phase;
         now.since = Instant::now();
         now.begun += u64::from(phase == Phase::Busy);

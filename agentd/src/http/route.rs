@@ -2,7 +2,7 @@
 //! written from it and metrics are labelled with it, so that none of the three can know a route that another does not.
 
 use agentd_api::image::Image;
-use agentd_api::kind::{ActionDef, Kind, KindDef};
+use agentd_api::kind::{ActionDef, Kind, KindDef, SubDef};
 use agentd_api::{paths, registry};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +18,7 @@ pub(super) enum Place {
     Collection,
     Object,
     Action,
+    Sub,
     Content,
     /// Whatever is nowhere: for metrics.
     Nowhere,
@@ -38,25 +39,23 @@ impl Place {
             Self::Collection => "/v1/{kinds}",
             Self::Object => "/v1/{kinds}/{name}",
             Self::Action => "/v1/{kinds}/{name}/{action}",
+            Self::Sub => "/v1/{kinds}/{name}/{sub}",
             Self::Content => "/v1/images/{name}/content",
             Self::Nowhere => "none",
         }
     }
 
-    /// The methods that it knows, as the `Allow` header has them.
+    /// The methods that it knows, as the `Allow` header has them. Of a subresource, all that one of them knows.
     pub const fn allow(self) -> &'static str {
         match self {
             Self::Collection => "GET, HEAD, POST",
             Self::Object => "GET, HEAD, PUT, PATCH, DELETE",
             Self::Action => "POST",
+            Self::Sub => "GET, PUT, POST",
             Self::Content => "PUT",
             Self::Nowhere => "",
             _ => "GET, HEAD",
         }
-    }
-
-    pub fn allows(self, method: &str) -> bool {
-        self.allow().split(", ").any(|known| known == method)
     }
 }
 
@@ -67,6 +66,17 @@ pub(super) struct Found<'a> {
     pub def: Option<&'static KindDef>,
     pub name: &'a str,
     pub action: Option<&'static ActionDef>,
+    pub sub: Option<&'static SubDef>,
+}
+
+impl Found<'_> {
+    /// The methods that may be used here, as the `Allow` header has them.
+    pub fn allow(&self) -> &'static str {
+        self.sub.map_or(self.place.allow(), |sub| sub.method.as_str())
+    }
+    pub fn allows(&self, method: &str) -> bool {
+        self.allow().split(", ").any(|known| known == method)
+    }
 }
 
 /// Why a path leads nowhere.
@@ -81,7 +91,7 @@ pub(super) enum Lost<'a> {
 pub(super) const UPLOADS: &KindDef = Image::DEF;
 
 pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
-    let at = |place| Ok(Found { place, def: None, name: "", action: None });
+    let at = |place| Ok(Found { place, def: None, name: "", action: None, sub: None });
     let Some(rest) = path.strip_prefix("/v1/") else {
         return match path {
             paths::SERVER => at(Place::Server),
@@ -102,16 +112,19 @@ pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
     let (plural, name, action, more) = (parts.next(), parts.next(), parts.next(), parts.next());
     let plural = plural.filter(|p| !p.is_empty()).ok_or(Lost::Path)?;
     let def = registry::by_plural(plural).ok_or(Lost::Kind(plural))?;
-    let of = |place, name, action| Ok(Found { place, def: Some(def), name, action });
+    let of = |place, name, action| Ok(Found { place, def: Some(def), name, action, sub: None });
     match (name, action, more) {
         (None, ..) => of(Place::Collection, "", None),
         (Some(name), None, _) if !name.is_empty() => of(Place::Object, name, None),
         (Some(name), Some("content"), None) if !name.is_empty() && def.kind == UPLOADS.kind => {
             of(Place::Content, name, None)
         }
-        (Some(name), Some(action), None) if !name.is_empty() => match def.action(action) {
-            Some(known) => of(Place::Action, name, Some(known)),
-            None => Err(Lost::Action(def, action)),
+        (Some(name), Some(part), None) if !name.is_empty() => match (def.action(part), def.sub(part)) {
+            (Some(known), _) => of(Place::Action, name, Some(known)),
+            (None, Some(sub)) => {
+                Ok(Found { place: Place::Sub, def: Some(def), name, action: None, sub: Some(sub) })
+            }
+            (None, None) => Err(Lost::Action(def, part)),
         },
         _ => Err(Lost::Path),
     }

@@ -15,12 +15,14 @@ use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::body::Body;
 use super::pace::{Busy, Pace};
 use super::route::{self, Found, Place};
-use super::{App, error, events, list, objects, request, server_info, upload, watch};
+use super::{App, error, events, list, objects, request, server_info, sub, upload, watch};
 use crate::intent::{Caller, Principal};
 use agentd_api::paths;
 
@@ -35,8 +37,18 @@ pub(super) type Answer = Result<Response<Body>, Problem>;
 pub(super) struct Session {
     app: Arc<App>,
     access: Access,
-    pace: Arc<Pace>,
-    stop: CancellationToken,
+    end: End,
+}
+
+/// What a connection has of its own, and what it knows of the server's end.
+#[derive(Clone)]
+pub(super) struct End {
+    pub stop: CancellationToken,
+    /// The server waits for these tasks before it is done.
+    pub tasks: TaskTracker,
+    /// Its place in its lane, which a stream keeps that has the connection after it was upgraded.
+    pub place: Arc<OwnedSemaphorePermit>,
+    pub pace: Arc<Pace>,
 }
 
 /// What every handler is given.
@@ -45,8 +57,8 @@ pub(super) struct Call {
     pub app: Arc<App>,
     pub principal: Arc<Principal>,
     pub request_id: HeaderValue,
-    /// Ends what would stay open: watches and followers.
-    pub stop: CancellationToken,
+    /// `end.stop` ends what would stay open: watches and followers.
+    pub end: End,
 }
 
 impl Call {
@@ -87,8 +99,8 @@ impl Counted {
 }
 
 impl Session {
-    pub fn new(app: Arc<App>, access: Access, pace: Arc<Pace>, stop: CancellationToken) -> Self {
-        Self { app, access, pace, stop }
+    pub fn new(app: Arc<App>, access: Access, end: End) -> Self {
+        Self { app, access, end }
     }
 }
 
@@ -103,7 +115,7 @@ impl Service<Request<Incoming>> for Session {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut counted = Counted {
             app: self.app.clone(),
-            busy: self.pace.begin(),
+            busy: self.end.pace.begin(),
             request_id: request::id(request.headers()),
             place: Place::Nowhere,
             method: request.method().clone(),
@@ -125,8 +137,8 @@ impl Service<Request<Incoming>> for Session {
             }
         };
         counted.place = found.place;
-        if !found.place.allows(request.method().as_str()) {
-            let answer = error::not_allowed(found.place, request.method().as_str(), &counted.request_id);
+        if !found.allows(request.method().as_str()) {
+            let answer = error::not_allowed(&found, request.method().as_str(), &counted.request_id);
             return now(counted, answer);
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -140,7 +152,7 @@ impl Service<Request<Incoming>> for Session {
             app: self.app.clone(),
             principal,
             request_id: counted.request_id.clone(),
-            stop: self.stop.clone(),
+            end: self.end.clone(),
         };
         Either::Right(
             async move {
@@ -155,6 +167,10 @@ impl Service<Request<Incoming>> for Session {
 }
 
 async fn dispatch(call: Call, request: Request<Incoming>) -> Answer {
+    if route::find(request.uri().path()).is_ok_and(|found| found.place == Place::Sub) {
+        let path = request.uri().path().to_owned();
+        return sub::open(&call, &route::find(&path).map_err(error::lost)?, request).await;
+    }
     let (head, body) = request.into_parts();
     let found: Found<'_> = route::find(head.uri.path()).map_err(error::lost)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);

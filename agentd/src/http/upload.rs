@@ -47,7 +47,7 @@ pub(super) async fn receive(call: &Call, found: &Found<'_>, head: &Parts, body: 
     Ok(replied(reply))
 }
 
-fn content(body: Incoming, patience: Duration) -> Content {
+pub(super) fn content(body: Incoming, patience: Duration) -> Content {
     let frames = BodyStream::new(body.map_err(io::Error::other));
     let pieces = futures_util::stream::unfold(Some(frames), move |frames| async move {
         let mut frames = frames?;

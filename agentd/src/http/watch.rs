@@ -64,7 +64,7 @@ pub(super) fn open(call: &Call, found: &Found<'_>, head: &Parts) -> Answer {
         query,
         framing,
         every: call.app.limits.bookmark,
-        stop: call.stop.clone(),
+        stop: call.end.stop.clone(),
         request_id: call.request_id.clone(),
         over: false,
     };

@@ -77,6 +77,9 @@ fn all_paths() -> Value {
         for action in def.actions {
             all.insert(format!("{base}/{{name}}/{}", action.name), operations::action(def, action));
         }
+        for sub in def.subs {
+            all.insert(format!("{base}/{{name}}/{}", sub.name), operations::sub(def, sub));
+        }
     }
     all.insert(Place::Content.template().to_owned(), operations::content());
     for (place, item) in operations::server() {

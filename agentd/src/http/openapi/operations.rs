@@ -1,6 +1,6 @@
 //! The operations of each path.
 
-use agentd_api::kind::{ActionDef, KindDef, RECONCILE};
+use agentd_api::kind::{ActionDef, KindDef, RECONCILE, SubAnswer, SubDef, SubMethod};
 use serde_json::{Map, Value, json};
 
 use super::parameters as p;
@@ -132,6 +132,43 @@ pub(super) fn action(def: &KindDef, action: &ActionDef) -> Value {
             .object(202, "The object as it now stands; the host follows.", &whole),
     };
     json!({"post": post.done()})
+}
+
+pub(super) fn sub(def: &KindDef, sub: &SubDef) -> Value {
+    let answers = Answers::new().problems(&[404, 409, 422]);
+    let answers = match sub.answer {
+        SubAnswer::Json => answers.content(
+            200,
+            "As it is now.",
+            json!({"application/json": {"schema": {"type": "object"}}}),
+            false,
+        ),
+        SubAnswer::Content(kind) => {
+            let schema = json!({"schema": {"type": "string", "format": "binary"}, "x-stream": true});
+            answers.content(200, "The content, as it comes.", json!({kind: schema}), false)
+        }
+        SubAnswer::Frames | SubAnswer::Bytes => answers.content(
+            101,
+            "The connection is upgraded, and becomes a two-way stream.",
+            Value::Null,
+            false,
+        ),
+    };
+    let mut parameters = vec![p::name(def), p::project()];
+    parameters.extend(sub.params.iter().map(p::of_sub));
+    if let Some(protocol) = sub.answer.protocol() {
+        parameters.push(p::upgrade(protocol));
+    }
+    let takes_body = sub.method != SubMethod::Get && sub.answer.protocol().is_none();
+    let operation = Operation {
+        tag: def.plural,
+        id: format!("{}-{}", sub.name, def.kind),
+        summary: sub.summary.to_owned(),
+        parameters,
+        body: takes_body.then(|| json!({"required": true, "content": {"application/octet-stream": {}}})),
+        answers: if takes_body { answers.with_body() } else { answers },
+    };
+    json!({sub.method.as_str().to_lowercase(): operation.done()})
 }
 
 pub(super) fn content() -> Value {

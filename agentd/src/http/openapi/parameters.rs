@@ -1,6 +1,6 @@
 //! The parameters and headers of requests.
 
-use agentd_api::kind::KindDef;
+use agentd_api::kind::{KindDef, ParamDef, ParamShape};
 use agentd_api::{ObjectName, paths, registry};
 use serde_json::{Value, json};
 use utoipa::PartialSchema;
@@ -22,6 +22,20 @@ fn number(least: u64) -> Value {
 
 fn flag() -> Value {
     json!({"type": "boolean", "default": false})
+}
+
+/// Of a subresource.
+pub(super) fn of_sub(param: &ParamDef) -> Value {
+    let schema = match param.shape {
+        ParamShape::Text => json!({"type": "string"}),
+        ParamShape::Flag => flag(),
+        ParamShape::Number => number(0),
+    };
+    query(param.name, param.summary, &schema)
+}
+
+pub(super) fn upgrade(protocol: &str) -> Value {
+    header("Upgrade", "With `Connection: Upgrade`; required.", &json!({"type": "string", "const": protocol}))
 }
 
 pub(super) fn name(def: &KindDef) -> Value {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agentd_api::doctor::Report;
+use agentd_api::kind::SubAnswer;
 use agentd_api::server::{HostInfo, Readiness, ServerInfo};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, Timestamp};
 use agentd_store::{Expect, NewObject, Options, Store, Stored, TxError, Update};
@@ -25,7 +26,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{App, Content, Facts, HttpServer, Limits, Metrics, PeerRules, Upload};
+use crate::http::{
+    App, Content, Facts, HttpServer, Limits, Metrics, PeerRules, SubCall, SubReply, Subresources, Upload,
+};
 use crate::intent::{Caller, HostFacts, Intents, Reply, Wake};
 
 /// No test waits longer than this for anything.
@@ -104,6 +107,27 @@ impl Upload for Known {
     }
 }
 
+/// Streams come back as they are sent, content comes in two pieces, and a document says what was asked.
+#[async_trait]
+impl Subresources for Known {
+    async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
+        Ok(match call.sub.answer {
+            SubAnswer::Json => SubReply::Json(Bytes::from(json!(call.params).to_string())),
+            SubAnswer::Content(_) => {
+                let pieces = ["one", "two"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
+                SubReply::Content(futures_util::stream::iter(pieces).boxed())
+            }
+            SubAnswer::Frames | SubAnswer::Bytes => SubReply::Session(Box::new(|channel| {
+                Box::pin(async move {
+                    let (mut from, mut to) = tokio::io::split(channel);
+                    // A peer that goes away ends it.
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                })
+            })),
+        })
+    }
+}
+
 #[async_trait]
 impl HostFacts for Known {
     fn memory(&self) -> ByteSize {
@@ -147,6 +171,7 @@ impl Served {
             intents: Intents::new(store.clone(), known.clone(), known.clone()),
             facts: known.clone(),
             upload: known.clone(),
+            subs: known.clone(),
             metrics: Arc::new(Metrics::default()),
             limits,
         });

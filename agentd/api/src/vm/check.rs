@@ -1,0 +1,98 @@
+//! What is wrong with a spec by itself, without a look at the store or the host.
+
+use std::collections::BTreeSet;
+
+use super::VmSpec;
+use crate::error::FieldError;
+use crate::net::PortMap;
+use crate::quantity::{ByteSize, Span};
+
+pub const CPUS_MAX: u32 = 256;
+pub const MEMORY_MIN: ByteSize = ByteSize::mib(64);
+pub const DISK_MIN: ByteSize = ByteSize::mib(16);
+pub const DISK_MAX: ByteSize = ByteSize::gib(64 << 10);
+pub const USER_DATA_MAX: usize = 256 << 10;
+pub const GRACE_MAX: Span = Span::seconds(3600);
+const LIST_MAX: usize = 64;
+
+/// Every error names its field, as `spec.cpus`.
+pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut wrong =
+        |field: &str, message: String| errors.push(FieldError::new(format!("spec.{field}"), message));
+    if !(1..=CPUS_MAX).contains(&spec.cpus) {
+        wrong("cpus", format!("must be 1 to {CPUS_MAX}, not {}", spec.cpus));
+    }
+    if spec.memory < MEMORY_MIN {
+        wrong("memory", format!("must be at least {MEMORY_MIN}, not {}", spec.memory));
+    } else if !spec.memory.bytes().is_multiple_of(ByteSize::mib(1).bytes()) {
+        wrong("memory", format!("must be a whole number of MiB, not {}", spec.memory));
+    }
+    if let Some(disk) = spec.disk {
+        if !(DISK_MIN..=DISK_MAX).contains(&disk) {
+            wrong("disk", format!("must be {DISK_MIN} to {DISK_MAX}, not {disk}"));
+        } else if !disk.bytes().is_multiple_of(512) {
+            wrong("disk", format!("must be a multiple of 512 bytes, not {disk}"));
+        }
+    }
+    if spec.grace > GRACE_MAX {
+        wrong("grace", format!("must be at most {GRACE_MAX}, not {}", spec.grace));
+    }
+    for (field, length) in [
+        ("networks", spec.networks.len()),
+        ("publish", spec.publish.len()),
+        ("ssh_keys", spec.ssh_keys.len()),
+    ] {
+        if length > LIST_MAX {
+            wrong(field, format!("has {length} entries; at most {LIST_MAX} are allowed"));
+        }
+    }
+    check_user_data(spec, &mut wrong);
+    check_nics(spec, &mut wrong);
+    check_ports(spec, &mut wrong);
+    errors
+}
+
+fn check_user_data(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
+    let Some(data) = &spec.user_data else { return };
+    if data.len() > USER_DATA_MAX {
+        wrong("user_data", format!("is {} bytes long; at most {USER_DATA_MAX} are allowed", data.len()));
+    }
+    if data.contains('\0') {
+        wrong("user_data", "contains a NUL character".to_owned());
+    }
+}
+
+fn check_nics(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
+    let (mut ips, mut macs) = (BTreeSet::new(), BTreeSet::new());
+    for (n, nic) in spec.networks.iter().enumerate() {
+        if nic.ip.is_some_and(|ip| !ips.insert((&nic.network, ip))) {
+            wrong(&format!("networks[{n}].ip"), "is given to another interface of this VM".to_owned());
+        }
+        if nic.mac.is_some_and(|mac| !macs.insert(mac)) {
+            wrong(&format!("networks[{n}].mac"), "is given to another interface of this VM".to_owned());
+        }
+    }
+}
+
+fn check_ports(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
+    if !spec.publish.is_empty() && spec.networks.is_empty() {
+        wrong("publish", "a port can be published only of a VM that has a network".to_owned());
+    }
+    for (n, port) in spec.publish.iter().enumerate() {
+        if port.host == 0 || port.guest == 0 {
+            wrong(&format!("publish[{n}]"), "a port is 1 to 65535".to_owned());
+        }
+        let same = |other: &PortMap| {
+            other.host == port.host
+                && other.protocol == port.protocol
+                && (other.address == port.address || other.address.is_none() || port.address.is_none())
+        };
+        if spec.publish[..n].iter().any(same) {
+            wrong(
+                &format!("publish[{n}].host"),
+                format!("{}/{} is published twice", port.host, port.protocol),
+            );
+        }
+    }
+}

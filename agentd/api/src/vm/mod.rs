@@ -1,0 +1,78 @@
+//! The kind `vm`: a KVM or TCG guest of libvirt. What is wanted is in [`spec`], what was seen in [`status`], what can be
+//! said of a spec without knowing the host in `check`.
+
+mod check;
+pub mod spec;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use crate::error::FieldError;
+use crate::kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
+use crate::status::{State, StatusCommon};
+
+pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, USER_DATA_MAX};
+pub use spec::{RestartPolicy, VmDesired, VmNic, VmSpec};
+pub use status::{Accel, StopKind, VmAddress, VmStatus, VmStop};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vm;
+
+impl Kind for Vm {
+    type Spec = VmSpec;
+    type Status = VmStatus;
+
+    const DEF: &'static KindDef = &KindDef {
+        kind: "vm",
+        plural: "vms",
+        summary: "A virtual machine",
+        states: &[
+            State::Pending,
+            State::Provisioning,
+            State::Running,
+            State::Stopped,
+            State::Paused,
+            State::Failed,
+            State::Deleting,
+        ],
+        columns: &[
+            ColumnDef::text("NAME", "/name"),
+            ColumnDef::text("STATE", "/status/state"),
+            ColumnDef::text("ADDRESS", "/status/addresses/*/ip"),
+            ColumnDef::text("IMAGE", "/spec/image"),
+            ColumnDef::text("CPUS", "/spec/cpus"),
+            ColumnDef::text("MEMORY", "/spec/memory"),
+            ColumnDef::age("AGE", "/created_at"),
+            ColumnDef::text("ACCEL", "/status/accel").wide(),
+            ColumnDef::text("DISK", "/spec/disk").wide(),
+            ColumnDef::text("REASON", "/status/reason").wide(),
+        ],
+        fields: &[
+            FieldDef { name: "state", path: "/status/state" },
+            FieldDef { name: "image", path: "/spec/image" },
+            FieldDef { name: "network", path: "/spec/networks/*/network" },
+            FieldDef { name: "ssh_key", path: "/spec/ssh_keys/*" },
+            FieldDef { name: "publish", path: "/spec/publish/*/host" },
+        ],
+        actions: &[
+            ActionDef { name: "start", summary: "Start it" },
+            ActionDef { name: "stop", summary: "Power it off by ACPI, and by force once its grace is over" },
+            ActionDef { name: "restart", summary: "Stop it and start it again" },
+            ActionDef { name: "pause", summary: "Halt its CPUs" },
+            ActionDef { name: "resume", summary: "Let its CPUs run on" },
+            RECONCILE,
+            RETRY,
+        ],
+        subs: &[],
+    };
+
+    fn check(spec: &VmSpec) -> Vec<FieldError> {
+        check::check(spec)
+    }
+    fn common(status: &VmStatus) -> &StatusCommon {
+        &status.common
+    }
+    fn common_mut(status: &mut VmStatus) -> &mut StatusCommon {
+        &mut status.common
+    }
+}

@@ -1,0 +1,93 @@
+//! What is wanted of a VM.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::name::ObjectName;
+use crate::net::{MacAddr, PortMap};
+use crate::quantity::{ByteSize, Span};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmSpec {
+    /// The image its disk starts as. A recipe's name builds the image when it is not there.
+    pub image: ObjectName,
+    #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 256)]
+    pub cpus: u32,
+    #[serde(default = "default_memory")]
+    pub memory: ByteSize,
+    /// The size of its disk; the image's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<ByteSize>,
+    #[serde(default = "default_networks")]
+    #[schema(max_items = 64)]
+    pub networks: Vec<VmNic>,
+    /// Names of `ssh-key` objects, put into the guest by cloud-init.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<ObjectName>,
+    /// cloud-init user-data, at most 256 KiB, given to the guest as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<PortMap>,
+    #[serde(default)]
+    pub desired: VmDesired,
+    /// What happens when the guest ends by itself or by somebody else's hand.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How long a guest has to power off after ACPI asked it to, before it is forced off.
+    #[serde(default = "default_grace")]
+    pub grace: Span,
+    /// Deletes the VM once it has stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remove_when_stopped: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmNic {
+    pub network: ObjectName,
+    /// A fixed address of the network; one is chosen where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Ipv4)]
+    pub ip: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VmDesired {
+    #[default]
+    Running,
+    Stopped,
+    Paused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// It stays stopped, and says why, until it is started.
+    #[default]
+    Never,
+    /// It is started again after a crash, a kill or a destroy, not after its own clean power-off.
+    OnFailure,
+    Always,
+}
+
+fn one() -> u32 {
+    1
+}
+fn default_memory() -> ByteSize {
+    ByteSize::mib(512)
+}
+fn default_grace() -> Span {
+    Span::seconds(30)
+}
+fn default_networks() -> Vec<VmNic> {
+    let network = ObjectName::parse("default").expect("a valid name");
+    vec![VmNic { network, ip: None, mac: None }]
+}

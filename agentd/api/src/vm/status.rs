@@ -1,0 +1,101 @@
+//! What was seen of a VM.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::name::ObjectName;
+use crate::net::MacAddr;
+use crate::status::StatusCommon;
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct VmStatus {
+    #[serde(flatten)]
+    pub common: StatusCommon,
+    /// One for each of `spec.networks`, in that order. Allocated when the VM is written down.
+    pub addresses: Vec<VmAddress>,
+    /// How its instructions run: "kvm" or "tcg". Known once it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accel: Option<Accel>,
+    /// The digest of the image that its disk stands on. Fixed when the disk is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// How it last went from running to off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_stop: Option<VmStop>,
+    /// What its guest says on the serial console is kept here, on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console_log: Option<String>,
+    /// The boot of the host (its boot_id) in which the guest was last seen running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_boot: Option<String>,
+    /// Set while a restart that was asked for has not been done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restart_requested: bool,
+    /// The last generation of the spec at which the guest was seen running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_generation: Option<u64>,
+    /// How often in a row its restart policy started it again after less than a minute.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmAddress {
+    pub network: ObjectName,
+    #[schema(value_type = String, format = Ipv4)]
+    pub ip: Ipv4Addr,
+    pub mac: MacAddr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmStop {
+    pub how: StopKind,
+    pub at: Timestamp,
+    /// The generation of the spec at that time: a guest that ended by itself stays off until that changes.
+    pub generation: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopKind {
+    /// agentd asked by ACPI and the guest powered off within its grace.
+    Acpi,
+    /// The grace ran out, and agentd cut the power.
+    Forced,
+    /// The guest powered off by itself.
+    Guest,
+    /// The guest crashed, or its emulator died.
+    Crashed,
+    /// Somebody else destroyed the domain.
+    Destroyed,
+    /// The host went down with the guest running.
+    HostDown,
+    /// It ended while nobody watched, and libvirt does not know how.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Accel {
+    Kvm,
+    Tcg,
+}
+
+impl Accel {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
