@@ -3,7 +3,11 @@
 //!
 //! The text is made by a serialiser from a tree, so no string of a user's can become markup.
 
+mod console;
+mod disk;
 mod element;
+mod machine;
+mod nic;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +17,7 @@ use quick_xml::events::Event;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{DomainNic, DomainSpec, VmError};
+use super::{DomainSpec, VmError};
 use crate::Instance;
 
 /// The namespace of our metadata. A name, not an address: `.invalid` never resolves.
@@ -114,14 +118,14 @@ fn render_with(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element 
         .child(el("metadata").child(mark(spec, instance, digest)))
         .child(el("memory").attr("unit", "bytes").text(spec.memory.bytes()))
         .child(el("vcpu").attr("placement", "static").text(spec.cpus))
-        .child(os(spec))
+        .child(machine::os(spec))
         .child(el("features").child(el("acpi")).child(el("apic")))
-        .child(cpu(spec.accel))
-        .child(clock())
+        .child(machine::cpu(spec.accel))
+        .child(machine::clock())
         .child(el("on_poweroff").text("destroy"))
         .child(el("on_reboot").text("restart"))
         .child(el("on_crash").text("destroy"))
-        .child(pm())
+        .child(machine::pm())
         .child(devices(spec))
 }
 
@@ -136,56 +140,13 @@ fn mark(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element {
         .attr("digest", digest)
 }
 
-fn os(spec: &DomainSpec) -> Element {
-    let os = el("os").child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"));
-    match &spec.boot {
-        Some(boot) => os
-            .child(el("kernel").text(boot.kernel.display()))
-            .child(el("initrd").text(boot.initrd.display()))
-            .child(el("cmdline").text(&boot.cmdline)),
-        None => os.child(el("boot").attr("dev", "hd")),
-    }
-}
-
-fn cpu(accel: Accel) -> Element {
-    match accel {
-        Accel::Kvm => {
-            el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on")
-        }
-        // All that QEMU can emulate: a smaller model saves nothing.
-        Accel::Tcg => el("cpu").attr("mode", "maximum").attr("check", "none").attr("migratable", "on"),
-    }
-}
-
-/// The usual settings for a guest that keeps time by the TSC or kvmclock, and slews over lost ticks.
-fn clock() -> Element {
-    el("clock")
-        .attr("offset", "utc")
-        .child(el("timer").attr("name", "rtc").attr("tickpolicy", "catchup"))
-        .child(el("timer").attr("name", "pit").attr("tickpolicy", "delay"))
-        .child(el("timer").attr("name", "hpet").attr("present", "no"))
-}
-
-/// A guest that puts itself to sleep would look as if it hung.
-fn pm() -> Element {
-    el("pm")
-        .child(el("suspend-to-mem").attr("enabled", "no"))
-        .child(el("suspend-to-disk").attr("enabled", "no"))
-}
-
+/// Each group of devices is rendered in a file of its own; here is their order.
 fn devices(spec: &DomainSpec) -> Element {
-    let disk = disk("qcow2", &spec.disk, "vda");
-    let seed = spec.seed.as_ref().map(|seed| self::disk("raw", seed, "vdb").child(el("readonly")));
     el("devices")
-        .child(disk)
-        .children(seed)
-        .children(spec.nics.iter().map(nic))
-        .children(console(spec))
-        .child(
-            el("channel")
-                .attr("type", "unix")
-                .child(el("target").attr("type", "virtio").attr("name", "org.qemu.guest_agent.0")),
-        )
+        .children(disk::disks(spec))
+        .children(spec.nics.iter().map(nic::interface))
+        .children(console::console(spec))
+        .child(console::agent_channel())
         .child(
             el("rng")
                 .attr("model", "virtio")
@@ -195,35 +156,4 @@ fn devices(spec: &DomainSpec) -> Element {
         .child(el("panic").attr("model", "isa"))
         .child(el("controller").attr("type", "usb").attr("model", "none"))
         .child(el("video").child(el("model").attr("type", "none")))
-}
-
-/// Written through the host's page cache, so that guests share what is cached of their image; a guest's flush reaches the
-/// disk. What a guest discards is given back to the host.
-fn disk(format: &str, file: &std::path::Path, target: &str) -> Element {
-    let driver = el("driver").attr("name", "qemu").attr("type", format).attr("cache", "writeback");
-    el("disk")
-        .attr("type", "file")
-        .attr("device", "disk")
-        .child(if format == "raw" { driver } else { driver.attr("discard", "unmap") })
-        .child(el("source").attr("file", file.display()))
-        .child(el("target").attr("dev", target).attr("bus", "virtio"))
-}
-
-fn nic(nic: &DomainNic) -> Element {
-    el("interface")
-        .attr("type", "bridge")
-        .child(el("mac").attr("address", nic.mac))
-        .child(el("source").attr("bridge", &nic.bridge))
-        .child(el("target").attr("dev", &nic.tap))
-        .child(el("model").attr("type", "virtio"))
-}
-
-/// The serial port, which is the console, with all that it says in a log.
-fn console(spec: &DomainSpec) -> [Element; 2] {
-    let log = el("log").attr("file", spec.console_log.display()).attr("append", "on");
-    let serial = el("serial").attr("type", "pty").child(log);
-    [
-        serial.child(el("target").attr("type", "isa-serial").attr("port", 0)),
-        el("console").attr("type", "pty").child(el("target").attr("type", "serial").attr("port", 0)),
-    ]
 }

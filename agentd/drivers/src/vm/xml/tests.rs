@@ -5,7 +5,7 @@ use agentd_api::vm::Accel;
 use proptest::prelude::*;
 
 use super::*;
-use crate::vm::DirectBoot;
+use crate::vm::{DirectBoot, DomainNic};
 
 fn instance() -> Instance {
     Instance::new(Path::new("/var/lib/agentd"))

@@ -1,0 +1,43 @@
+//! What the guest's machine is: its firmware or kernel, its CPUs, its clock.
+
+use agentd_api::vm::Accel;
+
+use super::element::{Element, el};
+use crate::vm::DomainSpec;
+
+pub(super) fn os(spec: &DomainSpec) -> Element {
+    let os = el("os").child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"));
+    match &spec.boot {
+        Some(boot) => os
+            .child(el("kernel").text(boot.kernel.display()))
+            .child(el("initrd").text(boot.initrd.display()))
+            .child(el("cmdline").text(&boot.cmdline)),
+        None => os.child(el("boot").attr("dev", "hd")),
+    }
+}
+
+pub(super) fn cpu(accel: Accel) -> Element {
+    match accel {
+        Accel::Kvm => {
+            el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on")
+        }
+        // All that QEMU can emulate: a smaller model saves nothing.
+        Accel::Tcg => el("cpu").attr("mode", "maximum").attr("check", "none").attr("migratable", "on"),
+    }
+}
+
+/// The usual settings for a guest that keeps time by the TSC or kvmclock, and slews over lost ticks.
+pub(super) fn clock() -> Element {
+    el("clock")
+        .attr("offset", "utc")
+        .child(el("timer").attr("name", "rtc").attr("tickpolicy", "catchup"))
+        .child(el("timer").attr("name", "pit").attr("tickpolicy", "delay"))
+        .child(el("timer").attr("name", "hpet").attr("present", "no"))
+}
+
+/// A guest that puts itself to sleep would look as if it hung.
+pub(super) fn pm() -> Element {
+    el("pm")
+        .child(el("suspend-to-mem").attr("enabled", "no"))
+        .child(el("suspend-to-disk").attr("enabled", "no"))
+}
