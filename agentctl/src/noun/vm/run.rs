@@ -41,7 +41,7 @@ pub enum Begin {
 impl Run {
     pub async fn run(self, app: &App, begin: Begin) -> Result<(), Failure> {
         let mut keys = Vec::new();
-        for key in &self.spec.ssh_keys {
+        for key in &self.spec.cloud_init.ssh_keys {
             keys.extend(ssh_key::ensure(app, key, self.dry_run).await?);
         }
         let started = begin == Begin::Started;
