@@ -112,6 +112,9 @@ const METHODS: [(&str, &[&str]); 4] = [
             "pause",
             "resume",
             "undefine",
+            "freeze",
+            "thaw",
+            "set_console_size",
         ],
     ),
     (

@@ -4,6 +4,8 @@
 //! A driver is put on a [`Bed`], which knows how to make a domain that boots and how to do things behind its back. A
 //! breach panics and names what was seen.
 
+pub mod guest;
+
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -36,13 +38,14 @@ pub trait Bed: Send + Sync {
 /// The whole suite, with what each part took on stdout.
 pub async fn hold(bed: &dyn Bed) {
     type Part<'a> = (&'static str, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
-    let parts: [Part<'_>; 7] = [
+    let parts: [Part<'_>; 8] = [
         ("nothing is there at first", Box::pin(nothing_is_there_at_first(bed))),
         ("a definition", Box::pin(a_definition_is_made_once_and_again_when_it_differs(bed))),
         ("a guest runs", Box::pin(a_guest_runs_pauses_and_is_cut_off(bed))),
         ("the power button", Box::pin(a_guest_obeys_the_power_button(bed))),
         ("power cut behind our back", Box::pin(power_cut_behind_our_back_is_told(bed))),
         ("undefined behind our back", Box::pin(a_definition_taken_behind_our_back_is_told_and_mended(bed))),
+        ("no agent in the guest", Box::pin(guest::without_an_agent(bed))),
         ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
     ];
     for (name, part) in parts {

@@ -4,6 +4,7 @@
 //! It owns no guest and touches no host. Like the real driver, a call goes on to its end when its caller stops waiting.
 
 mod controls;
+mod guest;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub struct FakeVm {
 struct Inner {
     domains: Domains,
     controls: Controls,
+    guests: guest::Guests,
 }
 
 impl Default for FakeVm {
@@ -39,7 +41,13 @@ impl Default for FakeVm {
 
 impl FakeVm {
     pub fn new() -> Self {
-        Self { inner: Arc::new(Inner { domains: Domains::new(), controls: Controls::new() }) }
+        Self {
+            inner: Arc::new(Inner {
+                domains: Domains::new(),
+                controls: Controls::new(),
+                guests: guest::Guests::default(),
+            }),
+        }
     }
 
     /// Runs `work` once the controls let `method` pass, detached from whoever waits for it.

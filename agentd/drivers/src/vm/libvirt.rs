@@ -12,6 +12,7 @@
 mod domains;
 mod fault;
 mod ffi;
+mod guest;
 mod link;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ pub mod accel;
 pub mod contract;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod guest;
 pub mod libvirt;
 pub mod xml;
 
@@ -152,7 +153,7 @@ impl crate::Classed for VmError {
 
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
-pub trait VmDriver: Send + Sync {
+pub trait VmDriver: guest::GuestDriver + Send + Sync {
     /// Whether the backend answers. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.

@@ -13,7 +13,7 @@ use super::FakeVm;
 use crate::vm::{AccelAnswer, DomainSpec, OffReason, VmError};
 
 /// The methods that can be made to fail, hang or be slow, by the names of the trait.
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 14] = [
     "probe",
     "accel",
     "list",
@@ -25,6 +25,9 @@ const METHODS: [&str; 11] = [
     "pause",
     "resume",
     "undefine",
+    "freeze",
+    "thaw",
+    "set_console_size",
 ];
 
 type MakeError = Box<dyn Fn() -> VmError + Send>;

@@ -17,6 +17,8 @@ struct Domain {
     live: Option<DomainSpec>,
     paused: bool,
     off: Option<OffReason>,
+    /// How often it was started.
+    runs: u64,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,11 @@ impl Domains {
         self.all.lock().get(&id).map(|domain| domain.seen(id))
     }
 
+    /// How often that domain was started: tells one run of a guest from the next.
+    pub(super) fn run_of(&self, id: Uuid) -> u64 {
+        self.all.lock().get(&id).map_or(0, |domain| domain.runs)
+    }
+
     pub(super) fn defined(&self, id: Uuid) -> Option<DomainSpec> {
         self.all.lock().get(&id).and_then(|domain| domain.defined.clone())
     }
@@ -97,6 +104,7 @@ impl Domains {
             }
             domain.live = Some(domain.defined.clone().ok_or(VmError::Missing(id))?);
             (domain.paused, domain.off) = (false, None);
+            domain.runs += 1;
         }
         self.tell(Some(id));
         Ok(Change::Made)

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::FakeVm;
 use crate::vm::contract::{self, Bed};
+use crate::vm::guest::GuestDriver;
 use crate::vm::{DomainSpec, VmDriver, VmError};
 
 #[async_trait]
@@ -44,6 +45,21 @@ impl Bed for FakeVm {
 #[tokio::test]
 async fn it_holds_the_contract() {
     contract::hold(&FakeVm::new()).await;
+}
+
+#[tokio::test]
+async fn its_agents_hold_the_contract() {
+    let fake = FakeVm::new();
+    let spec = fake.spec("speaks").await;
+    fake.ensure_defined(&spec).await.expect("define");
+    fake.start(spec.id).await.expect("start");
+    fake.set_agent(spec.id, true);
+    contract::guest::of_an_agent(&fake, spec.id).await;
+    assert_eq!(fake.console_size(spec.id), Some((132, 43)));
+    fake.freeze(spec.id).await.expect("freeze");
+    fake.destroy(spec.id).await.expect("destroy");
+    fake.start(spec.id).await.expect("start");
+    assert!(!fake.is_frozen(spec.id), "what was frozen is not after a power cut");
 }
 
 fn failed() -> VmError {

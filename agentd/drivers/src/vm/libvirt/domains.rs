@@ -13,7 +13,7 @@ use crate::vm::xml::{self, Mark};
 use crate::vm::{Change, DomainSeen, OffReason, Power, VmError};
 
 /// The domain of that id, if it is ours. A foreign one is as none.
-fn find(connect: &Connect, tag: &str, id: Uuid) -> Result<Option<(Domain, Mark)>, Fault> {
+pub(super) fn find(connect: &Connect, tag: &str, id: Uuid) -> Result<Option<(Domain, Mark)>, Fault> {
     let Some(domain) = lookup(connect, id)? else { return Ok(None) };
     Ok(mark_of(&domain, tag)?.map(|mark| (domain, mark)))
 }
@@ -158,7 +158,7 @@ fn off(domain: &Domain) -> Result<bool, Fault> {
     Ok(!domain.is_active()?)
 }
 
-fn in_state(domain: &Domain, wanted: sys::virDomainState) -> Result<bool, Fault> {
+pub(super) fn in_state(domain: &Domain, wanted: sys::virDomainState) -> Result<bool, Fault> {
     Ok(domain.get_state()?.0 == wanted)
 }
 

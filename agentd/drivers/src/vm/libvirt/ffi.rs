@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
@@ -158,4 +159,20 @@ unsafe extern "C" fn on_lifecycle(
     let _ =
         catch_unwind(AssertUnwindSafe(|| listener.changed(Uuid::from_bytes(id), &name.to_string_lossy())));
     0
+}
+
+/// Has QEMU's guest agent freeze all file systems; gives how many. Blocks until the agent has, or libvirt gives up.
+pub(super) fn freeze(domain: &Domain) -> Result<u32, Error> {
+    // SAFETY: the domain is valid while it is borrowed; no mount points are given, which means all.
+    counted(unsafe { sys::virDomainFSFreeze(domain.as_ptr(), std::ptr::null_mut(), 0, 0) })
+}
+
+/// Has QEMU's guest agent thaw what is frozen; gives how many.
+pub(super) fn thaw(domain: &Domain) -> Result<u32, Error> {
+    // SAFETY: as above.
+    counted(unsafe { sys::virDomainFSThaw(domain.as_ptr(), std::ptr::null_mut(), 0, 0) })
+}
+
+fn counted(answer: c_int) -> Result<u32, Error> {
+    u32::try_from(answer).map_err(|_| Error::last_error())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use agentd_api::Cidr;
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
+use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
 use agentd_drivers::vm::{
     AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError,
 };
@@ -100,6 +101,19 @@ impl VmDriver for Killed<dyn VmDriver> {
         self.driver.events()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl GuestDriver for Killed<dyn VmDriver> {
+    async fn freeze(&self, vm: Uuid) -> Result<Frozen, GuestError> {
+        self.killer.change(self.driver.freeze(vm)).await
+    }
+    async fn thaw(&self, vm: Uuid) -> Result<u32, GuestError> {
+        self.killer.change(self.driver.thaw(vm)).await
+    }
+    async fn set_console_size(&self, vm: Uuid, columns: u16, rows: u16) -> Result<(), GuestError> {
+        self.driver.set_console_size(vm, columns, rows).await
+    }
 }
 
 #[async_trait]
