@@ -6,6 +6,7 @@
 //!
 //! What a driver makes bears this daemon's mark (see [`instance::Instance`]); what lacks it is never touched.
 
+pub mod console;
 pub mod exec;
 pub mod fault;
 #[cfg(any(test, feature = "fake"))]

@@ -137,7 +137,7 @@ impl Daemon {
                 images: drivers.image.clone(),
                 trigger,
             }),
-            subs: Arc::new(subs::Subs {}),
+            subs: Arc::new(subs::Subs::new()),
             metrics: Arc::new(Metrics::default()),
             limits: Limits::default(),
         };

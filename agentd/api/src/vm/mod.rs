@@ -4,6 +4,7 @@
 mod check;
 pub mod spec;
 pub mod status;
+mod subs;
 #[cfg(test)]
 mod tests;
 
@@ -63,7 +64,7 @@ impl Kind for Vm {
             RECONCILE,
             RETRY,
         ],
-        subs: &[],
+        subs: subs::SUBS,
     };
 
     fn check(spec: &VmSpec) -> Vec<FieldError> {

@@ -1,18 +1,50 @@
-//! What stands behind subresources: the table from a kind's declaration to what opens it.
+//! What stands behind subresources: the table from a kind's declaration to what opens it. One file an opener.
+
+mod logs;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use agentd_api::{ErrorCode, Problem};
 use async_trait::async_trait;
 
 use crate::http::{SubCall, SubReply, Subresources};
 
+/// Opens one subresource of one kind.
+#[async_trait]
+pub trait Opener: Send + Sync {
+    async fn open(&self, call: SubCall) -> Result<SubReply, Problem>;
+}
+
+type Table = BTreeMap<(&'static str, &'static str), Arc<dyn Opener>>;
+
 /// Opens the subresources of all kinds.
-pub struct Subs {}
+pub struct Subs {
+    table: Table,
+}
+
+impl Subs {
+    pub fn new() -> Self {
+        let mut table = Table::new();
+        let mut opens = |kind, sub, opener: Arc<dyn Opener>| table.insert((kind, sub), opener);
+        opens("vm", "logs", Arc::new(logs::Logs));
+        Self { table }
+    }
+}
 
 #[async_trait]
 impl Subresources for Subs {
     async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
-        let (kind, sub) = (call.object.kind(), call.sub.name);
-        // A test asks for each that is declared: none ends here.
-        Err(Problem::new(ErrorCode::NotFound, format!("a {kind} has no {sub}")))
+        let opener = self.table.get(&(call.object.kind(), call.sub.name)).cloned();
+        match opener {
+            Some(opener) => opener.open(call).await,
+            // A test asks for each that is declared: none ends here.
+            None => {
+                let detail = format!("a {} has no {}", call.object.kind(), call.sub.name);
+                Err(Problem::new(ErrorCode::NotFound, detail))
+            }
+        }
     }
 }

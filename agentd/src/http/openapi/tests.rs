@@ -52,12 +52,11 @@ fn operations_are_told_apart_and_know_the_methods_of_their_place() {
     let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         let concrete = path.replace("{name}", "x");
-        let place =
-            crate::http::route::find(&concrete).map(|f| f.place).expect("a documented path leads somewhere");
+        let found = crate::http::route::find(&concrete).expect("a documented path leads somewhere");
         let methods: BTreeSet<String> =
             item.as_object().expect("operations").keys().map(|m| m.to_ascii_uppercase()).collect();
         let known: BTreeSet<String> =
-            place.allow().split(", ").filter(|m| *m != "HEAD").map(str::to_owned).collect();
+            found.allow().split(", ").filter(|m| *m != "HEAD").map(str::to_owned).collect();
         assert_eq!(methods, known, "{path}");
         for operation in item.as_object().expect("operations").values() {
             let id = operation["operationId"].as_str().expect("an id").to_owned();

@@ -8,4 +8,5 @@ mod served;
 mod server;
 mod stop;
 mod strangers;
+mod subs;
 mod watches;

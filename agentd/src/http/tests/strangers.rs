@@ -50,6 +50,7 @@ async fn a_stranger_is_answered_403_on_every_path() {
         ("POST", "/v1/vms"),
         ("DELETE", "/v1/vms/web"),
         ("POST", "/v1/vms/web/start"),
+        ("GET", "/v1/vms/web/logs"),
         ("PUT", "/v1/images/a/content"),
         ("GET", "/nowhere"),
         ("BREW", "/v1"),
