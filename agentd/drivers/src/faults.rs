@@ -11,21 +11,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub struct Faults<E> {
+    known: &'static [&'static str],
     told: Mutex<Told<E>>,
-    hung: watch::Sender<BTreeSet<String>>,
+    hung: watch::Sender<BTreeSet<&'static str>>,
 }
 
 struct Told<E> {
-    failures: BTreeMap<String, VecDeque<E>>,
-    delays: BTreeMap<String, Duration>,
-    calls: BTreeMap<String, u64>,
-}
-
-impl<E> Default for Faults<E> {
-    fn default() -> Self {
-        let told = Told { failures: BTreeMap::new(), delays: BTreeMap::new(), calls: BTreeMap::new() };
-        Self { told: Mutex::new(told), hung: watch::Sender::new(BTreeSet::new()) }
-    }
+    failures: BTreeMap<&'static str, VecDeque<E>>,
+    delays: BTreeMap<&'static str, Duration>,
+    calls: BTreeMap<&'static str, u64>,
 }
 
 impl<E> fmt::Debug for Faults<E> {
@@ -38,37 +32,49 @@ impl<E> fmt::Debug for Faults<E> {
     }
 }
 
+/// Methods are named as in the fake's trait; a name that is none is a mistake in the test and ends it.
 impl<E> Faults<E> {
+    pub fn new(known: &'static [&'static str]) -> Self {
+        let told = Told { failures: BTreeMap::new(), delays: BTreeMap::new(), calls: BTreeMap::new() };
+        Self { known, told: Mutex::new(told), hung: watch::Sender::new(BTreeSet::new()) }
+    }
+
+    fn known(&self, method: &str) -> &'static str {
+        let known = self.known.iter().find(|known| **known == method);
+        known.unwrap_or_else(|| panic!("there is no method '{method}': {:?}", self.known))
+    }
+
     /// The next `times` calls of `method` fail, each with what `error` makes.
     pub fn fail_next(&self, method: &str, times: usize, error: impl Fn() -> E) {
         let mut told = self.told.lock();
-        told.failures.entry(method.to_owned()).or_default().extend((0..times).map(|_| error()));
+        told.failures.entry(self.known(method)).or_default().extend((0..times).map(|_| error()));
     }
     /// Calls of `method` do not return until `release`.
     pub fn hang(&self, method: &str) {
         self.hung.send_modify(|hung| {
-            hung.insert(method.to_owned());
+            hung.insert(self.known(method));
         });
     }
     pub fn release(&self, method: &str) {
         self.hung.send_modify(|hung| {
-            hung.remove(method);
+            hung.remove(self.known(method));
         });
     }
     /// Calls of `method` take this much longer.
     pub fn slow(&self, method: &str, by: Duration) {
-        self.told.lock().delays.insert(method.to_owned(), by);
+        self.told.lock().delays.insert(self.known(method), by);
     }
     /// How often `method` was called.
     pub fn calls(&self, method: &str) -> u64 {
-        self.told.lock().calls.get(method).copied().unwrap_or(0)
+        self.told.lock().calls.get(self.known(method)).copied().unwrap_or(0)
     }
 
     /// Counts a call, lets it wait as long as it was told to, and fails it where it was told to.
     pub(crate) async fn pass(&self, method: &str) -> Result<(), E> {
+        let method = self.known(method);
         let delay = {
             let mut told = self.told.lock();
-            *told.calls.entry(method.to_owned()).or_default() += 1;
+            *told.calls.entry(method).or_default() += 1;
             told.delays.get(method).copied()
         };
         if let Some(delay) = delay {
@@ -89,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_fails_as_often_as_it_was_told_to() {
-        let faults = Faults::default();
+        let faults = Faults::new(&["list", "observe"]);
         faults.fail_next("list", 2, || "no");
         assert_eq!(faults.pass("list").await, Err("no"));
         assert_eq!(faults.pass("observe").await, Ok(()));
@@ -100,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_hangs_until_it_is_released() {
-        let faults = std::sync::Arc::new(Faults::<()>::default());
+        let faults = std::sync::Arc::new(Faults::<()>::new(&["list"]));
         faults.hang("list");
         let call = tokio::spawn({
             let faults = faults.clone();

@@ -60,10 +60,14 @@ impl Facts {
         };
         let probing = async {
             loop {
-                // Seconds, once in a boot of the host; the driver remembers. Asked again, since what stands in the way
-                // of an answer (no QEMU) may be mended meanwhile.
+                // Seconds, once in a boot of the host; the driver remembers. Asked again only while something stands in
+                // the way of an answer (no QEMU), which may be mended meanwhile.
                 let answer = self.drivers.vm.accel().await;
+                let settled = answer.settled;
                 self.seen.write().accel = Some(answer);
+                if settled {
+                    break;
+                }
                 tokio::time::sleep(REFRESH).await;
             }
         };
@@ -80,8 +84,12 @@ impl Facts {
     }
 
     /// Why there is no network `default`, or None where there is one: for readiness and doctor.
-    pub fn default_network_is(&self, missing: Option<String>) {
-        self.seen.write().default_network = missing;
+    /// Whether that is news.
+    pub fn default_network_is(&self, missing: Option<String>) -> bool {
+        let mut seen = self.seen.write();
+        let news = seen.default_network != missing;
+        seen.default_network = missing;
+        news
     }
 
     async fn look(&self) {

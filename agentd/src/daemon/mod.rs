@@ -215,8 +215,9 @@ async fn default_network(
         }
         Err(error) => {
             let why = fault::chain(&error);
-            tracing::warn!("there is no network 'default': {why}");
-            facts.default_network_is(Some(why));
+            if facts.default_network_is(Some(why.clone())) {
+                tracing::warn!("there is no network 'default': {why}");
+            }
             false
         }
     };

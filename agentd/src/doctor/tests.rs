@@ -59,7 +59,7 @@ fn whole(dir: &std::path::Path) -> Seen {
         missing: Vec::new(),
         lacks: Vec::new(),
         libvirt: Ok("libvirt 9.0.0, QEMU 7.2".to_owned()),
-        accel: Some(AccelAnswer { accel: Accel::Kvm, reason: "a guest ran".to_owned() }),
+        accel: Some(AccelAnswer { accel: Accel::Kvm, reason: "a guest ran".to_owned(), settled: true }),
         kvm: Ok(()),
         vendor_flags: true,
         group: "agentd".to_owned(),

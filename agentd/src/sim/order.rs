@@ -3,6 +3,10 @@
 use std::str::FromStr;
 
 use agentd_api::{Cidr, Span};
+use agentd_drivers::image::fake::FakeImage;
+use agentd_drivers::network::fake::FakeNetwork;
+use agentd_drivers::vm::fake::FakeVm;
+use agentd_drivers::volume::fake::FakeVolume;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -97,43 +101,12 @@ pub struct Target {
     pub method: &'static str,
 }
 
+/// The drivers, and the methods that their fakes know by name.
 const METHODS: [(&str, &[&str]); 4] = [
-    (
-        "vm",
-        &[
-            "probe",
-            "accel",
-            "list",
-            "observe",
-            "ensure_defined",
-            "start",
-            "shutdown",
-            "destroy",
-            "pause",
-            "resume",
-            "undefine",
-            "freeze",
-            "thaw",
-            "set_console_size",
-        ],
-    ),
-    (
-        "image",
-        &[
-            "build",
-            "pull",
-            "receive",
-            "received",
-            "import",
-            "observe",
-            "list",
-            "remove",
-            "discard",
-            "list_incoming",
-        ],
-    ),
-    ("volume", &["ensure_disk", "ensure_seed", "observe", "list", "remove", "console_log"]),
-    ("network", &["ensure", "observe", "ensure_firewall", "remove", "list", "taken"]),
+    ("vm", FakeVm::METHODS),
+    ("image", FakeImage::METHODS),
+    ("volume", FakeVolume::METHODS),
+    ("network", FakeNetwork::METHODS),
 ];
 
 impl FromStr for Target {

@@ -41,8 +41,22 @@ struct State {
 }
 
 impl FakeImage {
+    /// The methods that can be made to fail, hang or be slow, by the names of the trait.
+    pub const METHODS: &[&str] = &[
+        "build",
+        "pull",
+        "receive",
+        "received",
+        "import",
+        "observe",
+        "list",
+        "remove",
+        "discard",
+        "list_incoming",
+    ];
+
     pub fn new(instance: Instance) -> Arc<Self> {
-        Arc::new(Self { instance, faults: Faults::default(), state: Mutex::default() })
+        Arc::new(Self { instance, faults: Faults::new(Self::METHODS), state: Mutex::default() })
     }
     /// What goes wrong, by the names of the trait's methods.
     pub fn faults(&self) -> &Faults<ImageError> {

@@ -34,9 +34,12 @@ struct FakeState {
 }
 
 impl FakeNetwork {
+    /// The methods that can be made to fail, hang or be slow, by the names of the trait.
+    pub const METHODS: &[&str] = &["ensure", "observe", "ensure_firewall", "remove", "list", "taken"];
+
     pub fn new(instance: Instance) -> Arc<Self> {
         let events = broadcast::Sender::new(64);
-        Arc::new(Self { instance, faults: Faults::default(), state: Mutex::default(), events })
+        Arc::new(Self { instance, faults: Faults::new(Self::METHODS), state: Mutex::default(), events })
     }
 
     pub fn faults(&self) -> &Faults<NetworkError> {

@@ -43,6 +43,8 @@ pub struct AccelProbe {
     wish: AccelWish,
     kept_at: PathBuf,
     answer: Mutex<Option<AccelAnswer>>,
+    /// What stands in KVM's way and was told: it is asked about again while it does.
+    told: Mutex<Option<String>>,
 }
 
 /// What is kept between starts of the daemon.
@@ -75,7 +77,7 @@ impl Trial {
 
 impl AccelProbe {
     pub fn new(wish: AccelWish, state_dir: &Path) -> Self {
-        Self { wish, kept_at: state_dir.join("accel.json"), answer: Mutex::new(None) }
+        Self { wish, kept_at: state_dir.join("accel.json"), answer: Mutex::new(None), told: Mutex::new(None) }
     }
 
     pub async fn answer(&self) -> AccelAnswer {
@@ -84,7 +86,11 @@ impl AccelProbe {
             return known.clone();
         }
         if let Some((what, mend)) = kvm_trouble() {
-            tracing::warn!(hint = %mend, "{what}");
+            let mut told = self.told.lock().await;
+            if told.as_ref() != Some(&what) {
+                tracing::warn!(hint = %mend, "{what}");
+                *told = Some(what);
+            }
         }
         match self.find_out().await {
             Ok(found) => {
@@ -92,7 +98,7 @@ impl AccelProbe {
                 answer.insert(found).clone()
             }
             // Not kept: what stands in the way may be mended while the daemon runs.
-            Err(reason) => AccelAnswer { accel: Accel::Tcg, reason },
+            Err(reason) => AccelAnswer { accel: Accel::Tcg, reason, settled: false },
         }
     }
 
@@ -100,7 +106,7 @@ impl AccelProbe {
     async fn find_out(&self) -> Result<AccelAnswer, String> {
         let forced = |accel: Accel, more: &str| {
             let reason = format!("[vm] accel = \"{}\" in the configuration{more}", accel.as_str());
-            Ok(AccelAnswer { accel, reason })
+            Ok(settled(accel, reason))
         };
         match (self.wish, std::fs::File::options().read(true).write(true).open(KVM)) {
             (AccelWish::Tcg, _) => forced(Accel::Tcg, ""),
@@ -109,7 +115,7 @@ impl AccelProbe {
                 forced(Accel::Kvm, &format!(", but {KVM} cannot be opened: {error}"))
             }
             (AccelWish::Auto, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                Ok(AccelAnswer { accel: Accel::Tcg, reason: format!("there is no {KVM}") })
+                Ok(settled(Accel::Tcg, format!("there is no {KVM}")))
             }
             (AccelWish::Auto, Err(error)) => Err(format!("{KVM} cannot be opened: {error}")),
             (AccelWish::Auto, Ok(_)) => self.remembered_or_tried().await,
@@ -120,7 +126,7 @@ impl AccelProbe {
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
         let qemu = qemu_identity().map_err(|error| format!("KVM could not be tried: {}", chain(&error)))?;
         if let Some(kept) = self.read_kept().filter(|kept| kept.boot_id == boot_id && kept.qemu == qemu) {
-            return Ok(AccelAnswer { accel: kept.accel, reason: kept.reason });
+            return Ok(settled(kept.accel, kept.reason));
         }
         let trial =
             try_guest("kvm", "host").await.map_err(|error| format!("KVM could not be tried: {error}"))?;
@@ -161,16 +167,20 @@ pub fn kvm_trouble() -> Option<(String, String)> {
     })
 }
 
+fn settled(accel: Accel, reason: String) -> AccelAnswer {
+    AccelAnswer { accel, reason, settled: true }
+}
+
 fn judge(trial: &Trial) -> AccelAnswer {
     if trial.passed() {
         let reason = format!("a trial guest ran under KVM and did all its {} steps", trial.of);
-        return AccelAnswer { accel: Accel::Kvm, reason };
+        return settled(Accel::Kvm, reason);
     }
     let how = trial.trouble.as_deref().unwrap_or("the guest was reset");
     let at = trial.next.map(|next| format!(" at '{next}'")).unwrap_or_default();
     let reason =
         format!("a trial guest under KVM did {} of its {} steps and ended{at}: {how}", trial.steps, trial.of);
-    AccelAnswer { accel: Accel::Tcg, reason }
+    settled(Accel::Tcg, reason)
 }
 
 fn qemu_identity() -> Result<String, ExecError> {

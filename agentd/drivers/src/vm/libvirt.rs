@@ -145,6 +145,7 @@ impl VmDriver for LibvirtVm {
             Err(error) => AccelAnswer {
                 accel: agentd_api::vm::Accel::Tcg,
                 reason: format!("KVM could not be tried: {error}"),
+                settled: false,
             },
         }
     }

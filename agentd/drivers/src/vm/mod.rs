@@ -105,6 +105,8 @@ pub enum Change {
 pub struct AccelAnswer {
     pub accel: Accel,
     pub reason: String,
+    /// Whether it stays so until the driver is made anew. Where it does not, asking again is worth it.
+    pub settled: bool,
 }
 
 /// What a backend says of itself when asked.

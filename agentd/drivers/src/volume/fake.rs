@@ -33,8 +33,11 @@ struct Folder {
 }
 
 impl FakeVolume {
+    /// The methods that can be made to fail, hang or be slow, by the names of the trait.
+    pub const METHODS: &[&str] = &["ensure_disk", "ensure_seed", "observe", "list", "remove", "console_log"];
+
     pub fn new(instance: Instance, images: Arc<FakeImage>) -> Arc<Self> {
-        Arc::new(Self { instance, images, faults: Faults::default(), folders: Mutex::default() })
+        Arc::new(Self { instance, images, faults: Faults::new(Self::METHODS), folders: Mutex::default() })
     }
     /// What goes wrong, by the names of the trait's methods.
     pub fn faults(&self) -> &Faults<VolumeError> {

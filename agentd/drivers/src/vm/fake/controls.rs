@@ -12,24 +12,6 @@ use uuid::Uuid;
 use super::FakeVm;
 use crate::vm::{AccelAnswer, DomainSpec, OffReason, VmError};
 
-/// The methods that can be made to fail, hang or be slow, by the names of the trait.
-const METHODS: [&str; 14] = [
-    "probe",
-    "accel",
-    "list",
-    "observe",
-    "ensure_defined",
-    "start",
-    "shutdown",
-    "destroy",
-    "pause",
-    "resume",
-    "undefine",
-    "freeze",
-    "thaw",
-    "set_console_size",
-];
-
 type MakeError = Box<dyn Fn() -> VmError + Send>;
 
 pub(super) struct Controls {
@@ -60,7 +42,8 @@ impl std::fmt::Debug for Controls {
 
 impl Controls {
     pub(super) fn new() -> Self {
-        let accel = AccelAnswer { accel: Accel::Tcg, reason: "the fake runs no guests".to_owned() };
+        let reason = "the fake runs no guests".to_owned();
+        let accel = AccelAnswer { accel: Accel::Tcg, reason, settled: true };
         let told = Told {
             available: true,
             failures: BTreeMap::new(),
@@ -116,14 +99,33 @@ impl Controls {
 
 /// A method's name as the table has it. A name that is none is a mistake in the test and ends it.
 fn known(method: &str) -> &'static str {
-    METHODS
-        .into_iter()
+    FakeVm::METHODS
+        .iter()
+        .copied()
         .find(|known| *known == method)
         .unwrap_or_else(|| panic!("VmDriver has no method '{method}'"))
 }
 
 /// The controls. Methods are named as in [`VmDriver`](crate::vm::VmDriver); a name that is none panics.
 impl FakeVm {
+    /// The methods that can be made to fail, hang or be slow, by the names of the trait.
+    pub const METHODS: &[&str] = &[
+        "probe",
+        "accel",
+        "list",
+        "observe",
+        "ensure_defined",
+        "start",
+        "shutdown",
+        "destroy",
+        "pause",
+        "resume",
+        "undefine",
+        "freeze",
+        "thaw",
+        "set_console_size",
+    ];
+
     /// The next `times` calls of `method` fail.
     pub fn fail_next(&self, method: &str, times: usize, error: impl Fn() -> VmError + Send + 'static) {
         let mut told = self.inner.controls.told.lock();
