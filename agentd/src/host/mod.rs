@@ -27,12 +27,16 @@ impl Host {
         Self {
             hostname: text(named.as_ref().map(|n| n.nodename())),
             kernel: text(named.as_ref().map(|n| n.release())),
-            cpus: std::thread::available_parallelism()
-                .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+            cpus: cpus(),
             memory: memory_total(&meminfo).unwrap_or(ByteSize(u64::MAX)),
             boot_id: boot.trim().to_owned(),
         }
     }
+}
+
+/// As many processors as this process may use.
+pub fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
 /// The line `MemTotal:  16384256 kB` of /proc/meminfo.

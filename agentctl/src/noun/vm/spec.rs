@@ -4,6 +4,7 @@
 mod cloud_init;
 mod network;
 mod policy;
+mod size;
 
 use agentd_api::{LabelKey, LabelValue};
 use clap::Args;
@@ -13,21 +14,15 @@ use crate::failure::Failure;
 pub use cloud_init::{CloudInitArgs, read_bounded};
 pub use network::NetworkArgs;
 pub use policy::PolicyArgs;
+pub use size::SizeArgs;
 
 #[derive(Debug, Args)]
 pub struct SpecArgs {
     /// The image its disk starts as; one that has a recipe is built when it is not there
     #[arg(long, value_name = "IMAGE")]
     pub image: String,
-    /// How many CPUs it has [default: 1]
-    #[arg(long, value_name = "N")]
-    pub cpus: Option<u32>,
-    /// How much memory it has, as in 1GiB [default: 512MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// The size of its disk [default: the image's own]
-    #[arg(long, value_name = "SIZE")]
-    pub disk: Option<String>,
+    #[command(flatten)]
+    pub size: SizeArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -51,14 +46,7 @@ impl SpecArgs {
         let mut spec = Map::new();
         spec.insert("image".to_owned(), json!(self.image));
         spec.insert("desired".to_owned(), json!(if running { "running" } else { "stopped" }));
-        if let Some(cpus) = self.cpus {
-            spec.insert("cpus".to_owned(), json!(cpus));
-        }
-        for (field, text) in [("memory", &self.memory), ("disk", &self.disk)] {
-            if let Some(text) = text {
-                spec.insert(field.to_owned(), json!(text));
-            }
-        }
+        self.size.fill(&mut spec);
         self.network.fill(&mut spec);
         self.cloud_init.fill(ssh_keys, &mut spec)?;
         self.policy.fill(&mut spec);
@@ -100,8 +88,8 @@ mod tests {
     #[test]
     fn a_draft_is_what_the_contract_takes() {
         let draft = draft(
-            "--image micro --cpus 2 --memory 1GiB --disk 2GiB --network default,ip=10.77.0.9,mac=52:54:00:00:00:01 \
-             --publish 127.0.0.1:8080:80 --label app=web --restart on-failure --grace 5s --rm",
+            "--image micro --cpus 2 --cpus-max 4 --memory 1GiB --memory-max 2GiB --disk 2GiB \
+             --network default,ip=10.77.0.9,mac=52:54:00:00:00:01 --publish 127.0.0.1:8080:80 --label app=web --restart on-failure --grace 5s --rm",
         );
         let parsed = registry::parse_spec::<Vm>(&draft["spec"]).expect("a spec that the daemon takes");
         assert_eq!(serde_json::to_value(parsed).expect("json"), draft["spec"], "nothing was lost or added");

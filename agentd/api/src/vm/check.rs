@@ -23,6 +23,18 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
     if !(1..=CPUS_MAX).contains(&spec.cpus) {
         wrong("cpus", format!("must be 1 to {CPUS_MAX}, not {}", spec.cpus));
     }
+    if let Some(max) = spec.cpus_max
+        && !(spec.cpus..=CPUS_MAX).contains(&max)
+    {
+        wrong("cpus_max", format!("must be {} (as many as cpus) to {CPUS_MAX}, not {max}", spec.cpus));
+    }
+    if let Some(max) = spec.memory_max {
+        if max < spec.memory {
+            wrong("memory_max", format!("must be at least memory, which is {}, not {max}", spec.memory));
+        } else if !max.bytes().is_multiple_of(ByteSize::mib(1).bytes()) {
+            wrong("memory_max", format!("must be a whole number of MiB, not {max}"));
+        }
+    }
     if spec.memory < MEMORY_MIN {
         wrong("memory", format!("must be at least {MEMORY_MIN}, not {}", spec.memory));
     } else if !spec.memory.bytes().is_multiple_of(ByteSize::mib(1).bytes()) {

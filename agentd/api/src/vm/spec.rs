@@ -17,8 +17,16 @@ pub struct VmSpec {
     #[serde(default = "one")]
     #[schema(minimum = 1, maximum = 256)]
     pub cpus: u32,
+    /// As many as it can be given while it runs. Where absent, as many as the host has, but at most twice `cpus` or four.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 256)]
+    pub cpus_max: Option<u32>,
     #[serde(default = "default_memory")]
     pub memory: ByteSize,
+    /// As much as it can be given while it runs; what it was started with where absent. Its balloon holds what is over,
+    /// so that a guest without a driver for that has all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<ByteSize>,
     /// The size of its disk; the image's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<ByteSize>,

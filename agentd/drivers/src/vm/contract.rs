@@ -78,6 +78,7 @@ async fn a_definition_is_made_once_and_again_when_it_differs(bed: &dyn Bed) {
         persistent: true,
         digest: Some(vm.digest(&spec)),
         accel: Some(spec.accel),
+        live: None,
     };
     assert_eq!(vm.observe(spec.id).await.expect("observe"), Some(expected.clone()));
     assert!(vm.list().await.expect("list").contains(&expected));
@@ -103,6 +104,11 @@ async fn a_guest_runs_pauses_and_is_cut_off(bed: &dyn Bed) {
     assert_eq!(vm.start(id).await.expect("start"), Change::AlreadySo);
     let seen = see(vm, id).await;
     assert_eq!((seen.power, seen.off, seen.persistent), (Power::Running, None, true));
+    let live = seen.live.expect("what runs is seen");
+    assert_eq!((live.cpus, live.cpus_max), (spec.cpus, spec.cpus_max));
+    assert_eq!((live.memory, live.memory_max), (spec.memory, spec.memory_max));
+    let fixed = Some(vm.fixed_digest(&spec));
+    assert_eq!(live.fixed, fixed);
 
     let error = vm.undefine(id).await.expect_err("a running guest is not undefined");
     assert_eq!(error.class(), Class::Transient, "{error}");
@@ -120,6 +126,7 @@ async fn a_guest_runs_pauses_and_is_cut_off(bed: &dyn Bed) {
     assert_eq!(vm.ensure_defined(&spec).await.expect("define anew"), Change::Made);
     let seen = see(vm, id).await;
     assert_eq!((seen.power, seen.digest), (Power::Running, Some(vm.digest(&spec))));
+    assert_eq!(seen.live.expect("it runs").fixed, fixed, "it was started by what is as good as this");
 
     assert_eq!(vm.destroy(id).await.expect("destroy"), Change::Made);
     assert_eq!(vm.destroy(id).await.expect("destroy"), Change::AlreadySo);

@@ -106,6 +106,10 @@ impl VmDriver for FakeVm {
         state::digest(spec)
     }
 
+    fn fixed_digest(&self, spec: &DomainSpec) -> String {
+        state::fixed_digest(spec)
+    }
+
     async fn start(&self, id: Uuid) -> Result<Change, VmError> {
         self.call("start", move |inner| inner.domains.start(id)).await
     }

@@ -172,6 +172,10 @@ impl VmDriver for LibvirtVm {
         xml::digest(spec, &self.instance)
     }
 
+    fn fixed_digest(&self, spec: &DomainSpec) -> String {
+        xml::fixed_digest(spec, &self.instance)
+    }
+
     async fn start(&self, id: Uuid) -> Result<Change, VmError> {
         self.run("start a guest", PROCESS, move |c, tag| domains::start(c, tag, id)).await
     }

@@ -28,7 +28,11 @@ pub struct DomainSpec {
     pub project: ObjectName,
     pub name: ObjectName,
     pub cpus: u32,
+    /// As many as can be plugged in while it runs.
+    pub cpus_max: u32,
     pub memory: ByteSize,
+    /// As much as its balloon can give it while it runs. Taken for `memory` where less.
+    pub memory_max: ByteSize,
     /// A qcow2 file.
     pub disk: PathBuf,
     pub boot: Option<DirectBoot>,
@@ -86,6 +90,28 @@ pub struct DomainSeen {
     /// Whether its definition is the one that `ensure_defined` was last given (compared by a digest in its metadata).
     pub digest: Option<String>,
     pub accel: Option<Accel>,
+    /// What the guest has at this moment, whatever its definition says. None while it is off.
+    pub live: Option<LiveSeen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSeen {
+    /// The `fixed_digest` of what it was started by. None where that is not known.
+    pub fixed: Option<String>,
+    pub cpus: u32,
+    pub cpus_max: u32,
+    /// What its balloon leaves it.
+    pub memory: ByteSize,
+    pub memory_max: ByteSize,
+    pub nics: Vec<NicSeen>,
+}
+
+/// An interface that a running guest has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicSeen {
+    pub mac: MacAddr,
+    pub bridge: String,
+    pub tap: String,
 }
 
 /// A change of a domain of ours. `id` is None where changes may have been missed (a reconnect): look at all.
@@ -169,6 +195,9 @@ pub trait VmDriver: guest::GuestDriver + Send + Sync {
     async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError>;
     /// The digest that `DomainSeen::digest` has when the domain is defined by `spec`.
     fn digest(&self, spec: &DomainSpec) -> String;
+    /// As `digest`, of what cannot be changed while the guest runs: the same as `LiveSeen::fixed` where only what can be
+    /// changed differs.
+    fn fixed_digest(&self, spec: &DomainSpec) -> String;
     /// AlreadySo where it runs or is paused; Missing where it is not defined.
     async fn start(&self, id: Uuid) -> Result<Change, VmError>;
     /// Asks the guest to power off (ACPI) and returns at once. AlreadySo where it is off.

@@ -6,19 +6,23 @@
 mod console;
 mod disk;
 mod element;
+mod live;
 mod machine;
 mod nic;
+mod ports;
 #[cfg(test)]
 mod tests;
 
+use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
 use element::{Element, el};
 use quick_xml::events::Event;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{DomainSpec, VmError};
+use super::{DomainNic, DomainSpec, VmError};
 use crate::Instance;
+pub use live::{Live, read_live};
 
 /// The namespace of our metadata. A name, not an address: `.invalid` never resolves.
 pub const NAMESPACE: &str = "https://agentd.invalid/libvirt/1";
@@ -30,7 +34,10 @@ const MARK: &str = "vm";
 pub struct Mark {
     pub instance: String,
     pub id: Uuid,
+    /// Of all that the definition says.
     pub digest: String,
+    /// Of what cannot be changed while the guest runs.
+    pub fixed: String,
     pub accel: Accel,
 }
 
@@ -46,12 +53,32 @@ pub fn domain_name(spec: &DomainSpec, instance: &Instance) -> String {
 
 /// The same for equal definitions, and another when a later agentd renders a definition otherwise.
 pub fn digest(spec: &DomainSpec, instance: &Instance) -> String {
-    let text = render_with(spec, instance, "").text_of_tree();
+    let text = render_with(spec, instance, ("", "")).text_of_tree();
     Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
+/// The same for definitions that a running guest can be brought from one to the other: what is changed while it runs
+/// is compared with what is seen of it, and not by this.
+pub fn fixed_digest(spec: &DomainSpec, instance: &Instance) -> String {
+    let plain = DomainSpec {
+        cpus: 1,
+        cpus_max: 1,
+        memory: ByteSize(1),
+        memory_max: ByteSize(1),
+        nics: Vec::new(),
+        ..spec.clone()
+    };
+    digest(&plain, instance)
+}
+
 pub fn render_domain(spec: &DomainSpec, instance: &Instance) -> String {
-    render_with(spec, instance, &digest(spec, instance)).text_of_tree()
+    let (all, fixed) = (digest(spec, instance), fixed_digest(spec, instance));
+    render_with(spec, instance, (&all, &fixed)).text_of_tree()
+}
+
+/// One interface, as it is plugged in.
+pub fn render_nic(nic: &DomainNic) -> String {
+    nic::interface(nic).text_of_tree()
 }
 
 /// Refuses what XML or a C string cannot carry.
@@ -92,13 +119,7 @@ pub fn read_mark(metadata: &str) -> Option<Mark> {
                     let found = tag.try_get_attribute(key).ok()??;
                     Some(found.value.into_owned())
                 };
-                let accel = match value("accel")?.as_str() {
-                    "kvm" => Accel::Kvm,
-                    "tcg" => Accel::Tcg,
-                    _ => return None,
-                };
-                let id = Uuid::parse_str(&value("id")?).ok()?;
-                return Some(Mark { instance: value("instance")?, id, digest: value("digest")?, accel });
+                return mark_of(&value);
             }
             Event::Eof => return None,
             _ => (),
@@ -106,7 +127,20 @@ pub fn read_mark(metadata: &str) -> Option<Mark> {
     }
 }
 
-fn render_with(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element {
+/// The mark, of the attributes of its element.
+fn mark_of(value: &dyn Fn(&str) -> Option<String>) -> Option<Mark> {
+    let accel = match value("accel")?.as_str() {
+        "kvm" => Accel::Kvm,
+        "tcg" => Accel::Tcg,
+        _ => return None,
+    };
+    let id = Uuid::parse_str(&value("id")?).ok()?;
+    // What an older agentd defined lacks it, and differs from all.
+    let fixed = value("fixed").unwrap_or_default();
+    Some(Mark { instance: value("instance")?, id, digest: value("digest")?, fixed, accel })
+}
+
+fn render_with(spec: &DomainSpec, instance: &Instance, digests: (&str, &str)) -> Element {
     let kind = match spec.accel {
         Accel::Kvm => "kvm",
         Accel::Tcg => "qemu",
@@ -115,9 +149,9 @@ fn render_with(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element 
         .attr("type", kind)
         .child(el("name").text(domain_name(spec, instance)))
         .child(el("uuid").text(spec.id))
-        .child(el("metadata").child(mark(spec, instance, digest)))
-        .child(el("memory").attr("unit", "bytes").text(spec.memory.bytes()))
-        .child(el("vcpu").attr("placement", "static").text(spec.cpus))
+        .child(el("metadata").child(mark(spec, instance, digests)))
+        .children(machine::memory(spec))
+        .child(machine::vcpu(spec))
         .child(machine::os(spec))
         .child(el("features").child(el("acpi")).child(el("apic")))
         .child(machine::cpu(spec.accel))
@@ -129,7 +163,7 @@ fn render_with(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element 
         .child(devices(spec))
 }
 
-fn mark(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element {
+fn mark(spec: &DomainSpec, instance: &Instance, (digest, fixed): (&str, &str)) -> Element {
     el(&format!("{PREFIX}:{MARK}"))
         .attr(&format!("xmlns:{PREFIX}"), NAMESPACE)
         .attr("instance", instance.tag())
@@ -138,11 +172,12 @@ fn mark(spec: &DomainSpec, instance: &Instance, digest: &str) -> Element {
         .attr("id", spec.id)
         .attr("accel", spec.accel.as_str())
         .attr("digest", digest)
+        .attr("fixed", fixed)
 }
 
 /// Each group of devices is rendered in a file of its own; here is their order.
 fn devices(spec: &DomainSpec) -> Element {
-    el("devices")
+    let devices = el("devices")
         .children(disk::disks(spec))
         .children(spec.nics.iter().map(nic::interface))
         .children(console::console(spec))
@@ -155,5 +190,7 @@ fn devices(spec: &DomainSpec) -> Element {
         .child(el("memballoon").attr("model", "virtio").attr("freePageReporting", "on"))
         .child(el("panic").attr("model", "isa"))
         .child(el("controller").attr("type", "usb").attr("model", "none"))
-        .child(el("video").child(el("model").attr("type", "none")))
+        .child(el("video").child(el("model").attr("type", "none")));
+    let ports = ports::ports(&devices);
+    devices.children(ports)
 }

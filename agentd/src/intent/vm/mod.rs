@@ -80,11 +80,14 @@ fn check_fixed(is: &VmSpec, spec: &VmSpec) -> Result<(), Problem> {
 /// Memory may be promised to several VMs at once, but never more to one than the host has.
 fn check_memory(desk: &Desk<'_>, spec: &VmSpec) -> Result<(), Problem> {
     let all = desk.known.memory;
-    if spec.memory <= all {
+    let most = spec.memory_max.map(|max| ("spec.memory_max", max));
+    let Some((field, much)) =
+        [Some(("spec.memory", spec.memory)), most].into_iter().flatten().find(|(_, much)| *much > all)
+    else {
         return Ok(());
-    }
-    let detail = format!("{} is more than the {} MiB that this host has", spec.memory, all.bytes() >> 20);
-    Err(Problem::new(ErrorCode::InsufficientCapacity, detail).at("spec.memory"))
+    };
+    let detail = format!("{much} is more than the {} MiB that this host has", all.bytes() >> 20);
+    Err(Problem::new(ErrorCode::InsufficientCapacity, detail).at(field))
 }
 
 /// Networks and keys must be there: all that are not are named at once.

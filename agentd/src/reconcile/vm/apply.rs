@@ -188,10 +188,10 @@ impl Work<'_> {
             if self.object.spec.desired == VmDesired::Paused { State::Paused } else { State::Running };
         (common.reason, common.progress) = (None, None);
         common.clear_condition(STOPPING);
-        if pending {
-            common.set_condition(PENDING_RESTART, true, "its spec has changed since it was started");
-        } else {
-            common.clear_condition(PENDING_RESTART);
+        match pending {
+            None => {}
+            Some(waits) if waits.is_empty() => common.clear_condition(PENDING_RESTART),
+            Some(waits) => common.set_condition(PENDING_RESTART, true, waits.join("; ")),
         }
         Ok(Turn::End(None))
     }

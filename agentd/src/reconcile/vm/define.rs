@@ -23,8 +23,15 @@ pub struct Files {
 pub struct Binding<'a> {
     pub instance: &'a Instance,
     pub accel: Accel,
+    pub host_cpus: u32,
     /// MAC address and network id of each interface, with the bridge of that network.
     pub nics: Vec<(agentd_api::MacAddr, Uuid, String)>,
+}
+
+/// How many CPUs can be plugged in where the spec does not say. A CPU that is not there costs the guest a quarter of a
+/// MiB.
+fn headroom(cpus: u32, host: u32) -> u32 {
+    host.min(cpus.saturating_mul(2).max(4)).max(cpus)
 }
 
 pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding: Binding) -> DomainSpec {
@@ -35,7 +42,9 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
         project: object.meta.project.clone(),
         name: object.meta.name.clone(),
         cpus: object.spec.cpus,
+        cpus_max: object.spec.cpus_max.unwrap_or_else(|| headroom(object.spec.cpus, binding.host_cpus)),
         memory: object.spec.memory,
+        memory_max: object.spec.memory_max.unwrap_or(object.spec.memory),
         disk: files.disk,
         boot: content.boot.clone(),
         seed: files.seed,

@@ -8,8 +8,9 @@ use agentd_drivers::vm::{DomainSeen, DomainSpec};
 use agentd_drivers::volume::DiskSpec;
 use uuid::Uuid;
 
-use super::apply::{Halt, PENDING_RESTART, Turn, Work};
+use super::apply::{Halt, Turn, Work};
 use super::define::{self, Binding, Files};
+use super::live;
 use super::needs::{self, IMAGE_READY, KEYS_READY, NETWORK_READY, Needs, Waiting};
 use super::observe::STOPPING;
 use crate::reconcile::runtime::{Fault, Note};
@@ -115,7 +116,12 @@ impl Work<'_> {
         let bridge = |network| self.vms.drivers.network.bridge(network);
         let nics = nics.map(|(mac, network)| (mac, network, bridge(network))).collect();
         let accel = self.vms.drivers.vm.accel().await.accel;
-        define::domain(self.object, content, files, Binding { instance: &self.vms.instance, accel, nics })
+        define::domain(
+            self.object,
+            content,
+            files,
+            Binding { instance: &self.vms.instance, accel, host_cpus: crate::host::cpus(), nics },
+        )
     }
 
     /// Puts back a definition that somebody took away.
@@ -134,23 +140,22 @@ impl Work<'_> {
         Ok(Turn::Again)
     }
 
-    /// Whether the running domain is another than the spec says. Reads without edges: a guest that runs does not depend
-    /// on these objects any more.
-    pub(super) async fn pending_restart(&self, domain: &DomainSeen) -> bool {
-        let known = self.status.common.condition(PENDING_RESTART).is_some_and(|c| c.status);
-        let (Some(digest), Some(seen)) = (&self.status.image_digest, &domain.digest) else { return known };
-        let Ok(Some(content)) = self.vms.drivers.image.observe(digest).await else { return known };
-        let Ok(files) = self.vms.drivers.volume.observe(self.object.meta.id).await else { return known };
-        let (Some(disk), Some(log)) = (files.disk, &self.status.console_log) else { return known };
+    /// What of the spec the running guest does not have; None where that cannot be told now. Reads without edges: a
+    /// guest that runs does not depend on these objects any more.
+    pub(super) async fn pending_restart(&self, domain: &DomainSeen) -> Option<Vec<String>> {
+        let live = domain.live.as_ref()?;
+        let content =
+            self.vms.drivers.image.observe(self.status.image_digest.as_ref()?).await.ok().flatten()?;
+        let files = self.vms.drivers.volume.observe(self.object.meta.id).await.ok()?;
+        let (disk, log) = (files.disk?, self.status.console_log.as_ref()?);
         let mut nics = Vec::new();
         for address in &self.status.addresses {
             let key = ObjectKey::of::<Network>(self.object.meta.project.clone(), address.network.clone());
-            let Some(network) = self.pass.store().get(&key) else { return known };
-            nics.push((address.mac, network.id()));
+            nics.push((address.mac, self.pass.store().get(&key)?.id()));
         }
         let files = Files { disk, seed: files.seed, console_log: log.into() };
         let spec = self.spec(&content, files, nics.into_iter()).await;
-        self.vms.drivers.vm.digest(&spec) != *seen
+        Some(live::waits(&self.object.spec, &self.vms.drivers.vm.fixed_digest(&spec), live))
     }
 }
 

@@ -13,6 +13,7 @@
 mod apply;
 mod backend;
 mod define;
+mod live;
 mod make;
 mod needs;
 mod observe;

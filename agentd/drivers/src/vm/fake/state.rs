@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use agentd_api::ByteSize;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::vm::{Change, DomainEvent, DomainSeen, DomainSpec, OffReason, Power, VmError};
+use crate::vm::{
+    Change, DomainEvent, DomainNic, DomainSeen, DomainSpec, LiveSeen, NicSeen, OffReason, Power, VmError,
+};
 
 /// One domain: there as long as it is defined, or runs, or both.
 #[derive(Debug, Default)]
@@ -31,6 +34,25 @@ pub(super) fn digest(spec: &DomainSpec) -> String {
     Sha256::digest(format!("{spec:?}").as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
+pub(super) fn fixed_digest(spec: &DomainSpec) -> String {
+    let none = ByteSize(0);
+    let plain =
+        DomainSpec { cpus: 0, cpus_max: 0, memory: none, memory_max: none, nics: Vec::new(), ..spec.clone() };
+    digest(&plain)
+}
+
+fn live(spec: &DomainSpec) -> LiveSeen {
+    let nic = |nic: &DomainNic| NicSeen { mac: nic.mac, bridge: nic.bridge.clone(), tap: nic.tap.clone() };
+    LiveSeen {
+        fixed: Some(fixed_digest(spec)),
+        cpus: spec.cpus,
+        cpus_max: spec.cpus_max.max(spec.cpus),
+        memory: spec.memory,
+        memory_max: spec.memory_max.max(spec.memory),
+        nics: spec.nics.iter().map(nic).collect(),
+    }
+}
+
 impl Domain {
     fn seen(&self, id: Uuid) -> DomainSeen {
         let power = match (&self.live, self.paused) {
@@ -45,6 +67,7 @@ impl Domain {
             persistent: self.defined.is_some(),
             digest: self.defined.as_ref().or(self.live.as_ref()).map(digest),
             accel: self.live.as_ref().or(self.defined.as_ref()).map(|spec| spec.accel),
+            live: self.live.as_ref().map(live),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The calls themselves: each looks first, changes what is not so, and takes a change that happened in between for done.
 //! They block, and run on a worker's thread.
 
-use agentd_api::vm::Accel;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -9,7 +8,7 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::fault::Fault;
-use crate::vm::xml::{self, Mark};
+use crate::vm::xml::{self, Live, Mark};
 use crate::vm::{Change, DomainSeen, OffReason, Power, VmError};
 
 /// The domain of that id, if it is ours. A foreign one is as none.
@@ -69,15 +68,25 @@ fn seen(domain: &Domain, mark: Mark) -> Result<Option<DomainSeen>, Fault> {
         _ => Power::Running,
     };
     let off = (power == Power::Off).then(|| off_reason(state, reason));
-    let accel = if power == Power::Off { None } else { running_accel(domain) }.or(Some(mark.accel));
-    Ok(Some(DomainSeen { id: mark.id, power, off, persistent, digest: Some(mark.digest), accel }))
+    let live = if power == Power::Off { None } else { live(domain)? };
+    // What it was started with: its definition may have been changed since.
+    let accel = live.as_ref().and_then(|l| l.mark.as_ref()).map_or(mark.accel, |mark| mark.accel);
+    Ok(Some(DomainSeen {
+        id: mark.id,
+        power,
+        off,
+        persistent,
+        digest: Some(mark.digest),
+        accel: Some(accel),
+        live: live.map(|live| live.seen),
+    }))
 }
 
-/// What a running guest was started with: its definition may have been changed since. None where it is off by now.
-fn running_accel(domain: &Domain) -> Option<Accel> {
-    let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-    let text = domain.get_metadata(kind, Some(xml::NAMESPACE), sys::VIR_DOMAIN_AFFECT_LIVE).ok()?;
-    xml::read_mark(&text).map(|mark| mark.accel)
+/// None where it is gone by now.
+fn live(domain: &Domain) -> Result<Option<Live>, Fault> {
+    let Some(text) = unless(ErrorNumber::NoDomain, domain.get_xml_desc(0))? else { return Ok(None) };
+    let failed = || VmError::Failed { call: "look at a domain", detail: "its XML cannot be read".to_owned() };
+    Ok(Some(xml::read_live(&text).ok_or_else(failed)?))
 }
 
 fn off_reason(state: sys::virDomainState, reason: i32) -> OffReason {

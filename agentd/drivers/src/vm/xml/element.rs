@@ -1,9 +1,10 @@
-//! A tree of elements, and its text. All escaping happens here, by the serialiser.
+//! A tree of elements, its text, and the tree of a text. All escaping happens here, by the serialiser and the parser.
 
 use std::fmt::Display;
 
-use quick_xml::Writer;
+use quick_xml::escape::unescape;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+use quick_xml::{Reader, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Element {
@@ -55,5 +56,73 @@ impl Element {
             child.write(to)?;
         }
         to.write_event(Event::End(BytesEnd::new(self.name.as_str())))
+    }
+}
+
+/// Reading.
+impl Element {
+    /// None where the text is not well-formed.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut reader = Reader::from_str(text);
+        let mut open: Vec<Self> = Vec::new();
+        loop {
+            let done = match reader.read_event().ok()? {
+                Event::Start(tag) => {
+                    open.push(Self::of_tag(&tag)?);
+                    continue;
+                }
+                Event::Empty(tag) => Self::of_tag(&tag)?,
+                Event::End(_) => open.pop()?,
+                Event::Text(text) => {
+                    if let (Some(within), Ok(text)) = (open.last_mut(), unescape(&text)) {
+                        within.text.get_or_insert_default().push_str(&text);
+                    }
+                    continue;
+                }
+                Event::GeneralRef(name) => {
+                    if let (Some(within), Ok(text)) = (open.last_mut(), unescape(&format!("&{};", &*name))) {
+                        within.text.get_or_insert_default().push_str(&text);
+                    }
+                    continue;
+                }
+                Event::Eof => return None,
+                _ => continue,
+            };
+            match open.last_mut() {
+                Some(within) => within.children.push(done),
+                None => return Some(done),
+            }
+        }
+    }
+
+    fn of_tag(tag: &BytesStart<'_>) -> Option<Self> {
+        let mut element = el(tag.name().as_ref());
+        for attribute in tag.attributes() {
+            let attribute = attribute.ok()?;
+            let value = unescape(&attribute.value).ok()?.into_owned();
+            element.attributes.push((attribute.key.as_ref().to_owned(), value));
+        }
+        Some(element)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.attributes.iter().find(|(is, _)| is == key).map(|(_, value)| value.as_str())
+    }
+    /// The text directly within, without the space around it.
+    pub(super) fn content(&self) -> &str {
+        self.text.as_deref().unwrap_or_default().trim()
+    }
+    /// The first element of that name directly within.
+    pub(super) fn find(&self, name: &str) -> Option<&Self> {
+        self.all(name).next()
+    }
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+    pub(super) fn within(&self) -> &[Self] {
+        &self.children
     }
 }

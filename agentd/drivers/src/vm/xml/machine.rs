@@ -1,9 +1,23 @@
 //! What the guest's machine is: its firmware or kernel, its CPUs, its clock.
 
+use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
 
 use super::element::{Element, el};
 use crate::vm::DomainSpec;
+
+/// What the guest is started with, and the most that it can be given while it runs. It sees all of the most until its
+/// balloon's driver has given back what is over.
+pub(super) fn memory(spec: &DomainSpec) -> [Element; 2] {
+    let most = spec.memory_max.max(spec.memory);
+    let size = |name: &str, size: ByteSize| el(name).attr("unit", "bytes").text(size.bytes());
+    [size("memory", most), size("currentMemory", spec.memory)]
+}
+
+pub(super) fn vcpu(spec: &DomainSpec) -> Element {
+    let most = spec.cpus_max.max(spec.cpus);
+    el("vcpu").attr("placement", "static").attr("current", spec.cpus).text(most)
+}
 
 pub(super) fn os(spec: &DomainSpec) -> Element {
     let os = el("os").child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"));

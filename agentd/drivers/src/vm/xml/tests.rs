@@ -17,7 +17,9 @@ fn spec() -> DomainSpec {
         project: "default".parse().expect("a name"),
         name: "web".parse().expect("a name"),
         cpus: 2,
+        cpus_max: 4,
         memory: ByteSize::gib(1),
+        memory_max: ByteSize::gib(2),
         disk: "/var/lib/agentd/vms/1/disk.qcow2".into(),
         boot: None,
         seed: Some("/var/lib/agentd/vms/1/seed.img".into()),
@@ -37,7 +39,16 @@ fn micro() -> DomainSpec {
         initrd: "/var/lib/agentd/images/i".into(),
         cmdline: "console=ttyS0 quiet".to_owned(),
     };
-    DomainSpec { boot: Some(boot), seed: None, nics: Vec::new(), accel: Accel::Tcg, cpus: 1, ..spec() }
+    DomainSpec {
+        boot: Some(boot),
+        seed: None,
+        nics: Vec::new(),
+        accel: Accel::Tcg,
+        cpus: 1,
+        cpus_max: 1,
+        memory_max: ByteSize::gib(1),
+        ..spec()
+    }
 }
 
 #[test]
@@ -64,8 +75,10 @@ fn markup_in_strings_stays_text() {
 fn the_digest_follows_each_part_of_the_definition() {
     let base = spec();
     let mut seen = std::collections::BTreeSet::from([digest(&base, &instance())]);
-    let changes: [fn(&mut DomainSpec); 9] = [
+    let changes: [fn(&mut DomainSpec); 11] = [
         |s| s.cpus = 3,
+        |s| s.cpus_max = 8,
+        |s| s.memory_max = ByteSize::gib(3),
         |s| s.memory = ByteSize::mib(512),
         |s| s.disk = "/d".into(),
         |s| s.seed = None,
@@ -81,6 +94,53 @@ fn the_digest_follows_each_part_of_the_definition() {
         assert!(seen.insert(digest(&changed, &instance())), "{changed:?}");
     }
     assert_eq!(digest(&base, &instance()), digest(&base.clone(), &instance()));
+}
+
+#[test]
+fn what_a_running_guest_can_be_brought_to_leaves_the_other_digest_as_it_is() {
+    let (base, instance) = (spec(), instance());
+    let fixed = fixed_digest(&base, &instance);
+    let changes: [fn(&mut DomainSpec); 5] = [
+        |s| (s.cpus, s.cpus_max) = (3, 8),
+        |s| s.memory = ByteSize::mib(512),
+        |s| s.memory_max = ByteSize::gib(4),
+        |s| s.nics.clear(),
+        |s| s.nics.push(s.nics[0].clone()),
+    ];
+    for change in changes {
+        let mut changed = base.clone();
+        change(&mut changed);
+        assert_eq!(fixed_digest(&changed, &instance), fixed, "{changed:?}");
+    }
+    let other = DomainSpec { console_log: "/c".into(), ..base };
+    assert_ne!(fixed_digest(&other, &instance), fixed);
+}
+
+#[test]
+fn what_runs_is_read_back_as_libvirt_gives_it() {
+    let text = render_domain(&spec(), &instance());
+    let live = read_live(&text).expect("a domain");
+    assert_eq!(live.mark.expect("a mark").digest, digest(&spec(), &instance()));
+    let seen = live.seen;
+    assert_eq!(seen.fixed, Some(fixed_digest(&spec(), &instance())));
+    assert_eq!((seen.cpus, seen.cpus_max), (2, 4));
+    assert_eq!((seen.memory, seen.memory_max), (ByteSize::gib(1), ByteSize::gib(2)));
+    assert_eq!((seen.nics.len(), seen.nics[0].mac), (1, spec().nics[0].mac));
+    assert_eq!(seen.nics[0].tap, "agt00000001-0");
+    // As libvirt writes it: sizes in KiB, no `current` where all are there, what others plugged in.
+    let text = "<domain type='qemu' id='3'><memory unit='KiB'>262144</memory><currentMemory unit='KiB'>131072</currentMemory>\n\
+                <vcpu placement='static'>2</vcpu><devices><emulator>/usr/bin/q &amp; r</emulator><interface type='user'>\
+                <mac address='52:54:00:00:00:09'/></interface><interface type='bridge'><mac address='52:54:00:11:22:33'/>\
+                <source bridge='agb1'/><target dev='agt1-0'/><alias name='net0'/></interface></devices></domain>";
+    let live = read_live(text).expect("a domain");
+    assert_eq!(live.mark, None);
+    let seen = live.seen;
+    assert_eq!((seen.cpus, seen.cpus_max), (2, 2));
+    assert_eq!((seen.memory, seen.memory_max), (ByteSize::mib(128), ByteSize::mib(256)));
+    assert_eq!(seen.nics.iter().map(|nic| nic.tap.as_str()).collect::<Vec<_>>(), ["agt1-0"]);
+    for bad in ["", "<domain>", "<domain/>", "<domain><vcpu>x</vcpu></domain>"] {
+        assert_eq!(read_live(bad), None, "{bad}");
+    }
 }
 
 #[test]

@@ -79,6 +79,9 @@ impl VmDriver for Killed<dyn VmDriver> {
     fn digest(&self, spec: &DomainSpec) -> String {
         self.driver.digest(spec)
     }
+    fn fixed_digest(&self, spec: &DomainSpec) -> String {
+        self.driver.fixed_digest(spec)
+    }
     async fn start(&self, id: Uuid) -> Result<Change, VmError> {
         self.killer.change(self.driver.start(id)).await
     }
