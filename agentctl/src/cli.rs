@@ -46,7 +46,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Noun {
-    /// Virtual machines: run, create, start, stop, restart, pause, resume, list, show, logs, rm
+    /// Virtual machines: run, create, start, stop, restart, pause, resume, list, show, stats, logs, rm
     #[command(subcommand)]
     Vm(noun::vm::Vm),
     /// What VMs' disks start as: build, import, pull, list, show, rm
@@ -70,6 +70,8 @@ pub enum Noun {
     Events(noun::events::Events),
     /// Forget failed attempts at objects and try again now
     Retry(noun::retry::Retry),
+    /// Show what guests use, the busiest first, until Ctrl-C
+    Top(noun::top::Top),
     /// Print what the daemon says of itself, its host and its backends
     Info(noun::info::Info),
     /// Check what agentd needs of this host, and say what mends what is missing
@@ -94,6 +96,7 @@ impl Cli {
             Noun::Watch(noun) => noun.run(&app).await,
             Noun::Events(noun) => noun.run(&app).await,
             Noun::Retry(noun) => noun.run(&app).await,
+            Noun::Top(noun) => noun.run(&app).await,
             Noun::Info(noun) => noun.run(&app).await,
             Noun::Doctor(noun) => noun.run(&app).await,
             Noun::Completion(noun) => noun.run(),

@@ -9,5 +9,6 @@ mod life;
 mod pipe;
 mod refusals;
 mod several;
+mod stats;
 mod status;
 mod wait;

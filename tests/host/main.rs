@@ -8,4 +8,5 @@ mod network;
 mod pull;
 mod refusals;
 mod side_by_side;
+mod stats;
 mod template;

@@ -11,6 +11,8 @@ pub mod info;
 pub mod network;
 pub mod retry;
 pub mod ssh_key;
+pub mod stats;
+pub mod top;
 pub mod version;
 pub mod vm;
 pub mod watch;

@@ -2,6 +2,7 @@
 //! columns, read straight from those bytes.
 
 pub mod detail;
+pub mod figures;
 pub mod project;
 pub mod quantity;
 pub mod table;
@@ -121,7 +122,7 @@ pub fn print_raw(body: &[u8], output: Output) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn line(out: &mut impl Write, body: &[u8]) -> io::Result<()> {
+pub fn line(out: &mut impl Write, body: &[u8]) -> io::Result<()> {
     out.write_all(body.trim_ascii_end())?;
     out.write_all(b"\n")
 }

@@ -26,6 +26,7 @@ pub mod registry;
 mod schema;
 pub mod server;
 pub mod ssh_key;
+pub mod stats;
 pub mod status;
 pub mod time;
 pub mod vm;

@@ -12,6 +12,7 @@ pub const GROUP: &str = "agentd";
 pub const SERVER: &str = "/v1";
 pub const KINDS: &str = "/v1/kinds";
 pub const EVENTS: &str = "/v1/events";
+pub const STATS: &str = "/v1/stats";
 pub const DOCTOR: &str = "/v1/doctor";
 pub const HEALTHZ: &str = "/healthz";
 pub const READYZ: &str = "/readyz";

@@ -37,6 +37,7 @@ pub use events::{EventFollow, EventQuery};
 pub use informer::{Informer, InformerEvent};
 pub use object::{AnyObject, Item};
 pub use options::{ListOptions, WriteOptions};
+pub use server::StatsQuery;
 pub use sub::{Connection, Download, FrameReader, FrameWriter, SubPath, failed};
 pub use transport::decode;
 pub use untyped::KindClient;

@@ -1,8 +1,8 @@
 //! What the daemon says of itself.
 
 use agentd_api::doctor::Report;
-use agentd_api::paths;
 use agentd_api::server::{Readiness, ServerInfo};
+use agentd_api::{ObjectName, paths};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
@@ -11,6 +11,15 @@ use crate::error::ClientError;
 use crate::path::Path;
 use crate::transport::{Call, decode, refusal};
 
+/// Whose figures. Everything absent leaves that open, but for the project, which is then `default`.
+#[derive(Debug, Clone, Default)]
+pub struct StatsQuery {
+    pub project: Option<ObjectName>,
+    /// Singular: "vm".
+    pub kind: Option<&'static str>,
+    pub name: Option<String>,
+}
+
 impl Client {
     async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {
         decode(&format!("GET {path}"), &self.call(Call::get(Path::fixed(path))).await?)
@@ -18,6 +27,14 @@ impl Client {
 
     pub async fn info(&self) -> Result<ServerInfo, ClientError> {
         self.read(paths::SERVER).await
+    }
+    /// Figures of the guests that run, taken now.
+    pub async fn stats(&self, query: &StatsQuery) -> Result<Bytes, ClientError> {
+        let path = Path::fixed(paths::STATS)
+            .maybe("project", query.project.as_ref().map(ObjectName::as_str))
+            .maybe("kind", query.kind)
+            .maybe("name", query.name.as_deref());
+        self.call(Call::get(path)).await
     }
     /// Discovery: a list of kinds with paths, verbs, columns and schemas.
     pub async fn kinds(&self) -> Result<serde_json::Value, ClientError> {

@@ -13,6 +13,7 @@
 
 mod drivers;
 mod facts;
+mod figures;
 mod logging;
 mod socket;
 mod state_dir;
@@ -119,6 +120,7 @@ impl Daemon {
         let facts = Facts::new(config.clone(), instance.clone(), drivers.clone(), store.clone());
         let (http, background, passes) = (Part::default(), Part::default(), Part::default());
         default_network(&config, (&store, &drivers), &facts, &background).await;
+        let figures = figures::AllFigures::new(store.clone(), drivers.vm.clone(), instance.clone());
         let trigger = reconcile::start(reconcile::Runtime {
             store: store.clone(),
             drivers: drivers.clone(),
@@ -138,6 +140,7 @@ impl Daemon {
                 trigger,
             }),
             subs: Arc::new(subs::Subs::new()),
+            figures: Arc::new(figures),
             metrics: Arc::new(Metrics::default()),
             limits: Limits::default(),
         };

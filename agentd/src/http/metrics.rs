@@ -2,10 +2,14 @@
 //!
 //! Objects are counted when somebody looks, from the store's memory; requests are counted as they are answered.
 
+mod guests;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agentd_api::registry;
+use agentd_api::stats::StatsList;
 use agentd_store::{Query, Stats, Store};
 use http::Method;
 use parking_lot::Mutex;
@@ -17,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::route::Place;
+use guests::{Guests, GuestsCollector};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -49,6 +54,7 @@ pub struct Metrics {
     seconds: Family<Routed, Histogram, fn() -> Histogram>,
     objects: Family<Counted, Gauge>,
     store: StoreMetrics,
+    guests: Arc<Guests>,
 }
 
 /// What the store counts of itself, copied when somebody looks.
@@ -105,7 +111,9 @@ impl Default for Metrics {
         registry.register("objects", "Objects that exist", objects.clone());
         let store = StoreMetrics::default();
         store.register(&mut registry);
-        Self { registry: Mutex::new(registry), requests, seconds, objects, store }
+        let guests = Arc::new(Guests::default());
+        registry.register_collector(Box::new(GuestsCollector(guests.clone())));
+        Self { registry: Mutex::new(registry), requests, seconds, objects, store, guests }
     }
 }
 
@@ -121,8 +129,14 @@ impl Metrics {
         self.seconds.get_or_create(&Routed { route, method }).observe(took.as_secs_f64());
     }
 
-    pub(super) fn render(&self, store: &Store) -> Result<String, std::fmt::Error> {
+    /// `figures` are the guests', where they can be had.
+    pub(super) fn render(
+        &self,
+        store: &Store,
+        figures: Option<Arc<StatsList>>,
+    ) -> Result<String, std::fmt::Error> {
         self.store.copy(&store.stats());
+        *self.guests.0.lock() = figures;
         for kind in &registry::ALL {
             let mut query = Query::kind(kind.def.kind);
             for state in kind.def.states {

@@ -1,13 +1,14 @@
 //! The API over HTTP: verify and convert, nothing else. One generic implementation for all kinds.
 //!
 //! ```text
-//!   accept --> peer (who?) --> service (id, place) --> objects, list, watch, events, server_info, upload, sub
+//!   accept --> peer (who?) --> service (id, place) --> objects, list, watch, events, server_info, stats,
+//!                                                          |  upload, sub
 //!                                                          |  reads: the store's memory
 //!                                                          |  wishes: the intents
 //! ```
 //! It owns the connections and their limits, the paths, the wire forms of questions and the HTTP status of every
 //! answer. It knows no SQL, no driver and no reconciler, and nothing of any kind but its declaration. The store and the
-//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`Upload`] and [`Subresources`].
+//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`GuestFigures`], [`Upload`] and [`Subresources`].
 //!
 //! On failure: whatever goes wrong is a `problem+json` with the request's id. A connection that breaks the limits is
 //! answered and closed; no caller can make another wait or the daemon grow without bound.
@@ -27,6 +28,7 @@ mod route;
 mod select;
 mod server_info;
 mod service;
+mod stats;
 mod stream;
 mod sub;
 mod upload;
@@ -44,6 +46,7 @@ pub use accept::HttpServer;
 pub use metrics::Metrics;
 pub use peer::{Membership, PeerError, PeerRules};
 pub use server_info::Facts;
+pub use stats::GuestFigures;
 pub use sub::{Channel, Duplex, Pieces, Session, SubCall, SubReply, Subresources};
 pub use upload::{Content, Upload};
 
@@ -56,6 +59,7 @@ pub struct App {
     pub facts: Arc<dyn Facts>,
     pub upload: Arc<dyn Upload>,
     pub subs: Arc<dyn Subresources>,
+    pub figures: Arc<dyn GuestFigures>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
 }

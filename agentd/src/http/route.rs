@@ -10,6 +10,7 @@ pub(super) enum Place {
     Server,
     Kinds,
     Events,
+    Stats,
     Doctor,
     Healthz,
     Readyz,
@@ -31,6 +32,7 @@ impl Place {
             Self::Server => paths::SERVER,
             Self::Kinds => paths::KINDS,
             Self::Events => paths::EVENTS,
+            Self::Stats => paths::STATS,
             Self::Doctor => paths::DOCTOR,
             Self::Healthz => paths::HEALTHZ,
             Self::Readyz => paths::READYZ,
@@ -105,6 +107,7 @@ pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
     match rest {
         "kinds" => return at(Place::Kinds),
         "events" => return at(Place::Events),
+        "stats" => return at(Place::Stats),
         "doctor" => return at(Place::Doctor),
         _ => {}
     }

@@ -17,7 +17,7 @@ use super::objects::JSON_TYPE;
 use super::request::Params;
 use super::route::Place;
 use super::service::{Answer, Call};
-use super::{error, metrics, openapi};
+use super::{error, metrics, openapi, stats};
 
 /// What only the whole daemon knows of itself.
 #[async_trait]
@@ -44,16 +44,20 @@ pub(super) fn get(call: &Call, place: Place, head: &Parts) -> Answer {
             Ok(typed(Bytes::from_static(b"ok\n"), HeaderValue::from_static("text/plain; charset=utf-8")))
         }
         Place::Readyz => ready(call),
-        Place::Metrics => {
-            let text =
-                call.app.metrics.render(&call.app.store).map_err(|_| {
-                    Problem::new(ErrorCode::Internal, "the metrics cannot be written as text")
-                })?;
-            Ok(typed(text, HeaderValue::from_static(metrics::CONTENT_TYPE)))
-        }
         // Those have handlers of their own; the service never sends them here.
         _ => Err(Problem::new(ErrorCode::NotFound, "there is nothing at this path")),
     }
+}
+
+pub(super) async fn metrics(call: &Call, head: &Parts) -> Answer {
+    Params::parse(head.uri.query(), &[])?;
+    let figures = stats::for_metrics(call).await;
+    let text = call
+        .app
+        .metrics
+        .render(&call.app.store, figures)
+        .map_err(|_| Problem::new(ErrorCode::Internal, "the metrics cannot be written as text"))?;
+    Ok(typed(text, HeaderValue::from_static(metrics::CONTENT_TYPE)))
 }
 
 pub(super) async fn doctor(call: &Call, head: &Parts) -> Answer {
@@ -87,7 +91,7 @@ fn document() -> Bytes {
     DOCUMENT.get_or_init(|| openapi::text().into()).clone()
 }
 
-fn json(value: &impl Serialize) -> Answer {
+pub(super) fn json(value: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(value).map_err(|e| {
         Problem::new(ErrorCode::Internal, format!("the answer cannot be written as JSON: {e}"))
     })?;

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::body::Body;
 use super::pace::{Busy, Pace};
 use super::route::{self, Found, Place};
-use super::{App, error, events, list, objects, request, server_info, sub, upload, watch};
+use super::{App, error, events, list, objects, request, server_info, stats, sub, upload, watch};
 use crate::intent::{Caller, Principal};
 use agentd_api::paths;
 
@@ -183,6 +183,8 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Answer {
         Place::Content => upload::receive(&call, &found, &head, body).await,
         Place::Events => events::get(&call, &head),
         Place::Doctor => server_info::doctor(&call, &head).await,
+        Place::Metrics => server_info::metrics(&call, &head).await,
+        Place::Stats => stats::get(&call, &head).await,
         place => server_info::get(&call, place, &head),
     }
 }

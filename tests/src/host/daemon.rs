@@ -1,6 +1,8 @@
 //! One agentd of a test, and agentctl spoken to it.
 
 use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -135,6 +137,17 @@ impl Agentd {
     }
 
     /// One object, or None where there is none.
+    /// The body of a path of the API, as it comes.
+    pub fn raw(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).expect("the socket");
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: agentd\r\n\r\n").expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(" 200 "), "{head}");
+        body.to_owned()
+    }
+
     pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
         let answer = self.ctl(&["get", &format!("{kind}/{name}"), "-o", "json"]);
         match answer.status {

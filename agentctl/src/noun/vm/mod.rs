@@ -11,6 +11,7 @@ use clap::Subcommand;
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::noun::stats::Stats;
 use crate::verb::act::{Act, Action};
 use crate::verb::list::List;
 use crate::verb::remove::Remove;
@@ -43,6 +44,8 @@ pub enum Vm {
     List(List),
     /// Show all about VMs
     Show(Show),
+    /// Print what VMs use: CPU, memory, disk, network
+    Stats(Stats),
     /// Print what a VM's guest said on its serial console
     Logs(logs::Logs),
     /// Stop VMs and delete them with their disks
@@ -62,6 +65,7 @@ impl Vm {
             Self::Resume(act) => act.run(app, DEF, action("resume", Goal::Running)).await,
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
+            Self::Stats(stats) => stats.run(app, Some(DEF)).await,
             Self::Logs(logs) => logs.run(app).await,
             Self::Rm(remove) => remove.run(app, DEF).await,
         }

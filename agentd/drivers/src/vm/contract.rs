@@ -5,6 +5,7 @@
 //! breach panics and names what was seen.
 
 pub mod guest;
+mod stats;
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub trait Bed: Send + Sync {
 /// The whole suite, with what each part took on stdout.
 pub async fn hold(bed: &dyn Bed) {
     type Part<'a> = (&'static str, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
-    let parts: [Part<'_>; 8] = [
+    let parts: [Part<'_>; 9] = [
         ("nothing is there at first", Box::pin(nothing_is_there_at_first(bed))),
         ("a definition", Box::pin(a_definition_is_made_once_and_again_when_it_differs(bed))),
         ("a guest runs", Box::pin(a_guest_runs_pauses_and_is_cut_off(bed))),
@@ -46,6 +47,7 @@ pub async fn hold(bed: &dyn Bed) {
         ("power cut behind our back", Box::pin(power_cut_behind_our_back_is_told(bed))),
         ("undefined behind our back", Box::pin(a_definition_taken_behind_our_back_is_told_and_mended(bed))),
         ("no agent in the guest", Box::pin(guest::without_an_agent(bed))),
+        ("figures", Box::pin(stats::figures_are_of_what_runs(bed))),
         ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
     ];
     for (name, part) in parts {

@@ -6,6 +6,7 @@
 mod controls;
 mod guest;
 mod state;
+mod stats;
 #[cfg(test)]
 mod tests;
 

@@ -14,6 +14,7 @@ mod fault;
 mod ffi;
 mod guest;
 mod link;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -28,6 +29,7 @@ use uuid::Uuid;
 use virt::connect::Connect;
 
 use super::accel::{AccelProbe, AccelWish};
+use super::stats::{DomainStats, VmStats};
 use super::{AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError, xml};
 use crate::Instance;
 use domains::Definition;
@@ -116,6 +118,14 @@ impl LibvirtVm {
             *told.lock() = asked.map_or(Qemu::Unknown, |packed| Qemu::Known(version(packed)));
         });
         None
+    }
+}
+
+#[async_trait]
+impl VmStats for LibvirtVm {
+    async fn stats(&self) -> Result<Vec<DomainStats>, VmError> {
+        let prefix = xml::name_prefix(&self.instance);
+        self.run("tell guests' figures", ASK, move |connect, _| stats::all(connect, &prefix)).await
     }
 }
 

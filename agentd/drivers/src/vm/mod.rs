@@ -10,6 +10,7 @@ pub mod contract;
 pub mod fake;
 pub mod guest;
 pub mod libvirt;
+pub mod stats;
 pub mod xml;
 
 use std::path::PathBuf;
@@ -181,7 +182,7 @@ impl crate::Classed for VmError {
 
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
-pub trait VmDriver: guest::GuestDriver + Send + Sync {
+pub trait VmDriver: guest::GuestDriver + stats::VmStats {
     /// Whether the backend answers. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.

@@ -187,7 +187,13 @@ fn devices(spec: &DomainSpec) -> Element {
                 .attr("model", "virtio")
                 .child(el("backend").attr("model", "random").text("/dev/urandom")),
         )
-        .child(el("memballoon").attr("model", "virtio").attr("freePageReporting", "on"))
+        .child(
+            el("memballoon")
+                .attr("model", "virtio")
+                .attr("freePageReporting", "on")
+                // In seconds: how often the guest tells its own view of its memory.
+                .child(el("stats").attr("period", 5)),
+        )
         .child(el("panic").attr("model", "isa"))
         .child(el("controller").attr("type", "usb").attr("model", "none"))
         .child(el("video").child(el("model").attr("type", "none")));

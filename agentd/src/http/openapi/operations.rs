@@ -211,12 +211,25 @@ pub(super) fn server() -> Vec<(Place, Value)> {
         (Place::Server, read("server", "The server, its host and its backends", json("ServerInfo"))),
         (Place::Kinds, read("kinds", "The kinds that there are", json("Kinds"))),
         (Place::Events, events()),
+        (Place::Stats, stats()),
         (Place::Doctor, read("doctor", "What the host has and lacks", json("Report"))),
         (Place::Healthz, read("healthz", "Whether the daemon lives", other(text("text/plain")))),
         (Place::Readyz, read("readyz", "Whether the daemon does all that it should", json("Readiness"))),
         (Place::Metrics, read("metrics", "Counts and times", other(text("application/openmetrics-text")))),
         (Place::OpenApi, read("openapi", "This document", other(any))),
     ]
+}
+
+fn stats() -> Value {
+    let get = Operation {
+        tag: "server",
+        id: "stats".to_owned(),
+        summary: "Figures of the guests that run: CPU, memory, disks, networks".to_owned(),
+        parameters: p::stats(),
+        body: None,
+        answers: Answers::new().json(200, "Taken after the request had come.", "StatsList"),
+    };
+    json!({"get": get.done()})
 }
 
 fn events() -> Value {

@@ -90,6 +90,15 @@ pub(super) fn listing(def: &KindDef) -> Vec<Value> {
     ]
 }
 
+pub(super) fn stats() -> Vec<Value> {
+    let kinds: Vec<&str> = registry::ALL.iter().map(|k| k.def.kind).collect();
+    vec![
+        projects(),
+        query("kind", "Guests of this kind only.", &json!({"type": "string", "enum": kinds})),
+        query("name", "The guest of this name only.", &value(ObjectName::schema())),
+    ]
+}
+
 pub(super) fn events() -> Vec<Value> {
     let kinds: Vec<&str> = registry::ALL.iter().map(|k| k.def.kind).collect();
     vec![

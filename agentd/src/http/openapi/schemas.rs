@@ -6,6 +6,7 @@ use agentd_api::kind::KindDef;
 use agentd_api::object::Meta;
 use agentd_api::registry::{self, AnyKind};
 use agentd_api::server::{Readiness, ServerInfo};
+use agentd_api::stats::StatsList;
 use agentd_api::{LabelKey, LabelValue, ObjectName, Problem, Span};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -32,6 +33,7 @@ pub(super) fn all() -> Value {
     let mut all = of_kinds();
     let named: [fn(&mut Map<String, Value>); 6] =
         [add::<Problem>, add::<Event>, add::<EventList>, add::<ServerInfo>, add::<Readiness>, add::<Report>];
+    let named = named.into_iter().chain(stats());
     for add in named {
         add(&mut all);
     }
@@ -44,6 +46,10 @@ pub(super) fn all() -> Value {
     all.insert("ReconcileOptions".to_owned(), reconcile_options());
     all.insert("NoOptions".to_owned(), json!({"type": "object", "additionalProperties": false}));
     all.into()
+}
+
+fn stats() -> [fn(&mut Map<String, Value>); 1] {
+    [add::<StatsList>]
 }
 
 /// The kinds' objects, and what those are made of.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use agentd_api::doctor::Report;
 use agentd_api::kind::SubAnswer;
 use agentd_api::server::{HostInfo, Readiness, ServerInfo};
+use agentd_api::stats::{CpuFigures, DiskFigures, Figures, MemoryFigures, StatsList};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, Timestamp};
 use agentd_store::{Expect, NewObject, Options, Store, Stored, TxError, Update};
 use async_trait::async_trait;
@@ -27,7 +28,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{
-    App, Content, Facts, HttpServer, Limits, Metrics, PeerRules, SubCall, SubReply, Subresources, Upload,
+    App, Content, Facts, GuestFigures, HttpServer, Limits, Metrics, PeerRules, SubCall, SubReply,
+    Subresources, Upload,
 };
 use crate::intent::{Caller, HostFacts, Intents, Reply, Wake};
 
@@ -129,6 +131,24 @@ impl Subresources for Known {
 }
 
 #[async_trait]
+impl GuestFigures for Known {
+    async fn now(&self) -> Result<Arc<StatsList>, Problem> {
+        let figures = |name: &str, project: &str| Figures {
+            kind: "vm".to_owned(),
+            project: project.parse().expect("a name"),
+            name: name.parse().expect("a name"),
+            id: uuid::Uuid::nil(),
+            cpu: CpuFigures { count: 2, nanoseconds: 1_500_000_000 },
+            memory: MemoryFigures { limit_bytes: 64, given_bytes: 32, ..MemoryFigures::default() },
+            disks: vec![DiskFigures { device: "vda".to_owned(), read_bytes: 5, ..DiskFigures::default() }],
+            networks: Vec::new(),
+        };
+        let items = vec![figures("web", "default"), figures("web", "other")];
+        Ok(Arc::new(StatsList { at: Timestamp::now(), items }))
+    }
+}
+
+#[async_trait]
 impl HostFacts for Known {
     fn memory(&self) -> ByteSize {
         ByteSize::gib(4)
@@ -172,6 +192,7 @@ impl Served {
             facts: known.clone(),
             upload: known.clone(),
             subs: known.clone(),
+            figures: known.clone(),
             metrics: Arc::new(Metrics::default()),
             limits,
         });

@@ -131,3 +131,36 @@ async fn a_handler_that_panics_costs_one_request() {
     assert!(!problem.detail.contains("test wants"), "the inside stays inside: {}", problem.detail);
     assert_eq!(line.send("GET", "/v1", &[], "").await.status, 200, "even its connection lives on");
 }
+
+#[tokio::test]
+async fn figures_are_told_of_one_project_one_guest_or_all() {
+    let server = Served::start().await;
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().expect("items");
+        items.iter().map(|f| format!("{}/{}", f["project"], f["name"]).replace('"', "")).collect()
+    };
+    for (query, wanted) in [
+        ("", vec!["default/web"]),
+        ("?project=*", vec!["default/web", "other/web"]),
+        ("?project=other&kind=vm", vec!["other/web"]),
+        ("?kind=network", vec![]),
+        ("?name=db", vec![]),
+    ] {
+        let list = server.call("GET", &format!("/v1/stats{query}")).await.json();
+        assert_eq!(names(&list), wanted, "{query}");
+        assert!(list["at"].is_string());
+    }
+    assert_eq!(server.call("GET", "/v1/stats").await.json()["items"][0]["disks"][0]["read_bytes"], 5);
+    server.call("GET", "/v1/stats?kind=cat").await.problem(400, "invalid");
+    server.call("GET", "/v1/stats?cpu=1").await.problem(400, "invalid");
+    let metrics = server.call("GET", "/metrics").await;
+    let text = String::from_utf8(metrics.body.to_vec()).expect("text");
+    for line in [
+        "agentd_guest_figures_available 1",
+        "agentd_guest_cpu_seconds_total{kind=\"vm\",project=\"other\",name=\"web\"} 1.5",
+        "agentd_guest_memory_given_bytes{kind=\"vm\",project=\"default\",name=\"web\"} 32.0",
+        "agentd_guest_disk_read_bytes_total{kind=\"vm\",project=\"default\",name=\"web\",device=\"vda\"} 5.0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}

@@ -124,6 +124,7 @@ impl FakeVm {
         "freeze",
         "thaw",
         "set_console_size",
+    "stats",
     ];
 
     /// The next `times` calls of `method` fail.

@@ -1,6 +1,7 @@
 //! The domains of the fake and how they change. Every change that libvirt would tell of sends an event.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use agentd_api::ByteSize;
 use parking_lot::Mutex;
@@ -18,6 +19,8 @@ struct Domain {
     defined: Option<DomainSpec>,
     /// What it was started with, while it runs.
     live: Option<DomainSpec>,
+    /// Since when it runs.
+    since: Option<Instant>,
     paused: bool,
     off: Option<OffReason>,
     /// How often it was started.
@@ -100,6 +103,15 @@ impl Domains {
         self.all.lock().get(&id).map_or(0, |domain| domain.runs)
     }
 
+    /// What runs or is paused, and for how long it has.
+    pub(super) fn running(&self) -> Vec<(DomainSpec, Duration)> {
+        let all = self.all.lock();
+        let running = all.values().filter_map(|domain| {
+            Some((domain.live.clone()?, domain.since.map_or(Duration::ZERO, |since| since.elapsed())))
+        });
+        running.collect()
+    }
+
     pub(super) fn defined(&self, id: Uuid) -> Option<DomainSpec> {
         self.all.lock().get(&id).and_then(|domain| domain.defined.clone())
     }
@@ -126,6 +138,7 @@ impl Domains {
                 return Ok(Change::AlreadySo);
             }
             domain.live = Some(domain.defined.clone().ok_or(VmError::Missing(id))?);
+            domain.since = Some(Instant::now());
             (domain.paused, domain.off) = (false, None);
             domain.runs += 1;
         }

@@ -1,5 +1,5 @@
-//! The one place of agentd that calls C by itself: libvirt's event loop and its callbacks, for which `virt` has no safe
-//! interface.
+//! The one place of agentd that calls C by itself: libvirt's event loop, its callbacks and its bulk figures, for which
+//! `virt` has no safe interface, or one that leaks.
 //!
 //! What makes it sound: a callback's data is a boxed [`Listener`] that libvirt owns from the registration on and frees
 //! once through `free_listener`, after the last call; the listener is Send and Sync, since libvirt calls it from the
@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "libvirt's event callbacks are reached only through its C interface")]
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
+
+use super::stats::Record;
 
 /// Told of what happens on a connection, on the event loop's thread. Must not block nor call libvirt.
 pub(super) trait Listener: Send + Sync {
@@ -116,6 +118,71 @@ impl Subscription {
             sys::virConnectUnregisterCloseCallback(connect.as_ptr(), Some(on_close));
         }
     }
+}
+
+/// What libvirt tells of all domains that are not off, in one call. A domain that is busy is told of in part.
+pub(super) fn domain_stats(connect: &Connect) -> Result<Vec<Record>, Error> {
+    let what = sys::VIR_DOMAIN_STATS_CPU_TOTAL
+        | sys::VIR_DOMAIN_STATS_BALLOON
+        | sys::VIR_DOMAIN_STATS_VCPU
+        | sys::VIR_DOMAIN_STATS_INTERFACE
+        | sys::VIR_DOMAIN_STATS_BLOCK;
+    let which = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
+    let mut list: *mut sys::virDomainStatsRecordPtr = std::ptr::null_mut();
+    // SAFETY: the connection is open; libvirt writes a list that is ours until it is freed below.
+    let count = unsafe { sys::virConnectGetAllDomainStats(connect.as_ptr(), what, &mut list, which) };
+    let Ok(count) = usize::try_from(count) else { return Err(Error::last_error()) };
+    // SAFETY: the list has `count` records, each with a domain and `nparams` parameters, all valid until it is freed.
+    let records = unsafe {
+        let records = std::slice::from_raw_parts(list, count).iter().filter_map(|r| record(&**r)).collect();
+        sys::virDomainStatsRecordListFree(list);
+        records
+    };
+    Ok(records)
+}
+
+/// # Safety
+/// The record is one of libvirt's, not freed yet.
+unsafe fn record(from: &sys::virDomainStatsRecord) -> Option<Record> {
+    let mut id = [0u8; 16];
+    // SAFETY: the domain is the record's; libvirt writes 16 bytes, and lends the name as long as the record lives.
+    let name = unsafe {
+        if sys::virDomainGetUUID(from.dom, id.as_mut_ptr()) < 0 {
+            return None;
+        }
+        text(sys::virDomainGetName(from.dom))?
+    };
+    let mut record = Record { id: Uuid::from_bytes(id), name, ..Record::default() };
+    let count = usize::try_from(from.nparams).ok().filter(|_| !from.params.is_null()).unwrap_or(0);
+    // SAFETY: there are `nparams` of them; the type says which member of the union was written; fields and texts end
+    // in a NUL.
+    let params = if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(from.params, count) } };
+    for param in params {
+        // SAFETY: as above.
+        unsafe {
+            let Some(field) = text(param.field.as_ptr()) else { continue };
+            let number = match param.type_ as sys::virTypedParameterType {
+                sys::VIR_TYPED_PARAM_INT => u64::try_from(param.value.i).ok(),
+                sys::VIR_TYPED_PARAM_UINT => Some(u64::from(param.value.ui)),
+                sys::VIR_TYPED_PARAM_LLONG => u64::try_from(param.value.l).ok(),
+                sys::VIR_TYPED_PARAM_ULLONG => Some(param.value.ul),
+                sys::VIR_TYPED_PARAM_STRING => {
+                    record.texts.extend(text(param.value.s).map(|text| (field.clone(), text)));
+                    None
+                }
+                _ => None,
+            };
+            record.numbers.extend(number.map(|number| (field, number)));
+        }
+    }
+    Some(record)
+}
+
+/// # Safety
+/// Null, or a text that ends in a NUL and lives as long as this call.
+unsafe fn text(from: *const c_char) -> Option<String> {
+    // SAFETY: the caller's word.
+    (!from.is_null()).then(|| unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned())
 }
 
 unsafe extern "C" fn free_listener(data: *mut c_void) {

@@ -8,6 +8,7 @@ use agentd_api::Cidr;
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
+use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
     AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError,
 };
@@ -56,6 +57,13 @@ pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
         network: Arc::new(Killed { killer: killer.clone(), driver: drivers.network.clone() }),
         volume: Arc::new(Killed { killer, driver: drivers.volume.clone() }),
         image: drivers.image.clone(),
+    }
+}
+
+#[async_trait]
+impl VmStats for Killed<dyn VmDriver> {
+    async fn stats(&self) -> Result<Vec<DomainStats>, VmError> {
+        self.driver.stats().await
     }
 }
 
