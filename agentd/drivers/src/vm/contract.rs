@@ -7,6 +7,9 @@
 pub mod guest;
 mod stats;
 
+mod disks;
+
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{Change, DomainEvent, DomainSeen, DomainSpec, OffReason, Power, VmDriver, VmError};
+use super::{Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, OffReason, Power, VmDriver, VmError};
 use crate::fault::{Class, Classed};
 
 /// How soon a change that somebody else made must be told.
@@ -30,6 +33,10 @@ pub trait Bed: Send + Sync {
     async fn spec(&self, name: &str) -> DomainSpec;
     /// Waits until the guest, started the `time`-th time, would obey ACPI.
     async fn booted(&self, spec: &DomainSpec, time: usize);
+    /// A new qcow2 of 16 MiB beside the domain's own disk, as large as that.
+    async fn disk(&self, spec: &DomainSpec, serial: &str) -> DomainDisk;
+    /// The n-th ISO beside it.
+    async fn iso(&self, spec: &DomainSpec, number: u32) -> PathBuf;
     async fn destroy_behind(&self, id: Uuid);
     async fn undefine_behind(&self, id: Uuid);
     /// Ends the guest's emulator by SIGKILL.
@@ -39,7 +46,7 @@ pub trait Bed: Send + Sync {
 /// The whole suite, with what each part took on stdout.
 pub async fn hold(bed: &dyn Bed) {
     type Part<'a> = (&'static str, Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
-    let parts: [Part<'_>; 9] = [
+    let parts: Vec<Part<'_>> = vec![
         ("nothing is there at first", Box::pin(nothing_is_there_at_first(bed))),
         ("a definition", Box::pin(a_definition_is_made_once_and_again_when_it_differs(bed))),
         ("a guest runs", Box::pin(a_guest_runs_pauses_and_is_cut_off(bed))),
@@ -48,6 +55,8 @@ pub async fn hold(bed: &dyn Bed) {
         ("undefined behind our back", Box::pin(a_definition_taken_behind_our_back_is_told_and_mended(bed))),
         ("no agent in the guest", Box::pin(guest::without_an_agent(bed))),
         ("figures", Box::pin(stats::figures_are_of_what_runs(bed))),
+        ("disks", Box::pin(disks::they_come_and_go_under_a_running_guest(bed))),
+        ("a medium", Box::pin(disks::a_medium_is_changed_under_a_running_guest(bed))),
         ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
     ];
     for (name, part) in parts {
@@ -81,7 +90,9 @@ async fn a_definition_is_made_once_and_again_when_it_differs(bed: &dyn Bed) {
         digest: Some(vm.digest(&spec)),
         accel: Some(spec.accel),
         live: None,
+        disks: see(vm, spec.id).await.disks,
     };
+    assert_eq!(expected.disk("root").map(|d| d.target.as_str()), Some("vda"), "{expected:?}");
     assert_eq!(vm.observe(spec.id).await.expect("observe"), Some(expected.clone()));
     assert!(vm.list().await.expect("list").contains(&expected));
 

@@ -4,6 +4,7 @@
 //! It owns no guest and touches no host. Like the real driver, a call goes on to its end when its caller stops waiting.
 
 mod controls;
+mod disks;
 mod guest;
 mod state;
 mod stats;

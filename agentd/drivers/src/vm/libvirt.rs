@@ -9,6 +9,7 @@
 //! Unavailable with the reason, until it is back; then an event without an id tells that changes may have been missed.
 //! Guests never depend on this process: they are libvirt's, and run on when it ends in whatever way.
 
+mod disks;
 mod domains;
 mod fault;
 mod ffi;
@@ -174,6 +175,7 @@ impl VmDriver for LibvirtVm {
             id: spec.id,
             digest: xml::digest(spec, &self.instance),
             xml: xml::render_domain(spec, &self.instance),
+            spec: spec.clone(),
         };
         self.run("define a domain", PROCESS, move |c, tag| domains::ensure_defined(c, tag, &wanted)).await
     }

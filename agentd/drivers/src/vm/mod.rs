@@ -6,6 +6,7 @@
 pub mod accel;
 #[cfg(any(test, feature = "fake"))]
 pub mod contract;
+pub mod disks;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod guest;
@@ -21,6 +22,8 @@ use agentd_api::{MacAddr, ObjectName};
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
+
+pub use disks::{Cdrom, DiskFormat, DiskSeen, DiskSource, DomainDisk, Unplugged, VmDisks};
 
 /// All that a domain is defined by. Two equal definitions make equal domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,9 @@ pub struct DomainSpec {
     pub boot: Option<DirectBoot>,
     /// The NoCloud seed, a raw file, attached read-only.
     pub seed: Option<PathBuf>,
+    /// Further disks. They, and the drive, are no part of the digest: they change while the guest runs.
+    pub disks: Vec<DomainDisk>,
+    pub cdrom: Option<Cdrom>,
     pub nics: Vec<DomainNic>,
     /// Where the serial console is logged, appended across starts.
     pub console_log: PathBuf,
@@ -93,6 +99,18 @@ pub struct DomainSeen {
     pub accel: Option<Accel>,
     /// What the guest has at this moment, whatever its definition says. None while it is off.
     pub live: Option<LiveSeen>,
+    /// Those of the running guest, or of the definition where it is off.
+    pub disks: Vec<DiskSeen>,
+}
+
+impl DomainSeen {
+    /// The disk of that serial.
+    pub fn disk(&self, serial: &str) -> Option<&DiskSeen> {
+        self.disks.iter().find(|disk| disk.serial.as_deref() == Some(serial))
+    }
+    pub fn cdrom(&self) -> Option<&DiskSeen> {
+        self.disks.iter().find(|disk| disk.cdrom)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +179,8 @@ pub enum VmError {
     Failed { call: &'static str, detail: String },
     #[error("no domain of VM {0} is defined")]
     Missing(Uuid),
+    #[error("VM {id} has no disk '{disk}'")]
+    NoDisk { id: Uuid, disk: String },
     #[error("'{0}' holds a NUL character")]
     Nul(String),
 }
@@ -169,9 +189,11 @@ impl crate::Classed for VmError {
     fn class(&self) -> crate::Class {
         use crate::Class;
         match self {
-            Self::Unavailable { .. } | Self::Deadline { .. } | Self::Failed { .. } | Self::Missing(_) => {
-                Class::Transient
-            }
+            Self::Unavailable { .. }
+            | Self::Deadline { .. }
+            | Self::Failed { .. }
+            | Self::Missing(_)
+            | Self::NoDisk { .. } => Class::Transient,
             Self::Capacity(_) => Class::Capacity,
             Self::Conflict(_) => Class::Conflict,
             Self::Refused(_) | Self::Nul(_) => Class::Permanent,
@@ -182,7 +204,7 @@ impl crate::Classed for VmError {
 
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
-pub trait VmDriver: guest::GuestDriver + stats::VmStats {
+pub trait VmDriver: VmDisks + guest::GuestDriver + stats::VmStats {
     /// Whether the backend answers. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.
@@ -191,7 +213,7 @@ pub trait VmDriver: guest::GuestDriver + stats::VmStats {
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError>;
     /// One domain, or None where there is none.
     async fn observe(&self, id: Uuid) -> Result<Option<DomainSeen>, VmError>;
-    /// Defines the domain, or defines it anew where its definition differs. A running guest goes on as it is. Conflict
+    /// Defines the domain, or defines it anew where its definition differs, its disks included. A running guest goes on as it is. Conflict
     /// where a domain that is not ours has its id or its name.
     async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError>;
     /// The digest that `DomainSeen::digest` has when the domain is defined by `spec`.

@@ -4,7 +4,7 @@
 //! The text is made by a serialiser from a tree, so no string of a user's can become markup.
 
 mod console;
-mod disk;
+pub(super) mod disk;
 mod element;
 mod live;
 mod machine;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{DomainNic, DomainSpec, VmError};
 use crate::Instance;
 pub use live::{Live, read_live};
+pub use ports::has_room;
 
 /// The namespace of our metadata. A name, not an address: `.invalid` never resolves.
 pub const NAMESPACE: &str = "https://agentd.invalid/libvirt/1";
@@ -51,9 +52,11 @@ pub fn domain_name(spec: &DomainSpec, instance: &Instance) -> String {
     format!("{}{}.{}", name_prefix(instance), spec.project, spec.name)
 }
 
-/// The same for equal definitions, and another when a later agentd renders a definition otherwise.
+/// The same for equal definitions, and another when a later agentd renders a definition otherwise. Disks
+/// and media are no part of it: they are compared one by one.
 pub fn digest(spec: &DomainSpec, instance: &Instance) -> String {
-    let text = render_with(spec, instance, ("", "")).text_of_tree();
+    let plugged_apart = DomainSpec { disks: Vec::new(), cdrom: None, ..spec.clone() };
+    let text = render_with(&plugged_apart, instance, ("", "")).text_of_tree();
     Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
@@ -86,17 +89,23 @@ pub fn check_spec(spec: &DomainSpec) -> Result<(), VmError> {
     let paths = [Some(&spec.disk), Some(&spec.console_log), spec.seed.as_ref()];
     let boot = spec.boot.as_ref();
     let paths = paths.into_iter().chain([boot.map(|b| &b.kernel), boot.map(|b| &b.initrd)]).flatten();
-    for path in paths {
-        let text = path
-            .to_str()
-            .ok_or_else(|| VmError::Refused(format!("the path '{}' is not UTF-8", path.display())))?;
-        check_text(text)?;
-        if !path.is_absolute() {
-            return Err(VmError::Refused(format!("the path '{text}' is not absolute")));
-        }
-    }
+    let disks = spec.disks.iter().map(|disk| disk.source.path());
+    let medium = spec.cdrom.iter().filter_map(|cdrom| cdrom.medium.as_deref());
+    paths.map(|path| path.as_path()).chain(disks).chain(medium).try_for_each(check_path)?;
     let texts = spec.nics.iter().flat_map(|nic| [&nic.bridge, &nic.tap]);
     texts.chain(boot.map(|b| &b.cmdline)).try_for_each(|text| check_text(text))
+}
+
+/// Also of a disk that is plugged later.
+pub fn check_path(path: &std::path::Path) -> Result<(), VmError> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| VmError::Refused(format!("the path '{}' is not UTF-8", path.display())))?;
+    check_text(text)?;
+    if !path.is_absolute() {
+        return Err(VmError::Refused(format!("the path '{text}' is not absolute")));
+    }
+    Ok(())
 }
 
 fn check_text(text: &str) -> Result<(), VmError> {

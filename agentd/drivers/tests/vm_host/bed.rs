@@ -11,7 +11,7 @@ use agentd_drivers::Instance;
 use agentd_drivers::vm::accel::AccelWish;
 use agentd_drivers::vm::contract::Bed;
 use agentd_drivers::vm::libvirt::{LibvirtOptions, LibvirtVm};
-use agentd_drivers::vm::{DirectBoot, DomainSpec, VmDriver};
+use agentd_drivers::vm::{DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainSpec, VmDriver};
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use uuid::Uuid;
@@ -103,6 +103,8 @@ impl Bed for LibvirtBed {
             disk,
             boot: Some(boot),
             seed: None,
+            disks: Vec::new(),
+            cdrom: None,
             nics: Vec::new(),
             console_log: folder.join("console.log"),
             accel: Accel::Tcg,
@@ -114,6 +116,24 @@ impl Bed for LibvirtBed {
             let log = console(spec);
             if log.matches(guest::UP).count() >= time { Ok(()) } else { Err(log) }
         });
+    }
+
+    async fn disk(&self, spec: &DomainSpec, serial: &str) -> DomainDisk {
+        let file = spec.disk.with_file_name(format!("{serial}.qcow2"));
+        run("/usr/bin/qemu-img", &["create", "-q", "-f", "qcow2", file.to_str().expect("UTF-8"), "16M"])
+            .expect("a disk");
+        DomainDisk {
+            serial: serial.to_owned(),
+            source: DiskSource::File(file),
+            format: DiskFormat::Qcow2,
+            read_only: false,
+        }
+    }
+
+    async fn iso(&self, spec: &DomainSpec, number: u32) -> PathBuf {
+        let file = spec.disk.with_file_name(format!("{number}.iso"));
+        fs::write(&file, vec![0; 64 << 10]).expect("a file");
+        file
     }
 
     async fn destroy_behind(&self, id: Uuid) {

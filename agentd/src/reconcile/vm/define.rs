@@ -48,6 +48,8 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
         disk: files.disk,
         boot: content.boot.clone(),
         seed: files.seed,
+        disks: Vec::new(),
+        cdrom: None,
         nics: nics
             .map(|(n, (mac, _, bridge))| DomainNic { mac, bridge, tap: binding.instance.tap(id, n) })
             .collect(),

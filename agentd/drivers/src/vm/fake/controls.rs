@@ -25,6 +25,7 @@ struct Told {
     delays: BTreeMap<&'static str, Duration>,
     calls: BTreeMap<&'static str, u64>,
     deaf: BTreeSet<Uuid>,
+    holding: BTreeSet<Uuid>,
     shutdown_takes: Duration,
     accel: AccelAnswer,
     memory: Option<ByteSize>,
@@ -50,6 +51,7 @@ impl Controls {
             delays: BTreeMap::new(),
             calls: BTreeMap::new(),
             deaf: BTreeSet::new(),
+            holding: BTreeSet::new(),
             shutdown_takes: Duration::ZERO,
             accel,
             memory: None,
@@ -92,6 +94,17 @@ impl Controls {
     pub(super) fn ignores_shutdown(&self, id: Uuid) -> bool {
         self.told.lock().deaf.contains(&id)
     }
+    pub(super) fn holds_disks(&self, id: Uuid) -> bool {
+        self.told.lock().holding.contains(&id)
+    }
+    pub(super) fn set_holds_disks(&self, id: Uuid, hold: bool) {
+        let holding = &mut self.told.lock().holding;
+        if hold {
+            holding.insert(id)
+        } else {
+            holding.remove(&id)
+        };
+    }
     pub(super) fn shutdown_takes(&self) -> Duration {
         self.told.lock().shutdown_takes
     }
@@ -124,7 +137,11 @@ impl FakeVm {
         "freeze",
         "thaw",
         "set_console_size",
-    "stats",
+        "stats",
+        "attach_disk",
+        "detach_disk",
+        "resize_disk",
+        "change_medium",
     ];
 
     /// The next `times` calls of `method` fail.

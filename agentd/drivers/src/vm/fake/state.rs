@@ -1,6 +1,6 @@
 //! The domains of the fake and how they change. Every change that libvirt would tell of sends an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use agentd_api::ByteSize;
@@ -9,18 +9,26 @@ use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use super::disks::at_start;
 use crate::vm::{
-    Change, DomainEvent, DomainNic, DomainSeen, DomainSpec, LiveSeen, NicSeen, OffReason, Power, VmError,
+    Change, DiskSeen, DomainEvent, DomainNic, DomainSeen, DomainSpec, LiveSeen, NicSeen, OffReason, Power,
+    VmError,
 };
 
 /// One domain: there as long as it is defined, or runs, or both.
 #[derive(Debug, Default)]
-struct Domain {
-    defined: Option<DomainSpec>,
+pub(super) struct Domain {
+    pub(super) defined: Option<DomainSpec>,
     /// What it was started with, while it runs.
-    live: Option<DomainSpec>,
+    pub(super) live: Option<DomainSpec>,
     /// Since when it runs.
     since: Option<Instant>,
+    /// The disks that it has while it runs.
+    pub(super) plugged: Vec<DiskSeen>,
+    /// The serials of those that it was asked to let go of.
+    pub(super) leaving: BTreeSet<String>,
+    /// How large disks were made under it.
+    pub(super) sizes: BTreeMap<String, ByteSize>,
     paused: bool,
     off: Option<OffReason>,
     /// How often it was started.
@@ -34,6 +42,7 @@ pub(super) struct Domains {
 }
 
 pub(super) fn digest(spec: &DomainSpec) -> String {
+    let spec = DomainSpec { disks: Vec::new(), cdrom: None, ..spec.clone() };
     Sha256::digest(format!("{spec:?}").as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
@@ -71,6 +80,10 @@ impl Domain {
             digest: self.defined.as_ref().or(self.live.as_ref()).map(digest),
             accel: self.live.as_ref().or(self.defined.as_ref()).map(|spec| spec.accel),
             live: self.live.as_ref().map(live),
+            disks: match (&self.live, &self.defined) {
+                (None, Some(defined)) => at_start(defined),
+                (Some(_), _) | (None, None) => self.plugged.clone(),
+            },
         }
     }
 }
@@ -88,6 +101,11 @@ impl Domains {
     pub(super) fn tell(&self, id: Option<Uuid>) {
         // Nobody listening is no failure.
         let _ = self.events.send(DomainEvent { id });
+    }
+
+    /// Does `act` to a domain that is there.
+    pub(super) fn with<T>(&self, id: Uuid, act: impl FnOnce(&mut Domain) -> T) -> Option<T> {
+        self.all.lock().get_mut(&id).map(act)
     }
 
     pub(super) fn list(&self) -> Vec<DomainSeen> {
@@ -137,7 +155,10 @@ impl Domains {
             if domain.live.is_some() {
                 return Ok(Change::AlreadySo);
             }
-            domain.live = Some(domain.defined.clone().ok_or(VmError::Missing(id))?);
+            let defined = domain.defined.clone().ok_or(VmError::Missing(id))?;
+            domain.plugged = at_start(&defined);
+            domain.live = Some(defined);
+            domain.leaving.clear();
             domain.since = Some(Instant::now());
             (domain.paused, domain.off) = (false, None);
             domain.runs += 1;
@@ -188,6 +209,7 @@ impl Domains {
                 return Change::AlreadySo;
             }
             (domain.paused, domain.off) = (false, Some(why));
+            domain.plugged.clear();
             if domain.defined.is_none() {
                 all.remove(&id);
             }

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agentd_api::ByteSize;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use super::FakeVm;
 use crate::vm::contract::{self, Bed};
 use crate::vm::guest::GuestDriver;
-use crate::vm::{DomainSpec, VmDriver, VmError};
+use crate::vm::{DiskFormat, DiskSource, DomainDisk, DomainSpec, VmDriver, VmError};
 
 #[async_trait]
 impl Bed for FakeVm {
@@ -27,12 +28,25 @@ impl Bed for FakeVm {
             disk: "/nowhere/disk.qcow2".into(),
             boot: None,
             seed: None,
+            disks: Vec::new(),
+            cdrom: None,
             nics: Vec::new(),
             console_log: "/nowhere/console.log".into(),
             accel: Accel::Tcg,
         }
     }
     async fn booted(&self, _spec: &DomainSpec, _time: usize) {}
+    async fn disk(&self, _spec: &DomainSpec, serial: &str) -> DomainDisk {
+        DomainDisk {
+            serial: serial.to_owned(),
+            source: DiskSource::File(format!("/nowhere/{serial}.qcow2").into()),
+            format: DiskFormat::Qcow2,
+            read_only: false,
+        }
+    }
+    async fn iso(&self, _spec: &DomainSpec, number: u32) -> PathBuf {
+        format!("/nowhere/{number}.iso").into()
+    }
     async fn destroy_behind(&self, id: Uuid) {
         self.behind_our_back_destroy(id);
     }

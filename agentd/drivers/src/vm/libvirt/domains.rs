@@ -9,7 +9,7 @@ use virt::sys;
 
 use super::fault::Fault;
 use crate::vm::xml::{self, Live, Mark};
-use crate::vm::{Change, DomainSeen, OffReason, Power, VmError};
+use crate::vm::{Change, DomainSeen, DomainSpec, OffReason, Power, VmError};
 
 /// The domain of that id, if it is ours. A foreign one is as none.
 pub(super) fn find(connect: &Connect, tag: &str, id: Uuid) -> Result<Option<(Domain, Mark)>, Fault> {
@@ -68,7 +68,9 @@ fn seen(domain: &Domain, mark: Mark) -> Result<Option<DomainSeen>, Fault> {
         _ => Power::Running,
     };
     let off = (power == Power::Off).then(|| off_reason(state, reason));
-    let live = if power == Power::Off { None } else { live(domain)? };
+    let Some(text) = unless(ErrorNumber::NoDomain, domain.get_xml_desc(0))? else { return Ok(None) };
+    let disks = super::disks::read(&text)?;
+    let live = if power == Power::Off { None } else { Some(live(&text)?) };
     // What it was started with: its definition may have been changed since.
     let accel = live.as_ref().and_then(|l| l.mark.as_ref()).map_or(mark.accel, |mark| mark.accel);
     Ok(Some(DomainSeen {
@@ -79,14 +81,13 @@ fn seen(domain: &Domain, mark: Mark) -> Result<Option<DomainSeen>, Fault> {
         digest: Some(mark.digest),
         accel: Some(accel),
         live: live.map(|live| live.seen),
+        disks,
     }))
 }
 
-/// None where it is gone by now.
-fn live(domain: &Domain) -> Result<Option<Live>, Fault> {
-    let Some(text) = unless(ErrorNumber::NoDomain, domain.get_xml_desc(0))? else { return Ok(None) };
+fn live(text: &str) -> Result<Live, Fault> {
     let failed = || VmError::Failed { call: "look at a domain", detail: "its XML cannot be read".to_owned() };
-    Ok(Some(xml::read_live(&text).ok_or_else(failed)?))
+    Ok(xml::read_live(text).ok_or_else(failed)?)
 }
 
 fn off_reason(state: sys::virDomainState, reason: i32) -> OffReason {
@@ -123,6 +124,7 @@ pub(super) struct Definition {
     pub(super) id: Uuid,
     pub(super) digest: String,
     pub(super) xml: String,
+    pub(super) spec: DomainSpec,
 }
 
 pub(super) fn ensure_defined(connect: &Connect, tag: &str, wanted: &Definition) -> Result<Change, Fault> {
@@ -133,7 +135,10 @@ pub(super) fn ensure_defined(connect: &Connect, tag: &str, wanted: &Definition) 
             return Err(VmError::Conflict(text).into());
         };
         if mark.digest == wanted.digest && domain.is_persistent()? {
-            return Ok(Change::AlreadySo);
+            let text = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+            if xml::disk::as_wanted(&text, &wanted.spec) && xml::has_room(&text, &wanted.xml) {
+                return Ok(Change::AlreadySo);
+            }
         }
     }
     // Where another domain has the name, libvirt refuses.

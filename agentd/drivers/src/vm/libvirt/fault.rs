@@ -24,11 +24,13 @@ impl From<VmError> for Fault {
 }
 
 /// What QEMU says of a host that is full, wherever libvirt puts it.
-const NO_ROOM: [&str; 4] = [
+const NO_ROOM: [&str; 5] = [
     "Cannot allocate memory",
     "No space left on device",
     "cannot set up guest memory",
     "Disk quota exceeded",
+    // All of the domain's ports are taken until it is started anew.
+    "No more available PCI slots",
 ];
 const NO_KVM: [&str; 3] = ["failed to initialize kvm", "Could not access KVM", "does not support virt type"];
 /// Of `virDomainDefineXML`, when the name or the UUID is another domain's. It has no code of its own.

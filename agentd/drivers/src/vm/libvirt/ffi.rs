@@ -60,11 +60,11 @@ fn run_loop() {
 /// registration keeps it open.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    lifecycle: c_int,
+    events: Vec<c_int>,
 }
 
 impl Subscription {
-    /// `listener` makes the listener anew for each of the two registrations.
+    /// `listener` makes the listener anew for each registration.
     pub(super) fn begin(connect: &Connect, listener: impl Fn() -> Box<dyn Listener>) -> Result<Self, Error> {
         let closed = Box::into_raw(Box::new(listener())).cast::<c_void>();
         // SAFETY: the connection is open; `closed` came from `into_raw` and is freed by `free_listener` only.
@@ -82,39 +82,26 @@ impl Subscription {
             unsafe { free_listener(closed) };
             return Err(error);
         }
-        let changed = Box::into_raw(Box::new(listener())).cast::<c_void>();
-        type Lifecycle =
-            unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
-        type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
-        // SAFETY: libvirt calls a callback of VIR_DOMAIN_EVENT_ID_LIFECYCLE with the arguments of `on_lifecycle`; its C
-        // interface asks for this cast (VIR_DOMAIN_EVENT_CALLBACK). The rest as above.
-        let lifecycle = unsafe {
-            sys::virConnectDomainEventRegisterAny(
-                connect.as_ptr(),
-                std::ptr::null_mut(),
-                sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
-                Some(std::mem::transmute::<Lifecycle, Generic>(on_lifecycle)),
-                changed,
-                Some(free_listener),
-            )
-        };
-        if lifecycle < 0 {
-            let error = Error::last_error();
-            // SAFETY: as above; the close callback is libvirt's and freed by this call.
-            unsafe {
-                free_listener(changed);
-                sys::virConnectUnregisterCloseCallback(connect.as_ptr(), Some(on_close));
+        let mut all = Self { events: Vec::new() };
+        for kind in [LIFECYCLE, PLUGGED, UNPLUGGED, NOT_UNPLUGGED] {
+            match register(connect, kind, &listener) {
+                Ok(event) => all.events.push(event),
+                Err(error) => {
+                    all.end(connect);
+                    return Err(error);
+                }
             }
-            return Err(error);
         }
-        Ok(Self { lifecycle })
+        Ok(all)
     }
 
     /// Errors are of no use to anyone: the connection is about to be closed, or is gone already.
     pub(super) fn end(self, connect: &Connect) {
         // SAFETY: the connection is open on our side, and the callbacks were registered on it by `begin`.
         unsafe {
-            sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), self.lifecycle);
+            for event in self.events {
+                sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), event);
+            }
             sys::virConnectUnregisterCloseCallback(connect.as_ptr(), Some(on_close));
         }
     }
@@ -185,6 +172,47 @@ unsafe fn text(from: *const c_char) -> Option<String> {
     (!from.is_null()).then(|| unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned())
 }
 
+const LIFECYCLE: c_int = sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int;
+const PLUGGED: c_int = sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED as c_int;
+const UNPLUGGED: c_int = sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED as c_int;
+const NOT_UNPLUGGED: c_int = sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED as c_int;
+
+/// One of the events above. Those of devices name the device, which is not looked at.
+fn register(
+    connect: &Connect,
+    kind: c_int,
+    listener: &impl Fn() -> Box<dyn Listener>,
+) -> Result<c_int, Error> {
+    type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
+    type Lifecycle =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+    type Device = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+    let changed = Box::into_raw(Box::new(listener())).cast::<c_void>();
+    // SAFETY: libvirt calls a callback of each kind with the arguments of the function that is given for it here; its C
+    // interface asks for this cast (VIR_DOMAIN_EVENT_CALLBACK). The connection is open; `changed` came from `into_raw`
+    // and is freed by `free_listener` only, here where libvirt took no ownership because it failed.
+    unsafe {
+        let callback = match kind {
+            LIFECYCLE => std::mem::transmute::<Lifecycle, Generic>(on_lifecycle),
+            _ => std::mem::transmute::<Device, Generic>(on_device),
+        };
+        let event = sys::virConnectDomainEventRegisterAny(
+            connect.as_ptr(),
+            std::ptr::null_mut(),
+            kind,
+            Some(callback),
+            changed,
+            Some(free_listener),
+        );
+        if event < 0 {
+            let error = Error::last_error();
+            free_listener(changed);
+            return Err(error);
+        }
+        Ok(event)
+    }
+}
+
 unsafe extern "C" fn free_listener(data: *mut c_void) {
     // SAFETY: `data` came from `into_raw` of exactly this type, and libvirt calls this once.
     let listener = unsafe { Box::from_raw(data.cast::<Box<dyn Listener>>()) };
@@ -210,22 +238,39 @@ unsafe extern "C" fn on_lifecycle(
     _detail: c_int,
     data: *mut c_void,
 ) -> c_int {
+    // SAFETY: libvirt lends the domain for the time of this call, and frees `data` only after the last call.
+    unsafe { tell(domain, data) };
+    0
+}
+
+unsafe extern "C" fn on_device(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _alias: *const c_char,
+    data: *mut c_void,
+) {
+    // SAFETY: as above.
+    unsafe { tell(domain, data) };
+}
+
+/// # Safety
+/// `domain` is one that libvirt lends to a callback, and `data` what the callback was registered with.
+unsafe fn tell(domain: sys::virDomainPtr, data: *mut c_void) {
     let mut id = [0u8; 16];
     // SAFETY: libvirt lends the domain and its name for the time of this call, writes 16 bytes of UUID, and frees `data`
     // only after the last call. None of these asks the daemon.
     let (listener, name) = unsafe {
         if sys::virDomainGetUUID(domain, id.as_mut_ptr()) < 0 {
-            return 0;
+            return;
         }
         let name = sys::virDomainGetName(domain);
         if name.is_null() {
-            return 0;
+            return;
         }
         (&*data.cast::<Box<dyn Listener>>(), CStr::from_ptr(name))
     };
     let _ =
         catch_unwind(AssertUnwindSafe(|| listener.changed(Uuid::from_bytes(id), &name.to_string_lossy())));
-    0
 }
 
 /// Has QEMU's guest agent freeze all file systems; gives how many. Blocks until the agent has, or libvirt gives up.

@@ -64,6 +64,8 @@ async fn a_definition_that_cannot_be_is_refused_before_libvirt_is_asked() {
         disk: "/a\0b".into(),
         boot: None,
         seed: None,
+        disks: Vec::new(),
+        cdrom: None,
         nics: Vec::new(),
         console_log: "/c".into(),
         accel: agentd_api::vm::Accel::Tcg,

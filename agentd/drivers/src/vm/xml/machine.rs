@@ -26,7 +26,9 @@ pub(super) fn os(spec: &DomainSpec) -> Element {
             .child(el("kernel").text(boot.kernel.display()))
             .child(el("initrd").text(boot.initrd.display()))
             .child(el("cmdline").text(&boot.cmdline)),
-        None => os.child(el("boot").attr("dev", "hd")),
+        None => os
+            .child(el("boot").attr("dev", "hd"))
+            .children(spec.cdrom.is_some().then(|| el("boot").attr("dev", "cdrom"))),
     }
 }
 

@@ -19,3 +19,9 @@ pub(super) fn ports(devices: &Element) -> Vec<Element> {
     all.extend((0..taken + ADDED + SPARE).map(|_| pci().attr("model", "pcie-root-port")));
     all
 }
+
+/// Whether a definition has as many ports as the one that is wanted: the more was plugged in since, the fewer are free.
+pub fn has_room(definition: &str, wanted: &str) -> bool {
+    let count = |text: &str| text.matches("pcie-root-port").count();
+    count(definition) >= count(wanted)
+}

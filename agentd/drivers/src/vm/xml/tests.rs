@@ -5,7 +5,7 @@ use agentd_api::vm::Accel;
 use proptest::prelude::*;
 
 use super::*;
-use crate::vm::{DirectBoot, DomainNic};
+use crate::vm::{Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic};
 
 fn instance() -> Instance {
     Instance::new(Path::new("/var/lib/agentd"))
@@ -23,6 +23,8 @@ fn spec() -> DomainSpec {
         disk: "/var/lib/agentd/vms/1/disk.qcow2".into(),
         boot: None,
         seed: Some("/var/lib/agentd/vms/1/seed.img".into()),
+        disks: Vec::new(),
+        cdrom: None,
         nics: vec![DomainNic {
             mac: "52:54:00:00:00:01".parse().expect("a mac"),
             bridge: "agb00000001".to_owned(),
@@ -59,6 +61,69 @@ fn a_vm_with_everything_under_kvm() {
 #[test]
 fn a_vm_with_its_own_kernel_under_tcg() {
     insta::assert_snapshot!(render_domain(&micro(), &instance()));
+}
+
+fn with_disks() -> DomainSpec {
+    let disk = |serial: &str, source: DiskSource, format, read_only| DomainDisk {
+        serial: serial.to_owned(),
+        source,
+        format,
+        read_only,
+    };
+    let disks = vec![
+        disk("disk-1", DiskSource::File("/s/disk-1.qcow2".into()), DiskFormat::Qcow2, false),
+        disk("0123456789abcdef0123", DiskSource::File("/s/volume".into()), DiskFormat::Raw, true),
+        disk("ff", DiskSource::Block("/dev/pool/\"v\"".into()), DiskFormat::Raw, false),
+    ];
+    DomainSpec { disks, cdrom: Some(Cdrom { medium: Some("/s/a&b.iso".into()) }), ..spec() }
+}
+
+#[test]
+fn a_vm_with_disks_and_a_drive() {
+    insta::assert_snapshot!(render_domain(&with_disks(), &instance()));
+}
+
+#[test]
+fn disks_are_read_back_as_they_were_rendered() {
+    let spec = with_disks();
+    let text = render_domain(&spec, &instance());
+    let seen = disk::read_disks(&text).expect("XML");
+    let targets: Vec<&str> = seen.iter().map(|d| d.target.as_str()).collect();
+    assert_eq!(targets, ["vda", "vdb", "vdc", "vdd", "vde", "sda"]);
+    assert_eq!(seen[4].source.as_deref(), Some(Path::new("/dev/pool/\"v\"")));
+    assert_eq!((seen[3].read_only, seen[3].serial.as_deref()), (true, Some("0123456789abcdef0123")));
+    assert!(seen[5].cdrom && seen[5].source.as_deref() == Some(Path::new("/s/a&b.iso")));
+    assert_eq!(disk::free_target(&seen), "vdf");
+    assert_eq!(disk::free_target(&[&seen[..3], &seen[4..]].concat()), "vdd");
+
+    assert!(disk::as_wanted(&text, &spec));
+    let changes: [fn(&mut DomainSpec); 5] = [
+        |s| drop(s.disks.pop()),
+        |s| s.disks[0].read_only = true,
+        |s| s.cdrom = None,
+        |s| s.cdrom = Some(Cdrom { medium: None }),
+        |s| s.disks[1].source = DiskSource::File("/other".into()),
+    ];
+    for change in changes {
+        let mut other = spec.clone();
+        change(&mut other);
+        assert!(!disk::as_wanted(&text, &other), "{other:?}");
+        assert_eq!(digest(&other, &instance()), digest(&spec, &instance()));
+    }
+    let foreign = text.replace(
+        "<serial>root</serial>",
+        "<serial>root</serial>\n<backingStore type=\"file\"><source file=\"/b\"/></backingStore>",
+    );
+    assert!(disk::as_wanted(&foreign, &spec), "what a disk stands on is not its source");
+    let fewer = DomainSpec { disks: Vec::new(), ..spec };
+    let fewer = render_domain(&fewer, &instance());
+    assert!(has_room(&text, &fewer) && has_room(&text, &text) && !has_room(&fewer, &text));
+}
+
+#[test]
+fn targets_are_counted_as_linux_does() {
+    let names = [0, 25, 26, 51, 52].map(disk::target);
+    assert_eq!(names, ["vda", "vdz", "vdaa", "vdaz", "vdba"]);
 }
 
 #[test]

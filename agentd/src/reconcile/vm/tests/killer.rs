@@ -4,13 +4,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use agentd_api::Cidr;
+use agentd_api::{ByteSize, Cidr};
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
-    AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError,
+    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, Probe, Unplugged, VmDisks,
+    VmDriver, VmError,
 };
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
@@ -124,6 +125,22 @@ impl GuestDriver for Killed<dyn VmDriver> {
     }
     async fn set_console_size(&self, vm: Uuid, columns: u16, rows: u16) -> Result<(), GuestError> {
         self.driver.set_console_size(vm, columns, rows).await
+    }
+}
+
+#[async_trait]
+impl VmDisks for Killed<dyn VmDriver> {
+    async fn attach_disk(&self, id: Uuid, disk: &DomainDisk) -> Result<Change, VmError> {
+        self.killer.change(self.driver.attach_disk(id, disk)).await
+    }
+    async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<Unplugged, VmError> {
+        self.killer.change(self.driver.detach_disk(id, serial)).await
+    }
+    async fn resize_disk(&self, id: Uuid, disk: &str, size: ByteSize) -> Result<Change, VmError> {
+        self.killer.change(self.driver.resize_disk(id, disk, size)).await
+    }
+    async fn change_medium(&self, id: Uuid, medium: Option<PathBuf>) -> Result<Change, VmError> {
+        self.killer.change(self.driver.change_medium(id, medium)).await
     }
 }
 
