@@ -95,7 +95,7 @@ fn plug(disk: &DomainDisk, target: String) -> DiskSeen {
 }
 
 impl Domains {
-    fn running<T>(
+    fn in_running<T>(
         &self,
         id: Uuid,
         call: &'static str,
@@ -109,7 +109,7 @@ impl Domains {
     }
 
     fn attach(&self, id: Uuid, disk: DomainDisk) -> Result<Change, VmError> {
-        let change = self.running(id, "plug a disk", |domain| {
+        let change = self.in_running(id, "plug a disk", |domain| {
             if let Some(there) = domain.plugged.iter().find(|d| d.serial.as_ref() == Some(&disk.serial)) {
                 let same =
                     there.source.as_deref() == Some(disk.source.path()) && there.read_only == disk.read_only;
@@ -130,7 +130,7 @@ impl Domains {
     }
 
     fn detach(&self, id: Uuid, serial: &str, held: bool) -> Result<Unplugged, VmError> {
-        let done = self.running(id, "unplug a disk", |domain| {
+        let done = self.in_running(id, "unplug a disk", |domain| {
             if let Some(defined) = &mut domain.defined {
                 defined.disks.retain(|d| d.serial != serial);
             }
@@ -155,7 +155,7 @@ impl Domains {
     }
 
     fn resize(&self, id: Uuid, disk: &str, size: ByteSize) -> Result<Change, VmError> {
-        self.running(id, "grow a disk", |domain| {
+        self.in_running(id, "grow a disk", |domain| {
             let named = |d: &&DiskSeen| d.serial.as_deref() == Some(disk) || d.target == disk;
             let Some(serial) = domain.plugged.iter().find(named).and_then(|d| d.serial.clone()) else {
                 return Err(VmError::NoDisk { id, disk: disk.to_owned() });
@@ -170,7 +170,7 @@ impl Domains {
     }
 
     fn change_medium(&self, id: Uuid, medium: Option<PathBuf>) -> Result<Change, VmError> {
-        let change = self.running(id, "change a medium", |domain| {
+        let change = self.in_running(id, "change a medium", |domain| {
             let Some(drive) = domain.plugged.iter_mut().find(|d| d.cdrom) else {
                 return Err(VmError::Unsupported("the guest has no CD-ROM drive".to_owned()));
             };
