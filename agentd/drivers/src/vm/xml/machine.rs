@@ -4,7 +4,7 @@ use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
 
 use super::element::{Element, el};
-use crate::vm::DomainSpec;
+use crate::vm::{DirectBoot, DomainSpec};
 
 /// What the guest is started with, and the most that it can be given while it runs. It sees all of the most until its
 /// balloon's driver has given back what is over.
@@ -25,7 +25,7 @@ pub(super) fn os(spec: &DomainSpec) -> Element {
         Some(boot) => os
             .child(el("kernel").text(boot.kernel.display()))
             .child(el("initrd").text(boot.initrd.display()))
-            .child(el("cmdline").text(&boot.cmdline)),
+            .child(el("cmdline").text(cmdline(boot, spec.accel))),
         None => os
             .child(el("boot").attr("dev", "hd"))
             .children(spec.cdrom.is_some().then(|| el("boot").attr("dev", "cdrom"))),
@@ -56,4 +56,12 @@ pub(super) fn pm() -> Element {
     el("pm")
         .child(el("suspend-to-mem").attr("enabled", "no"))
         .child(el("suspend-to-disk").attr("enabled", "no"))
+}
+
+/// A busy host gives an emulated CPU its time so late that Linux takes the timer for broken, and panics.
+fn cmdline(boot: &DirectBoot, accel: Accel) -> String {
+    match accel {
+        Accel::Kvm => boot.cmdline.clone(),
+        Accel::Tcg => format!("{} no_timer_check", boot.cmdline),
+    }
 }

@@ -260,6 +260,6 @@ proptest! {
             }
         }
         prop_assert_eq!(source, Some(path));
-        prop_assert_eq!(read, cmdline);
+        prop_assert_eq!(read, format!("{cmdline} no_timer_check"));
     }
 }
