@@ -83,6 +83,7 @@ impl Vm {
                     .to_owned(),
             ],
             user_data: user_data.map(str::to_owned),
+            network_config: None,
             nics: vec![nic],
         };
         let disk = DiskSpec { vm, backing: built.content.disk.clone(), size: Some(size) };

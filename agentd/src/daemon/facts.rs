@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agentd_api::doctor::Report;
 use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
+use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, Timestamp};
 use agentd_drivers::vm::AccelAnswer;
 use agentd_drivers::vm::accel::kvm_trouble;
@@ -216,6 +217,18 @@ impl http::Facts for Facts {
 impl intent::HostFacts for Facts {
     fn memory(&self) -> ByteSize {
         self.host.memory
+    }
+    fn processors(&self) -> CpuSet {
+        crate::host::online().clone()
+    }
+    fn huge_pages(&self) -> Option<ByteSize> {
+        crate::host::huge_pages()
+    }
+    fn accel(&self) -> Option<Accel> {
+        self.seen.read().accel.as_ref().map(|answer| answer.accel)
+    }
+    fn boot_id(&self) -> &str {
+        &self.host.boot_id
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         self.drivers.network.taken().await.map_err(|e| fault::chain(&e))

@@ -3,7 +3,10 @@
 //! Read once, from /proc and the kernel; a fact that cannot be read takes the value that refuses least, and the daemon
 //! goes on.
 
+use std::sync::OnceLock;
+
 use agentd_api::ByteSize;
+use agentd_api::vm::CpuSet;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -23,13 +26,12 @@ impl Host {
             value.map_or_else(|| "unknown".to_owned(), |v| v.to_string_lossy().into_owned())
         };
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self {
             hostname: text(named.as_ref().map(|n| n.nodename())),
             kernel: text(named.as_ref().map(|n| n.release())),
             cpus: cpus(),
             memory: memory_total(&meminfo).unwrap_or(ByteSize(u64::MAX)),
-            boot_id: boot.trim().to_owned(),
+            boot_id: boot_id().to_owned(),
         }
     }
 }
@@ -37,6 +39,39 @@ impl Host {
 /// As many processors as this process may use.
 pub fn cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// Differs after each boot of the host.
+pub fn boot_id() -> &'static str {
+    static READ: OnceLock<String> = OnceLock::new();
+    READ.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().to_owned()
+    })
+}
+
+/// The processors that were there when the daemon started. Empty where the kernel does not say.
+pub fn online() -> &'static CpuSet {
+    static READ: OnceLock<CpuSet> = OnceLock::new();
+    READ.get_or_init(|| {
+        let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+        text.trim().parse().unwrap_or_default()
+    })
+}
+
+/// What is reserved in huge pages, in use or not; read anew, since it is changed while the host runs. None where the
+/// kernel has none at all.
+pub fn huge_pages() -> Option<ByteSize> {
+    huge_pages_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// The lines `HugePages_Total:     128` and `Hugepagesize:       2048 kB`.
+fn huge_pages_of(meminfo: &str) -> Option<ByteSize> {
+    let value = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find_map(|l| l.strip_prefix(name))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    };
+    Some(ByteSize::kib(value("HugePages_Total:")? * value("Hugepagesize:")?))
 }
 
 /// The line `MemTotal:  16384256 kB` of /proc/meminfo.
@@ -58,9 +93,17 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_are_counted_in_bytes() {
+        let text = "HugePages_Total:     128\nHugePages_Free:       64\nHugepagesize:       2048 kB\n";
+        assert_eq!(huge_pages_of(text), Some(ByteSize::mib(256)));
+        assert_eq!(huge_pages_of("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
     fn this_host_has_facts() {
         let host = Host::read();
         assert!(host.cpus >= 1 && host.memory > ByteSize::mib(64) && host.memory < ByteSize(u64::MAX));
+        assert!(online().contains(0));
         assert_eq!(host.boot_id.len(), 36);
         assert!(!host.hostname.is_empty() && !host.kernel.is_empty());
     }

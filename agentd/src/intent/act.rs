@@ -94,7 +94,7 @@ fn retry(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<Reply, Problem> {
 
 fn own(desk: &mut Desk<'_>, key: &ObjectKey, action: &'static str) -> Result<Reply, Problem> {
     let is = changeable(desk, key, None)?;
-    let acted = (admission::of(&key.kind)?.act)(&is, action)?;
+    let acted = (admission::of(&key.kind)?.act)(desk.known, &is, action)?;
     let update =
         Update { spec: acted.spec, status: acted.status, touch_generation: acted.touch, ..Update::default() };
     let now = desk.tx.update(key, Expect::Any, update).map_err(refused)?;

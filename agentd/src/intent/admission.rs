@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use agentd_api::event::Outcome;
+use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
 use agentd_api::{image, network, ssh_key, vm};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
@@ -16,6 +17,11 @@ use super::vm::Cursors;
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub memory: ByteSize,
+    pub processors: CpuSet,
+    /// None where there are none; also where the request has nothing to do with them.
+    pub huge_pages: Option<ByteSize>,
+    pub accel: Option<Accel>,
+    pub boot_id: String,
     /// Empty where the request has nothing to do with it.
     pub taken: Vec<Cidr>,
     pub cursors: Arc<Cursors>,
@@ -73,7 +79,7 @@ pub(super) trait Admission: Kind {
     /// Refuses where others need it.
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem>;
     /// An action of the kind's own.
-    fn act(is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
+    fn act(_: &Known, is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
         Err(no_such_action(&is.meta.key(), action))
     }
 }
@@ -93,7 +99,7 @@ pub(super) struct AnyAdmission {
     pub create: fn(&mut Desk<'_>, &ObjectKey, &Value) -> Result<Value, Problem>,
     pub change: fn(&mut Desk<'_>, &Stored, &Value) -> Result<Option<Value>, Problem>,
     pub delete: fn(&mut Desk<'_>, &ObjectKey) -> Result<(), Problem>,
-    pub act: fn(&Stored, &str) -> Result<ActedAny, Problem>,
+    pub act: fn(&Known, &Stored, &str) -> Result<ActedAny, Problem>,
     /// The status with failed attempts forgotten.
     pub retried: fn(&Stored) -> Result<Value, Problem>,
 }
@@ -108,8 +114,8 @@ const fn entry<K: Admission>() -> AnyAdmission {
             status.as_ref().map(json).transpose()
         },
         delete: K::delete,
-        act: |is, action| {
-            let acted = K::act(&object::<K>(is)?, action)?;
+        act: |known, is, action| {
+            let acted = K::act(known, &object::<K>(is)?, action)?;
             Ok(ActedAny {
                 spec: acted.spec.as_ref().map(json).transpose()?,
                 status: acted.status.as_ref().map(json).transpose()?,

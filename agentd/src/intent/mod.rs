@@ -27,6 +27,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ObjectKey};
 use agentd_store::Store;
 use async_trait::async_trait;
@@ -38,6 +39,14 @@ pub use caller::{Caller, Principal, Reply};
 pub trait HostFacts: Send + Sync {
     /// All of the host's RAM.
     fn memory(&self) -> ByteSize;
+    /// Its processors. Empty where that is not known.
+    fn processors(&self) -> CpuSet;
+    /// What it has reserved in huge pages. None where its kernel has none at all.
+    fn huge_pages(&self) -> Option<ByteSize>;
+    /// How guests run on it, once that is known.
+    fn accel(&self) -> Option<Accel>;
+    /// Differs after each boot.
+    fn boot_id(&self) -> &str;
     /// IPv4 networks that the host has, ours excluded; or why that cannot be told.
     async fn taken(&self) -> Result<Vec<Cidr>, String>;
 }

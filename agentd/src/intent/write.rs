@@ -24,7 +24,7 @@ impl Intents {
         body: Value,
     ) -> Result<Reply, Problem> {
         let (key, draft) = draft::parse_new(def, project, &body)?;
-        let mut known = self.known();
+        let mut known = self.known_for(&body);
         if def.kind == "network" {
             known.taken = self.taken().await?;
         }
@@ -46,10 +46,11 @@ impl Intents {
         body: Value,
         if_match: Option<u64>,
     ) -> Result<Reply, Problem> {
+        let known = Known { huge_pages: self.facts.huge_pages(), ..self.known() };
         let draft = draft::parse_replacement(def(key)?, key, &body)?;
         let request = Request { verb: "replace", key, if_match, body: &body };
         let wanted = key.clone();
-        self.commit(caller, request, self.known(), move |desk| {
+        self.commit(caller, request, known, move |desk| {
             let is = changeable(desk, &wanted, if_match)?;
             change(desk, &is, draft.clone(), if_match)
         })
@@ -65,9 +66,10 @@ impl Intents {
         if_match: Option<u64>,
     ) -> Result<Reply, Problem> {
         let def = def(key)?;
+        let known = Known { huge_pages: self.facts.huge_pages(), ..self.known() };
         let request = Request { verb: "patch", key, if_match, body: &patch.clone() };
         let wanted = key.clone();
-        self.commit(caller, request, self.known(), move |desk| {
+        self.commit(caller, request, known, move |desk| {
             let is = changeable(desk, &wanted, if_match)?;
             let draft = draft::parse_patch(def, &wanted, &is.value(), &patch)?;
             change(desk, &is, draft, if_match)
@@ -100,7 +102,21 @@ impl Intents {
     }
 
     pub(super) fn known(&self) -> Known {
-        Known { memory: self.facts.memory(), taken: Vec::new(), cursors: self.cursors.clone() }
+        Known {
+            memory: self.facts.memory(),
+            processors: self.facts.processors(),
+            huge_pages: None,
+            accel: self.facts.accel(),
+            boot_id: self.facts.boot_id().to_owned(),
+            taken: Vec::new(),
+            cursors: self.cursors.clone(),
+        }
+    }
+
+    /// What must be known for that body beyond what always is.
+    fn known_for(&self, body: &Value) -> Known {
+        let huge_pages = if body["spec"]["huge_pages"] == true { self.facts.huge_pages() } else { None };
+        Known { huge_pages, ..self.known() }
     }
 
     async fn taken(&self) -> Result<Vec<agentd_api::Cidr>, Problem> {

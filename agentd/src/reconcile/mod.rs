@@ -57,7 +57,17 @@ pub fn start(runtime: Runtime) -> Trigger {
     tracker.spawn(backend.clone().run(drivers.vm.clone(), cancel.clone()));
     let jobs = image::Jobs::new(&cancel, tracker.clone());
     let contents = image::Contents::new(drivers.image.clone(), jobs.clone());
-    let vms = Arc::new(vm::Vms { drivers: drivers.clone(), instance, boot_id, sync: sync.clone(), backend });
+    let queue = vm::BootQueue::new(&store, &boot_id, crate::host::cpus() as usize);
+    let vms = Arc::new(vm::Vms {
+        drivers: drivers.clone(),
+        instance,
+        boot_id,
+        sync: sync.clone(),
+        backend,
+        queue,
+        alarms: vm::Alarms::default(),
+        trigger: trigger.clone(),
+    });
 
     controllers.add(ssh_key::SshKeys);
     controllers.add(network::Networks { driver: drivers.network.clone(), sync });

@@ -2,7 +2,9 @@
 
 mod logs;
 mod run;
+mod set;
 mod spec;
+mod stop;
 
 use std::time::Duration;
 
@@ -32,13 +34,15 @@ pub enum Vm {
     /// Start VMs
     Start(Act),
     /// Power VMs off: by ACPI, and by force once their grace is over
-    Stop(Act),
+    Stop(stop::Stop),
     /// Stop VMs and start them again
     Restart(Act),
     /// Halt VMs' CPUs
     Pause(Act),
     /// Let paused VMs' CPUs run on
     Resume(Act),
+    /// Change VMs' policies and limits
+    Set(Box<set::Set>),
     /// List VMs
     #[command(visible_alias = "ls")]
     List(List),
@@ -59,10 +63,11 @@ impl Vm {
             Self::Run(run) => run.run(app, run::Begin::Started).await,
             Self::Create(run) => run.run(app, run::Begin::Stopped).await,
             Self::Start(act) => act.run(app, DEF, action("start", Goal::Running)).await,
-            Self::Stop(act) => act.run(app, DEF, action("stop", Goal::Stopped)).await,
+            Self::Stop(stop) => stop.run(app).await,
             Self::Restart(act) => act.run(app, DEF, action("restart", Goal::Running)).await,
             Self::Pause(act) => act.run(app, DEF, action("pause", Goal::Paused)).await,
             Self::Resume(act) => act.run(app, DEF, action("resume", Goal::Running)).await,
+            Self::Set(set) => set.run(app).await,
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, Some(DEF)).await,

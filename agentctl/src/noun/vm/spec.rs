@@ -5,6 +5,7 @@ mod cloud_init;
 mod network;
 mod policy;
 mod size;
+mod tuning;
 
 use agentd_api::{LabelKey, LabelValue};
 use clap::Args;
@@ -15,6 +16,7 @@ pub use cloud_init::{CloudInitArgs, read_bounded};
 pub use network::NetworkArgs;
 pub use policy::PolicyArgs;
 pub use size::SizeArgs;
+pub use tuning::TuningArgs;
 
 #[derive(Debug, Args)]
 pub struct SpecArgs {
@@ -32,6 +34,25 @@ pub struct SpecArgs {
     pub labels: Vec<(LabelKey, LabelValue)>,
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Delete it once it has stopped
+    #[arg(long)]
+    pub rm: bool,
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+}
+
+/// Sets a field that was given.
+fn put(spec: &mut Map<String, Value>, field: &str, value: Option<impl serde::Serialize>) {
+    if let Some(value) = value {
+        spec.insert(field.to_owned(), json!(value));
+    }
+}
+
+/// Sets a field that has fields of its own, where one of them was given.
+fn sub(spec: &mut Map<String, Value>, field: &str, value: Map<String, Value>) {
+    if !value.is_empty() {
+        spec.insert(field.to_owned(), Value::Object(value));
+    }
 }
 
 fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
@@ -50,6 +71,12 @@ impl SpecArgs {
         self.network.fill(&mut spec);
         self.cloud_init.fill(ssh_keys, &mut spec)?;
         self.policy.fill(&mut spec);
+        self.tuning.fill(&mut spec);
+        if self.rm {
+            spec.insert("remove_when_stopped".to_owned(), json!(true));
+        }
+        // What is to be as it is anyhow.
+        spec.retain(|_, value| !value.is_null());
         let labels: Map<String, Value> =
             self.labels.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
         Ok(json!({"name": name, "labels": labels, "spec": spec}))
@@ -77,6 +104,18 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_an_expiry_are_what_the_contract_takes() {
+        let draft = draft(
+            "--image micro --disk-limit read=10MiB,read-iops=5 --network default,in=1MiB --expire 2h --watchdog off \
+             --autostart=false",
+        );
+        let parsed = registry::parse_spec::<Vm>(&draft["spec"]).expect("a spec that the daemon takes");
+        assert_eq!(parsed.disk_limits.read_iops, Some(5));
+        assert!(parsed.networks[0].limits.inbound.is_some() && parsed.expiry().is_some());
+        assert!(parsed.watchdog.is_none() && !parsed.autostart.enabled);
+    }
+
+    #[test]
     fn labels_are_read() {
         assert!(label("app=web").is_ok());
         assert!(label("app=").is_ok());
@@ -89,7 +128,9 @@ mod tests {
     fn a_draft_is_what_the_contract_takes() {
         let draft = draft(
             "--image micro --cpus 2 --cpus-max 4 --memory 1GiB --memory-max 2GiB --disk 2GiB \
-             --network default,ip=10.77.0.9,mac=52:54:00:00:00:01 --publish 127.0.0.1:8080:80 --label app=web --restart on-failure --grace 5s --rm",
+             --network default,ip=10.77.0.9,mac=52:54:00:00:00:01 --publish 127.0.0.1:8080:80 --label app=web --restart on-failure --grace 5s --rm \
+             --autostart=true --autostart-order 3 --autostart-delay 5s --cpu-pinning 0 --cpu-pinning 0-1 --cpu-shares 200 --huge-pages \
+             --nested --watchdog reset",
         );
         let parsed = registry::parse_spec::<Vm>(&draft["spec"]).expect("a spec that the daemon takes");
         assert_eq!(serde_json::to_value(parsed).expect("json"), draft["spec"], "nothing was lost or added");

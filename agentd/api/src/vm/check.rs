@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::VmSpec;
+use super::{VmSpec, policy, tuning};
 use crate::error::FieldError;
 use crate::net::PortMap;
 use crate::quantity::{ByteSize, Span};
@@ -12,6 +12,7 @@ pub const MEMORY_MIN: ByteSize = ByteSize::mib(64);
 pub const DISK_MIN: ByteSize = ByteSize::mib(16);
 pub const DISK_MAX: ByteSize = ByteSize::gib(64 << 10);
 pub const USER_DATA_MAX: usize = 256 << 10;
+pub const NETWORK_CONFIG_MAX: usize = 64 << 10;
 pub const GRACE_MAX: Span = Span::seconds(3600);
 const LIST_MAX: usize = 64;
 
@@ -59,19 +60,23 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
             wrong(field, format!("has {length} entries; at most {LIST_MAX} are allowed"));
         }
     }
-    check_user_data(spec, &mut wrong);
+    check_text("user_data", spec.user_data.as_deref(), USER_DATA_MAX, &mut wrong);
+    check_text("network_config", spec.network_config.as_deref(), NETWORK_CONFIG_MAX, &mut wrong);
     check_nics(spec, &mut wrong);
     check_ports(spec, &mut wrong);
+    policy::check(spec, &mut wrong);
+    tuning::check(spec, &mut wrong);
     errors
 }
 
-fn check_user_data(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
-    let Some(data) = &spec.user_data else { return };
-    if data.len() > USER_DATA_MAX {
-        wrong("user_data", format!("is {} bytes long; at most {USER_DATA_MAX} are allowed", data.len()));
+/// What the guest is given as it is.
+fn check_text(field: &str, text: Option<&str>, most: usize, wrong: &mut impl FnMut(&str, String)) {
+    let Some(text) = text else { return };
+    if text.len() > most {
+        wrong(field, format!("is {} bytes long; at most {most} are allowed", text.len()));
     }
-    if data.contains('\0') {
-        wrong("user_data", "contains a NUL character".to_owned());
+    if text.contains('\0') {
+        wrong(field, "contains a NUL character".to_owned());
     }
 }
 

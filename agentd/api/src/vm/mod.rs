@@ -2,19 +2,23 @@
 //! said of a spec without knowing the host in `check`.
 
 mod check;
+pub mod policy;
 pub mod spec;
 pub mod status;
 mod subs;
 #[cfg(test)]
 mod tests;
+pub mod tuning;
 
 use crate::error::FieldError;
 use crate::kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
 use crate::status::{State, StatusCommon};
 
-pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, USER_DATA_MAX};
+pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, NETWORK_CONFIG_MAX, USER_DATA_MAX};
+pub use policy::Autostart;
 pub use spec::{RestartPolicy, VmDesired, VmNic, VmSpec};
-pub use status::{Accel, StopKind, VmAddress, VmStatus, VmStop};
+pub use status::{Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmStatus, VmStop};
+pub use tuning::{CPU_SHARES_MAX, CpuSet, DiskLimits, NicLimits, WatchdogAction, needs_kvm};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vm;
@@ -46,6 +50,7 @@ impl Kind for Vm {
             ColumnDef::age("AGE", "/created_at"),
             ColumnDef::text("ACCEL", "/status/accel").wide(),
             ColumnDef::text("DISK", "/spec/disk").wide(),
+            ColumnDef::text("EXPIRES", "/spec/expires_at").wide(),
             ColumnDef::text("REASON", "/status/reason").wide(),
         ],
         fields: &[
@@ -58,6 +63,10 @@ impl Kind for Vm {
         actions: &[
             ActionDef { name: "start", summary: "Start it" },
             ActionDef { name: "stop", summary: "Power it off by ACPI, and by force once its grace is over" },
+            ActionDef {
+                name: "stop-until-boot",
+                summary: "As stop, for the host's own shutdown: after its next boot it is started again",
+            },
             ActionDef { name: "restart", summary: "Stop it and start it again" },
             ActionDef { name: "pause", summary: "Halt its CPUs" },
             ActionDef { name: "resume", summary: "Let its CPUs run on" },

@@ -5,9 +5,12 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::policy::Autostart;
+use super::tuning::{CpuSet, DiskLimits, NicLimits, WatchdogAction};
 use crate::name::ObjectName;
 use crate::net::{MacAddr, PortMap};
 use crate::quantity::{ByteSize, Span};
+use crate::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +55,34 @@ pub struct VmSpec {
     /// Deletes the VM once it has stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove_when_stopped: bool,
+    /// When it is deleted, with its disk. Never where absent, null, or 1970-01-01T00:00:00Z.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How it is started after a boot of the host, if it was wanted to run.
+    #[serde(default, skip_serializing_if = "Autostart::is_default")]
+    pub autostart: Autostart,
+    /// cloud-init network-config, at most 64 KiB, given to the guest as it is in place of agentd's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_config: Option<String>,
+    #[serde(default, skip_serializing_if = "DiskLimits::is_default")]
+    pub disk_limits: DiskLimits,
+    /// The host's processors that its CPUs may run on: one set for all of them, or one for each CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 256)]
+    pub cpu_pinning: Vec<CpuSet>,
+    /// Its weight where guests compete for processors; a VM without one has 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10000)]
+    pub cpu_shares: Option<u32>,
+    /// Its memory comes from the host's reserved huge pages.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub huge_pages: bool,
+    /// Its guest can run guests of its own under KVM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nested: bool,
+    /// Gives it a watchdog, and says what happens when the guest stops feeding it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<WatchdogAction>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -64,6 +95,8 @@ pub struct VmNic {
     pub ip: Option<Ipv4Addr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
+    #[serde(default, skip_serializing_if = "NicLimits::is_default")]
+    pub limits: NicLimits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -97,5 +130,5 @@ fn default_grace() -> Span {
 }
 fn default_networks() -> Vec<VmNic> {
     let network = ObjectName::parse("default").expect("a valid name");
-    vec![VmNic { network, ip: None, mac: None }]
+    vec![VmNic { network, ip: None, mac: None, limits: NicLimits::default() }]
 }

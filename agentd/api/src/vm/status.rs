@@ -43,6 +43,19 @@ pub struct VmStatus {
     /// How often in a row its restart policy started it again after less than a minute.
     #[serde(skip_serializing_if = "is_zero")]
     pub restarts: u32,
+    /// The boot of the host until whose end it is kept off, although it is wanted to run: see the action
+    /// `stop-until-boot`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_boot: Option<String>,
+    /// A digest of the limits and pinning that the running guest was last given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<String>,
+    /// What of them it is given at its next start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub awaits_restart: Vec<String>,
+    /// The last sign of its own that the guest was in trouble.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_alarm: Option<VmAlarm>,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -66,6 +79,21 @@ pub struct VmStop {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmAlarm {
+    pub what: AlarmKind,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// Its kernel panicked.
+    Panic,
+    /// It stopped feeding its watchdog.
+    Watchdog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopKind {
     /// agentd asked by ACPI and the guest powered off within its grace.
@@ -76,6 +104,10 @@ pub enum StopKind {
     Guest,
     /// The guest crashed, or its emulator died.
     Crashed,
+    /// The guest's kernel panicked, and said so.
+    Panicked,
+    /// The guest stopped feeding its watchdog, which cut its power.
+    Watchdog,
     /// Somebody else destroyed the domain.
     Destroyed,
     /// The host went down with the guest running.

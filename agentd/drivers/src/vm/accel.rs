@@ -167,6 +167,16 @@ pub fn kvm_trouble() -> Option<(String, String)> {
     })
 }
 
+/// The feature by which this host's processors run guests, as they show it: it can be given on to a guest.
+pub fn nesting() -> Option<&'static str> {
+    static SHOWN: std::sync::OnceLock<Option<&'static str>> = std::sync::OnceLock::new();
+    *SHOWN.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = text.lines().find(|line| line.starts_with("flags"))?;
+        ["vmx", "svm"].into_iter().find(|feature| flags.split_whitespace().any(|flag| flag == *feature))
+    })
+}
+
 fn settled(accel: Accel, reason: String) -> AccelAnswer {
     AccelAnswer { accel, reason, settled: true }
 }

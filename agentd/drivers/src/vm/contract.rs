@@ -6,6 +6,7 @@
 
 pub mod guest;
 mod stats;
+mod tuning;
 
 mod disks;
 
@@ -54,6 +55,7 @@ pub async fn hold(bed: &dyn Bed) {
         ("power cut behind our back", Box::pin(power_cut_behind_our_back_is_told(bed))),
         ("undefined behind our back", Box::pin(a_definition_taken_behind_our_back_is_told_and_mended(bed))),
         ("no agent in the guest", Box::pin(guest::without_an_agent(bed))),
+        ("limits", Box::pin(tuning::limits_are_given_at_the_start_and_while_it_runs(bed))),
         ("figures", Box::pin(stats::figures_are_of_what_runs(bed))),
         ("disks", Box::pin(disks::they_come_and_go_under_a_running_guest(bed))),
         ("a medium", Box::pin(disks::a_medium_is_changed_under_a_running_guest(bed))),

@@ -10,6 +10,7 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ mod link;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod workers;
 
 use std::sync::Arc;
@@ -171,17 +172,18 @@ impl VmDriver for LibvirtVm {
 
     async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError> {
         xml::check_spec(spec)?;
+        let spec = tuning::bound(spec);
         let wanted = Definition {
             id: spec.id,
-            digest: xml::digest(spec, &self.instance),
-            xml: xml::render_domain(spec, &self.instance),
-            spec: spec.clone(),
+            digest: xml::digest(&spec, &self.instance),
+            xml: xml::render_domain(&spec, &self.instance),
+            spec,
         };
         self.run("define a domain", PROCESS, move |c, tag| domains::ensure_defined(c, tag, &wanted)).await
     }
 
     fn digest(&self, spec: &DomainSpec) -> String {
-        xml::digest(spec, &self.instance)
+        xml::digest(&tuning::bound(spec), &self.instance)
     }
 
     fn fixed_digest(&self, spec: &DomainSpec) -> String {

@@ -12,18 +12,20 @@ pub mod fake;
 pub mod guest;
 pub mod libvirt;
 pub mod stats;
+pub mod tuning;
 pub mod xml;
 
 use std::path::PathBuf;
 
 use agentd_api::quantity::ByteSize;
-use agentd_api::vm::Accel;
+use agentd_api::vm::{Accel, AlarmKind};
 use agentd_api::{MacAddr, ObjectName};
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
 pub use disks::{Cdrom, DiskFormat, DiskSeen, DiskSource, DomainDisk, Unplugged, VmDisks};
+pub use tuning::{Hardware, Nesting, Tuning, Unmet, VmTuning};
 
 /// All that a domain is defined by. Two equal definitions make equal domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,9 @@ pub struct DomainSpec {
     /// Where the serial console is logged, appended across starts.
     pub console_log: PathBuf,
     pub accel: Accel,
+    pub hardware: Hardware,
+    /// Most of it is changed while the guest runs.
+    pub tuning: Tuning,
 }
 
 /// A kernel given to the guest in place of firmware's own search for one.
@@ -137,6 +142,8 @@ pub struct NicSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainEvent {
     pub id: Option<Uuid>,
+    /// The guest itself told of trouble.
+    pub alarm: Option<AlarmKind>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +211,7 @@ impl crate::Classed for VmError {
 
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
-pub trait VmDriver: VmDisks + guest::GuestDriver + stats::VmStats {
+pub trait VmDriver: VmDisks + VmTuning + guest::GuestDriver + stats::VmStats {
     /// Whether the backend answers. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.

@@ -12,6 +12,7 @@ mod nic;
 mod ports;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
@@ -20,10 +21,11 @@ use quick_xml::events::Event;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{DomainNic, DomainSpec, VmError};
+use super::{DomainNic, DomainSpec, Tuning, VmError};
 use crate::Instance;
 pub use live::{Live, read_live};
 pub use ports::has_room;
+pub use tuning::{kib, read_tuning};
 
 /// The namespace of our metadata. A name, not an address: `.invalid` never resolves.
 pub const NAMESPACE: &str = "https://agentd.invalid/libvirt/1";
@@ -69,6 +71,7 @@ pub fn fixed_digest(spec: &DomainSpec, instance: &Instance) -> String {
         memory: ByteSize(1),
         memory_max: ByteSize(1),
         nics: Vec::new(),
+        tuning: Tuning::default(),
         ..spec.clone()
     };
     digest(&plain, instance)
@@ -81,7 +84,7 @@ pub fn render_domain(spec: &DomainSpec, instance: &Instance) -> String {
 
 /// One interface, as it is plugged in.
 pub fn render_nic(nic: &DomainNic) -> String {
-    nic::interface(nic).text_of_tree()
+    nic::interface(nic, &Tuning::default()).text_of_tree()
 }
 
 /// Refuses what XML or a C string cannot carry.
@@ -160,10 +163,12 @@ fn render_with(spec: &DomainSpec, instance: &Instance, digests: (&str, &str)) ->
         .child(el("uuid").text(spec.id))
         .child(el("metadata").child(mark(spec, instance, digests)))
         .children(machine::memory(spec))
+        .children(tuning::memory_backing(spec))
         .child(machine::vcpu(spec))
+        .children(tuning::cputune(spec))
         .child(machine::os(spec))
         .child(el("features").child(el("acpi")).child(el("apic")))
-        .child(machine::cpu(spec.accel))
+        .child(machine::cpu(spec))
         .child(machine::clock())
         .child(el("on_poweroff").text("destroy"))
         .child(el("on_reboot").text("restart"))
@@ -188,7 +193,7 @@ fn mark(spec: &DomainSpec, instance: &Instance, (digest, fixed): (&str, &str)) -
 fn devices(spec: &DomainSpec) -> Element {
     let devices = el("devices")
         .children(disk::disks(spec))
-        .children(spec.nics.iter().map(nic::interface))
+        .children(spec.nics.iter().map(|nic| nic::interface(nic, &spec.tuning)))
         .children(console::console(spec))
         .child(console::agent_channel())
         .child(
@@ -204,6 +209,7 @@ fn devices(spec: &DomainSpec) -> Element {
                 .child(el("stats").attr("period", 5)),
         )
         .child(el("panic").attr("model", "isa"))
+        .children(tuning::watchdog(spec))
         .child(el("controller").attr("type", "usb").attr("model", "none"))
         .child(el("video").child(el("model").attr("type", "none")));
     let ports = ports::ports(&devices);

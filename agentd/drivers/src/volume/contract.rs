@@ -30,7 +30,15 @@ pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
 
     // A seed can be written twice and changed.
     let hostname = ObjectName::parse("web").expect("a name");
-    let mut seed = Seed { vm, hostname, domain: None, ssh_keys: vec![], user_data: None, nics: vec![] };
+    let mut seed = Seed {
+        vm,
+        hostname,
+        domain: None,
+        ssh_keys: vec![],
+        user_data: None,
+        network_config: None,
+        nics: vec![],
+    };
     let path = driver.ensure_seed(&seed).await.expect("written");
     seed.user_data = Some("#cloud-config\n{}\n".to_owned());
     assert_eq!(driver.ensure_seed(&seed).await.expect("written again"), path);

@@ -34,6 +34,8 @@ pub struct Seed {
     pub ssh_keys: Vec<String>,
     /// The user's own user-data, given on as it is. The default (keys, growth of the disk) where absent.
     pub user_data: Option<String>,
+    /// The user's own network-config, given on as it is. One made of `nics` where absent.
+    pub network_config: Option<String>,
     pub nics: Vec<SeedNic>,
 }
 

@@ -108,6 +108,8 @@ impl Bed for LibvirtBed {
             nics: Vec::new(),
             console_log: folder.join("console.log"),
             accel: Accel::Tcg,
+            hardware: Default::default(),
+            tuning: Default::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use agentd_api::doctor::Report;
 use agentd_api::kind::SubAnswer;
 use agentd_api::server::{HostInfo, Readiness, ServerInfo};
 use agentd_api::stats::{CpuFigures, DiskFigures, Figures, MemoryFigures, StatsList};
+use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, Timestamp};
 use agentd_store::{Expect, NewObject, Options, Store, Stored, TxError, Update};
 use async_trait::async_trait;
@@ -152,6 +153,18 @@ impl GuestFigures for Known {
 impl HostFacts for Known {
     fn memory(&self) -> ByteSize {
         ByteSize::gib(4)
+    }
+    fn processors(&self) -> CpuSet {
+        "0-3".parse().expect("a set")
+    }
+    fn huge_pages(&self) -> Option<ByteSize> {
+        Some(ByteSize::mib(256))
+    }
+    fn accel(&self) -> Option<Accel> {
+        Some(Accel::Tcg)
+    }
+    fn boot_id(&self) -> &str {
+        "boot-1"
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         Ok(Vec::new())

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod objects;
+mod policies;
 mod refusals;
 mod requests;
 mod vm_actions;
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, registry};
 use agentd_store::{Options, Store, Update};
 use parking_lot::Mutex;
@@ -24,6 +26,18 @@ struct SmallHost;
 impl HostFacts for SmallHost {
     fn memory(&self) -> ByteSize {
         ByteSize::gib(4)
+    }
+    fn processors(&self) -> CpuSet {
+        "0-3".parse().expect("a set")
+    }
+    fn huge_pages(&self) -> Option<ByteSize> {
+        Some(ByteSize::mib(256))
+    }
+    fn accel(&self) -> Option<Accel> {
+        Some(Accel::Tcg)
+    }
+    fn boot_id(&self) -> &str {
+        "boot-1"
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         Ok(vec!["192.168.1.0/24".parse().expect("a network")])

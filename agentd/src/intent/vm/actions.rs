@@ -7,19 +7,29 @@
 //! | restart | running          | once off, on  | once off, on  |
 //! | pause   | conflict         | paused        | nothing       |
 //! | resume  | conflict         | nothing       | running       |
+//! | stop-until-boot | nothing  | off until the host's next boot, and wanted to run all the same |
 
-use agentd_api::vm::{Vm, VmDesired};
+use agentd_api::vm::{Vm, VmDesired, VmStatus};
 use agentd_api::{Object, Problem, State};
 
 use crate::intent::act::not_now;
-use crate::intent::admission::{Acted, no_such_action};
+use crate::intent::admission::{Acted, Known, no_such_action};
 
-pub(super) fn act(is: &Object<Vm>, action: &str) -> Result<Acted<Vm>, Problem> {
+pub(super) fn act(known: &Known, is: &Object<Vm>, action: &str) -> Result<Acted<Vm>, Problem> {
     let key = is.meta.key();
     let (desired, state) = (is.spec.desired, is.status.common.state);
     // A guest that ended by itself, or that never came up, is off although it is wanted to run.
     let off = desired == VmDesired::Stopped || matches!(state, State::Stopped | State::Failed);
+    if is.status.held_boot.is_some() && matches!(action, "start" | "restart") {
+        let status = VmStatus { held_boot: None, ..is.status.clone() };
+        return Ok(Acted { touch: true, status: Some(status), ..want(is, VmDesired::Running) });
+    }
     match action {
+        "stop-until-boot" if desired == VmDesired::Stopped => Ok(Acted::default()),
+        "stop-until-boot" => {
+            let status = VmStatus { held_boot: Some(known.boot_id.clone()), ..is.status.clone() };
+            Ok(Acted { status: Some(status), ..Acted::default() })
+        }
         "start" if !off && desired == VmDesired::Running && state == State::Running => Ok(Acted::default()),
         // Also where it is wanted to run already: the reconciler takes the new generation as a new try.
         "start" => Ok(Acted { touch: true, ..want(is, VmDesired::Running) }),

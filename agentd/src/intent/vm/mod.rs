@@ -2,15 +2,16 @@
 
 mod actions;
 mod addresses;
+mod policies;
 mod ports;
 
 use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
-use agentd_api::vm::{Vm, VmSpec, VmStatus};
+use agentd_api::vm::{NicLimits, Vm, VmNic, VmSpec, VmStatus};
 use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem, State};
 use agentd_store::Query;
 
-use super::admission::{Acted, Admission, Desk};
+use super::admission::{Acted, Admission, Desk, Known};
 use super::image;
 pub(super) use addresses::Cursors;
 
@@ -19,6 +20,7 @@ impl Admission for Vm {
 
     fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &VmSpec) -> Result<VmStatus, Problem> {
         check_memory(desk, spec)?;
+        policies::check(desk.known, None, spec)?;
         check_references(desk, key, spec)?;
         image::refer(desk, key, &spec.image)?;
         ports::publish(desk, key, &[], &spec.publish)?;
@@ -30,11 +32,12 @@ impl Admission for Vm {
         let key = is.meta.key();
         check_fixed(&is.spec, spec)?;
         check_memory(desk, spec)?;
+        policies::check(desk.known, Some(&is.spec), spec)?;
         check_references(desk, &key, spec)?;
         if is.spec.publish != spec.publish {
             ports::publish(desk, &key, &is.spec.publish, &spec.publish)?;
         }
-        if is.spec.networks == spec.networks {
+        if same_places(&is.spec, spec) {
             return Ok(None);
         }
         if matches!(is.status.common.state, State::Running | State::Paused | State::Provisioning) {
@@ -53,9 +56,15 @@ impl Admission for Vm {
         Ok(())
     }
 
-    fn act(is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
-        actions::act(is, action)
+    fn act(known: &Known, is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
+        actions::act(known, is, action)
     }
+}
+
+/// Limits are changed where it is.
+fn same_places(is: &VmSpec, spec: &VmSpec) -> bool {
+    let place = |nic: &VmNic| VmNic { limits: NicLimits::default(), ..nic.clone() };
+    is.networks.iter().map(place).eq(spec.networks.iter().map(place))
 }
 
 /// What a VM is made of cannot be swapped beneath it, and a disk does not shrink.

@@ -10,9 +10,10 @@ use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus, VmStop};
 use agentd_api::{Object, State, Timestamp};
 use agentd_drivers::vm::{DomainSeen, VmError};
 
-use super::observe::{self, STOPPING};
+use super::observe::{self, STOPPING, View};
 use super::plan::{Step, VmPlan, plan_vm};
-use super::{BACKEND_AVAILABLE, Vms};
+use super::policy::{self, Expiry};
+use super::{BACKEND_AVAILABLE, Vms, boot};
 use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
 
 /// More rounds than any way from one state to another has.
@@ -51,7 +52,22 @@ impl From<Fault> for Halt {
 }
 
 impl Work<'_> {
-    pub async fn run(mut self) -> Outcome<VmStatus> {
+    pub async fn run(self) -> Outcome<VmStatus> {
+        match policy::expiry(self.object, Timestamp::now()) {
+            Expiry::Never => self.live().await,
+            Expiry::Over(at) => {
+                let note = Note::done("expired", format!("its time was over at {at}"));
+                Outcome { delete: true, ..Outcome::settled(self.status) }.note(note)
+            }
+            Expiry::In(left) => {
+                let outcome = self.live().await;
+                let again = Some(outcome.again.map_or(left, |again| again.min(left)));
+                Outcome { again, ..outcome }
+            }
+        }
+    }
+
+    async fn live(mut self) -> Outcome<VmStatus> {
         if self.vms.backend.down().is_some() {
             return self.without_backend();
         }
@@ -68,6 +84,9 @@ impl Work<'_> {
     }
 
     fn end(self, fault: Option<Fault>, again: Option<Duration>) -> Outcome<VmStatus> {
+        if fault.is_some() || self.status.common.state == State::Failed {
+            self.vms.turn_is_over(self.pass.key(), None);
+        }
         Outcome { fault, again, notes: self.notes, ..Outcome::settled(self.status) }
     }
 
@@ -93,8 +112,14 @@ impl Work<'_> {
     async fn round(&mut self) -> Result<Turn, Halt> {
         let domain = self.told(self.vms.drivers.vm.observe(self.object.meta.id).await)?;
         self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
-        let now = (self.vms.boot_id.as_str(), Timestamp::now());
-        let situation = observe::situation(self.object, &self.status, domain.as_ref(), now);
+        self.take_alarms();
+        let turn = self.vms.queue.turn(self.pass.key());
+        let view = View {
+            boot: &self.vms.boot_id,
+            now: Timestamp::now(),
+            queued: matches!(turn, boot::Turn::Later(_)),
+        };
+        let situation = observe::situation(self.object, &self.status, domain.as_ref(), &view);
         let VmPlan { ended, step } = plan_vm(&situation);
         if let Some(how) = ended {
             self.record_end(how);
@@ -103,6 +128,7 @@ impl Work<'_> {
             Step::Start => self.start(0).await,
             Step::StartAgain => self.start(observe::restarts(&self.status) + 1).await,
             Step::Rest => Ok(self.rest()),
+            Step::AwaitTurn => Ok(self.await_turn(turn)),
             Step::Define | Step::DefineRunning => self.define(step == Step::DefineRunning).await,
             Step::Ask => self.ask(false).await,
             Step::ResumeAndAsk => self.ask(true).await,
@@ -182,7 +208,11 @@ impl Work<'_> {
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = domain.accel.or(self.status.accel);
-        let pending = self.pending_restart(&domain).await;
+        self.tune().await?;
+        let mut pending = self.pending_restart(&domain).await;
+        if let Some(pending) = &mut pending {
+            pending.extend(self.status.awaits_restart.iter().cloned());
+        }
         let common = &mut self.status.common;
         common.state =
             if self.object.spec.desired == VmDesired::Paused { State::Paused } else { State::Running };
@@ -207,7 +237,10 @@ impl Work<'_> {
     }
 
     fn off(&mut self) -> Turn {
+        self.vms.turn_is_over(self.pass.key(), None);
+        let held = boot::held(self.object, &self.vms.boot_id);
         let reason = match self.status.last_stop.as_ref().map(|stop| stop.how) {
+            _ if held => Some("kept off until the next boot of the host".to_owned()),
             None | Some(StopKind::Acpi) => None,
             Some(how) => Some(end_text(how, self.object)),
         };
@@ -220,12 +253,14 @@ impl Work<'_> {
     }
 }
 
-fn end_text(how: StopKind, object: &Object<Vm>) -> String {
+pub(super) fn end_text(how: StopKind, object: &Object<Vm>) -> String {
     match how {
         StopKind::Acpi => "powered off as it was asked to".to_owned(),
         StopKind::Forced => format!("did not power off within {}, and was forced off", object.spec.grace),
         StopKind::Guest => "the guest powered off by itself".to_owned(),
         StopKind::Crashed => "the guest crashed, or its emulator died".to_owned(),
+        StopKind::Panicked => "the guest's kernel panicked".to_owned(),
+        StopKind::Watchdog => "its watchdog, which the guest fed no more, cut its power".to_owned(),
         StopKind::Destroyed => "somebody else cut its power".to_owned(),
         StopKind::HostDown => "the host went down while it ran".to_owned(),
         StopKind::Unknown => "it ended while nobody watched".to_owned(),

@@ -4,7 +4,7 @@ use agentd_api::Object;
 use agentd_api::vm::{Accel, Vm};
 use agentd_drivers::Instance;
 use agentd_drivers::image::ImageContent;
-use agentd_drivers::vm::{DomainNic, DomainSpec};
+use agentd_drivers::vm::{DomainNic, DomainSpec, Hardware, Nesting, Tuning};
 use agentd_drivers::volume::{Seed, SeedNic};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -24,6 +24,8 @@ pub struct Binding<'a> {
     pub instance: &'a Instance,
     pub accel: Accel,
     pub host_cpus: u32,
+    /// The feature by which this host's processors run guests.
+    pub nesting: Option<&'static str>,
     /// MAC address and network id of each interface, with the bridge of that network.
     pub nics: Vec<(agentd_api::MacAddr, Uuid, String)>,
 }
@@ -55,6 +57,23 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
             .collect(),
         console_log: files.console_log,
         accel: binding.accel,
+        hardware: Hardware {
+            huge_pages: object.spec.huge_pages,
+            nesting: binding.nesting.map(|feature| Nesting { feature, wanted: object.spec.nested }),
+            watchdog: object.spec.watchdog,
+        },
+        tuning: tuning(object, binding.instance),
+    }
+}
+
+pub fn tuning(object: &Object<Vm>, instance: &Instance) -> Tuning {
+    let spec = &object.spec;
+    let nics = spec.networks.iter().enumerate().filter(|(_, nic)| !nic.limits.is_default());
+    Tuning {
+        disk: spec.disk_limits,
+        nics: nics.map(|(n, nic)| (instance.tap(object.meta.id, n), nic.limits)).collect(),
+        cpu_shares: spec.cpu_shares,
+        pinning: spec.cpu_pinning.clone(),
     }
 }
 
@@ -66,6 +85,7 @@ pub fn seed(object: &Object<Vm>, needs: &Needs) -> Seed {
         domain,
         ssh_keys: needs.ssh_keys.clone(),
         user_data: object.spec.user_data.clone(),
+        network_config: object.spec.network_config.clone(),
         nics: needs
             .nics
             .iter()

@@ -1,9 +1,11 @@
 //! Makes what a VM stands on: its disk and seed, its place on the network, its definition; and starts it.
 
 use agentd_api::network::Network;
-use agentd_api::vm::{Vm, VmDesired};
-use agentd_api::{MacAddr, ObjectKey, Progress, State, Timestamp};
+use agentd_api::vm::{Accel, Vm, VmDesired, needs_kvm};
+use agentd_api::{ErrorCode, MacAddr, ObjectKey, Progress, State, Timestamp};
+use agentd_drivers::Class;
 use agentd_drivers::image::ImageContent;
+use agentd_drivers::vm::accel::nesting;
 use agentd_drivers::vm::{DomainSeen, DomainSpec};
 use agentd_drivers::volume::DiskSpec;
 use uuid::Uuid;
@@ -24,6 +26,9 @@ impl Work<'_> {
         self.status.restarts = restarts;
         self.status.restart_requested = false;
         self.status.started_generation = None;
+        self.status.held_boot = None;
+        self.status.tuned = None;
+        self.status.awaits_restart.clear();
         self.status.common.clear_condition(STOPPING);
         self.status.common.state = State::Provisioning;
         self.status.common.reason = None;
@@ -32,6 +37,9 @@ impl Work<'_> {
         self.status.common.clear_condition(KEYS_READY);
         self.status.common.progress = step(0, "making its disk and its place on the network");
         self.publish().await?;
+        self.check_kvm().await?;
+        let queue = &self.vms.queue;
+        let _place = if queue.holds(self.pass.key()) { queue.place().await } else { None };
         let spec = self.prepare(&needs).await?;
         self.status.common.progress = step(1, "starting");
         let (shown, started) = tokio::join!(
@@ -45,6 +53,7 @@ impl Work<'_> {
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = Some(spec.accel);
+        self.vms.turn_is_over(self.pass.key(), Some(self.object.spec.autostart.delay.duration()));
         let memory = self.object.spec.memory;
         self.notes
             .push(Note::done("started", format!("{} CPUs, {memory}, {}", spec.cpus, spec.accel.as_str())));
@@ -52,6 +61,20 @@ impl Work<'_> {
             self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
         }
         Ok(Turn::Again)
+    }
+
+    /// What this host cannot give it is said by its field, in place of what libvirt would say of it.
+    async fn check_kvm(&self) -> Result<(), Fault> {
+        let spec = &self.object.spec;
+        let lacks = match self.vms.drivers.vm.accel().await.accel {
+            Accel::Tcg => needs_kvm(spec),
+            Accel::Kvm if spec.nested && nesting().is_none() => {
+                Some(("nested", "this host's processors show neither vmx nor svm"))
+            }
+            Accel::Kvm => None,
+        };
+        let Some((field, why)) = lacks else { return Ok(()) };
+        Err(Fault::new(Class::Unsupported, ErrorCode::Unsupported, format!("spec.{field}: {why}")))
     }
 
     async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
@@ -120,7 +143,13 @@ impl Work<'_> {
             self.object,
             content,
             files,
-            Binding { instance: &self.vms.instance, accel, host_cpus: crate::host::cpus(), nics },
+            Binding {
+                instance: &self.vms.instance,
+                accel,
+                host_cpus: crate::host::cpus(),
+                nesting: nesting(),
+                nics,
+            },
         )
     }
 

@@ -12,12 +12,14 @@
 
 mod apply;
 mod backend;
+mod boot;
 mod define;
 mod live;
 mod make;
 mod needs;
 mod observe;
 mod plan;
+mod policy;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,11 @@ use async_trait::async_trait;
 use std::time::Duration;
 
 use super::network::NetworkSync;
-use super::runtime::{Fault, Outcome, Pass, Reconciler};
+use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
 pub use backend::Backend;
+pub use boot::BootQueue;
+pub use policy::Alarms;
 pub use survey::run as survey;
 
 /// What a VM has on the host, in the order in which it is undone.
@@ -48,6 +52,11 @@ pub struct Vms {
     pub boot_id: String,
     pub sync: NetworkSync,
     pub backend: Backend,
+    /// Who is started when after a boot of the host.
+    pub queue: BootQueue,
+    pub alarms: Alarms,
+    /// How a VM is woken whose turn it is.
+    pub trigger: Trigger,
 }
 
 #[async_trait]
@@ -83,6 +92,7 @@ impl Reconciler for Vms {
 
 impl Vms {
     async fn undo_domain(&self, object: &Object<Vm>) -> Result<(), Fault> {
+        self.turn_is_over(&object.meta.key(), None);
         // The digest is written down before anything is made: without one there is no domain, and libvirt, which may
         // not even be installed, need not be asked.
         if object.status.image_digest.is_none() {

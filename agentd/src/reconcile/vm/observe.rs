@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentd_api::vm::{Vm, VmStatus};
+use agentd_api::vm::{AlarmKind, Vm, VmStatus, WatchdogAction};
 use agentd_api::{Object, Timestamp};
 use agentd_drivers::vm::{DomainSeen, OffReason, Power};
 
@@ -56,12 +56,27 @@ pub fn rest_until(status: &VmStatus) -> Option<Timestamp> {
     (count > 0).then(|| stop.at.plus(backoff(count)))
 }
 
+/// What the guest told of since it was started.
+fn alarm(status: &VmStatus) -> Option<AlarmKind> {
+    let alarm = status.last_alarm?;
+    (Some(alarm.at) >= status.started_at).then_some(alarm.what)
+}
+
+/// Where and when it is looked at.
+pub struct View<'a> {
+    pub boot: &'a str,
+    pub now: Timestamp,
+    /// After a boot of the host others come before it.
+    pub queued: bool,
+}
+
 pub fn situation(
     object: &Object<Vm>,
     status: &VmStatus,
     domain: Option<&DomainSeen>,
-    (boot, now): (&str, Timestamp),
+    view: &View,
 ) -> Situation {
+    let &View { boot, now, queued } = view;
     let until = deadline(object, status);
     Situation {
         desired: object.spec.desired,
@@ -77,5 +92,10 @@ pub fn situation(
         prepared: status.image_digest.is_some(),
         last_stop: status.last_stop.as_ref().map(|stop| stop.how),
         resting: rest_until(status).is_some_and(|until| until > now),
+        held: status.held_boot.as_deref() == Some(boot),
+        autostart: object.spec.autostart.enabled,
+        queued,
+        alarm: alarm(status),
+        watchdog_cuts: object.spec.watchdog == Some(WatchdogAction::Poweroff),
     }
 }

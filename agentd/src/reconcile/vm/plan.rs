@@ -1,6 +1,6 @@
 //! What to do about a VM, from what is wanted and what was seen. Pure: one exhaustive match, no clock, no host.
 
-use agentd_api::vm::{RestartPolicy, StopKind, VmDesired};
+use agentd_api::vm::{AlarmKind, RestartPolicy, StopKind, VmDesired};
 use agentd_drivers::vm::OffReason;
 
 /// The domain on the host.
@@ -44,6 +44,16 @@ pub struct Situation {
     pub last_stop: Option<StopKind>,
     /// The wait before its policy starts it again is not over.
     pub resting: bool,
+    /// It is to be off until the host's next boot.
+    pub held: bool,
+    /// It is started after a boot of the host.
+    pub autostart: bool,
+    /// After a boot of the host others come before it.
+    pub queued: bool,
+    /// Since it was started the guest told of that trouble.
+    pub alarm: Option<AlarmKind>,
+    /// Its watchdog is to cut its power.
+    pub watchdog_cuts: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +64,8 @@ pub enum Step {
     StartAgain,
     /// Its policy starts it again once the wait is over.
     Rest,
+    /// After a boot of the host: others are started before it.
+    AwaitTurn,
     /// Define it, and leave it off.
     Define,
     /// Define it again under the guest that runs.
@@ -85,7 +97,8 @@ pub struct VmPlan {
 pub fn plan_vm(s: &Situation) -> VmPlan {
     let ended = ended(s);
     let how = ended.or(s.last_stop);
-    let step = match (s.desired, s.seen) {
+    let desired = if s.held { VmDesired::Stopped } else { s.desired };
+    let step = match (desired, s.seen) {
         (VmDesired::Stopped, Seen::Absent | Seen::Off(_)) => off(s, how),
         (VmDesired::Stopped, Seen::Running) => power_off(s),
         (VmDesired::Stopped, Seen::Paused) => power_off_paused(s),
@@ -113,7 +126,11 @@ fn ended(s: &Situation) -> Option<StopKind> {
         _ if s.rebooted => StopKind::HostDown,
         (Some(_), OffReason::Shutdown) => StopKind::Acpi,
         (None, OffReason::Shutdown) => StopKind::Guest,
-        (_, OffReason::Crashed) => StopKind::Crashed,
+        (_, OffReason::Crashed) => match s.alarm {
+            Some(AlarmKind::Panic) => StopKind::Panicked,
+            Some(AlarmKind::Watchdog) if s.watchdog_cuts => StopKind::Watchdog,
+            Some(AlarmKind::Watchdog) | None => StopKind::Crashed,
+        },
         (Some(Patience::Over), OffReason::Destroyed | OffReason::Unknown) => StopKind::Forced,
         (Some(Patience::Left), OffReason::Unknown) => StopKind::Acpi,
         (None | Some(Patience::Left), OffReason::Destroyed) => StopKind::Destroyed,
@@ -149,6 +166,12 @@ fn up(s: &Situation, power_off: fn(&Situation) -> Step, otherwise: Step) -> Step
 }
 
 fn start_or_stay(s: &Situation, how: Option<StopKind>) -> Step {
+    if s.rebooted && s.ran && !s.restart_requested && !s.autostart {
+        return off(s, how);
+    }
+    if s.queued && s.ran {
+        return Step::AwaitTurn;
+    }
     if s.restart_requested || s.stopping.is_some() || !s.ran {
         return Step::Start;
     }
@@ -157,15 +180,22 @@ fn start_or_stay(s: &Situation, how: Option<StopKind>) -> Step {
         // Nobody wanted it to end.
         (None | Some(StopKind::HostDown | StopKind::Acpi | StopKind::Forced), _) => Step::Start,
         (Some(_), RestartPolicy::Always) => again,
-        (Some(StopKind::Crashed | StopKind::Destroyed | StopKind::Unknown), RestartPolicy::OnFailure) => {
-            again
-        }
+        (
+            Some(
+                StopKind::Crashed
+                | StopKind::Panicked
+                | StopKind::Watchdog
+                | StopKind::Destroyed
+                | StopKind::Unknown,
+            ),
+            RestartPolicy::OnFailure,
+        ) => again,
         (Some(StopKind::Guest), RestartPolicy::OnFailure) | (Some(_), RestartPolicy::Never) => off(s, how),
     }
 }
 
 fn off(s: &Situation, how: Option<StopKind>) -> Step {
-    if s.remove_when_stopped && how.is_some() {
+    if s.remove_when_stopped && how.is_some() && !s.held {
         Step::Remove
     } else if s.seen == Seen::Absent && s.prepared {
         Step::Define

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use agentd_api::vm::{RestartPolicy, Vm, VmDesired};
-use agentd_api::{Kind, Object, State};
+use agentd_api::{Kind, Object, State, Timestamp};
 use agentd_drivers::vm::{DomainEvent, DomainSeen};
 use agentd_store::{Query, Store};
 use tokio::sync::broadcast::error::RecvError;
@@ -45,12 +45,15 @@ pub async fn run(vms: std::sync::Arc<Vms>, store: Store, trigger: Trigger, cance
         tokio::select! {
             () = cancel.cancelled() => return,
             event = events.recv(), if !deaf => match event {
-                Ok(DomainEvent { id: Some(id) }) => {
+                Ok(DomainEvent { id: Some(id), alarm }) => {
                     if let Some(stored) = store.by_id(id) {
+                        if let Some(alarm) = alarm {
+                            vms.alarms.tell(id, alarm);
+                        }
                         trigger.seen(stored.key());
                     }
                 }
-                Ok(DomainEvent { id: None }) | Err(RecvError::Lagged(_)) => {
+                Ok(DomainEvent { id: None, .. }) | Err(RecvError::Lagged(_)) => {
                     look(&vms, &store, &trigger, Haste::Now).await;
                 }
                 Err(RecvError::Closed) => deaf = true,
@@ -82,6 +85,7 @@ async fn look(vms: &Vms, store: &Store, trigger: &Trigger, haste: Haste) {
     for stored in store.list(&Query::kind(Vm::DEF.kind)).items {
         let settled = match (&domains, stored.object::<Vm>()) {
             (_, Err(_)) => true,
+            (_, Ok(vm)) if expires(&vm) => false,
             (None, Ok(vm)) => known_away(&vm),
             (Some(domains), Ok(vm)) => settled(&vm, domains.get(&vm.meta.id), &vms.boot_id),
         };
@@ -93,9 +97,20 @@ async fn look(vms: &Vms, store: &Store, trigger: &Trigger, haste: Haste) {
     }
 }
 
+/// Whether it is to go before there is a look round again but one.
+fn expires(vm: &Object<Vm>) -> bool {
+    let soon = Timestamp::now().plus(2 * EVERY);
+    !vm.meta.deleting() && vm.spec.expiry().is_some_and(|at| at <= soon)
+}
+
 fn known_away(vm: &Object<Vm>) -> bool {
     let current = vm.status.common.observed_generation == vm.meta.generation;
     !vm.meta.deleting() && current && vm.status.common.condition(BACKEND_AVAILABLE).is_some_and(|c| !c.status)
+}
+
+fn awaits_start(vm: &Object<Vm>, boot: &str) -> bool {
+    let running = vm.spec.desired != VmDesired::Stopped;
+    super::boot::awaits_start(running, vm.spec.autostart.enabled, &vm.status, boot)
 }
 
 /// Whether a pass would find nothing to do.
@@ -108,7 +123,11 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
         && common.condition(STOPPING).is_none()
         && common.condition(BACKEND_AVAILABLE).is_some_and(|c| c.status);
     let up = || domain.is_some_and(|d| d.persistent) && status.host_boot.as_deref() == Some(boot);
-    let stays_off = vm.spec.desired == VmDesired::Stopped || vm.spec.restart == RestartPolicy::Never;
+    let off_for_this_boot = super::boot::held(vm, boot)
+        || (!vm.spec.autostart.enabled && status.host_boot.as_deref().is_some_and(|b| b != boot));
+    let stays_off = vm.spec.desired == VmDesired::Stopped
+        || (vm.spec.restart == RestartPolicy::Never && !awaits_start(vm, boot))
+        || off_for_this_boot;
     match (common.state, observe::seen(domain)) {
         // Given up. A VM that is failed because its image is has no attempts: it waits, and only a pass makes it hear.
         (State::Failed, _) => {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agentd_api::vm::USER_DATA_MAX;
+use agentd_api::vm::{NETWORK_CONFIG_MAX, USER_DATA_MAX};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +16,9 @@ pub struct CloudInitArgs {
     /// cloud-init user-data; - reads it from stdin
     #[arg(long, value_name = "FILE")]
     pub user_data: Option<PathBuf>,
+    /// cloud-init network-config, in place of the one that agentd makes
+    #[arg(long, value_name = "FILE")]
+    pub cloud_init_network: Option<PathBuf>,
 }
 
 impl CloudInitArgs {
@@ -26,6 +29,10 @@ impl CloudInitArgs {
         }
         if let Some(path) = &self.user_data {
             spec.insert("user_data".to_owned(), json!(text("user_data", path, USER_DATA_MAX)?));
+        }
+        if let Some(path) = &self.cloud_init_network {
+            let text = text("network_config", path, NETWORK_CONFIG_MAX)?;
+            spec.insert("network_config".to_owned(), json!(text));
         }
         Ok(())
     }

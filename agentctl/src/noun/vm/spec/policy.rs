@@ -1,7 +1,10 @@
-//! What becomes of a VM when nobody looks: how it ends, and what happens then.
+//! What becomes of a VM when nobody looks: how it ends, what happens then, how long it is there.
 
+use agentd_api::{Span, Timestamp};
 use clap::Args;
 use serde_json::{Map, Value, json};
+
+use super::{put, sub};
 
 #[derive(Debug, Default, Args)]
 pub struct PolicyArgs {
@@ -11,20 +14,61 @@ pub struct PolicyArgs {
     /// How long its guest has to power off before it is forced off [default: 30s]
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
-    /// Delete it once it has stopped
-    #[arg(long)]
-    pub rm: bool,
+    /// Delete it after that time, as in 2h; 0 is never [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = expiry)]
+    pub expire: Option<Expiry>,
+    /// Whether it is started after a boot of the host, if it was wanted to run [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub autostart: Option<bool>,
+    /// Lower ones are started first after a boot of the host, and stopped last [default: after all that have one]
+    #[arg(long, value_name = "N")]
+    pub autostart_order: Option<u32>,
+    /// How long those behind it wait then, once it was started [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub autostart_delay: Option<String>,
+}
+
+/// How long from now; None is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry(Option<Span>);
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    if matches!(text, "0" | "never") {
+        return Ok(Expiry(None));
+    }
+    let span: Span = text.parse().map_err(|e| format!("{e}"))?;
+    Ok(Expiry(Some(span).filter(|span| *span != Span::default())))
 }
 
 impl PolicyArgs {
     pub fn fill(&self, spec: &mut Map<String, Value>) {
-        for (field, text) in [("restart", &self.restart), ("grace", &self.grace)] {
-            if let Some(text) = text {
-                spec.insert(field.to_owned(), json!(text));
-            }
+        put(spec, "restart", self.restart.as_ref());
+        put(spec, "grace", self.grace.as_ref());
+        if let Some(Expiry(span)) = self.expire {
+            let at = span.map(|span| Timestamp::now().plus(span.duration()).to_string());
+            spec.insert("expires_at".to_owned(), json!(at));
         }
-        if self.rm {
-            spec.insert("remove_when_stopped".to_owned(), json!(true));
+        let mut autostart = Map::new();
+        put(&mut autostart, "enabled", self.autostart);
+        put(&mut autostart, "order", self.autostart_order);
+        put(&mut autostart, "delay", self.autostart_delay.as_ref());
+        sub(spec, "autostart", autostart);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_and_never_are_no_expiry() {
+        for never in ["0", "0s", "never"] {
+            assert_eq!(expiry(never), Ok(Expiry(None)), "{never}");
         }
+        assert_eq!(expiry("2h"), Ok(Expiry(Some(Span::seconds(7200)))));
+        assert!(expiry("2").is_err());
+        let mut spec = Map::new();
+        PolicyArgs { expire: Some(Expiry(None)), ..PolicyArgs::default() }.fill(&mut spec);
+        assert_eq!(Value::Object(spec), json!({"expires_at": null}), "a change takes it off");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use agentd_api::ByteSize;
-use agentd_api::vm::Accel;
+use agentd_api::vm::{Accel, AlarmKind, WatchdogAction};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -29,6 +29,7 @@ struct Told {
     shutdown_takes: Duration,
     accel: AccelAnswer,
     memory: Option<ByteSize>,
+    unmet_shares: Option<String>,
 }
 
 impl std::fmt::Debug for Controls {
@@ -55,6 +56,7 @@ impl Controls {
             shutdown_takes: Duration::ZERO,
             accel,
             memory: None,
+            unmet_shares: None,
         };
         Self { told: Mutex::new(told), hung: watch::Sender::new(BTreeSet::new()) }
     }
@@ -91,6 +93,9 @@ impl Controls {
     pub(super) fn memory(&self) -> Option<ByteSize> {
         self.told.lock().memory
     }
+    pub(super) fn unmet_shares(&self) -> Option<String> {
+        self.told.lock().unmet_shares.clone()
+    }
     pub(super) fn ignores_shutdown(&self, id: Uuid) -> bool {
         self.told.lock().deaf.contains(&id)
     }
@@ -123,6 +128,8 @@ fn known(method: &str) -> &'static str {
 impl FakeVm {
     /// The methods that can be made to fail, hang or be slow, by the names of the trait.
     pub const METHODS: &[&str] = &[
+        "tune",
+        "tuning",
         "probe",
         "accel",
         "list",
@@ -185,6 +192,10 @@ impl FakeVm {
     pub fn set_memory(&self, most: Option<ByteSize>) {
         self.inner.controls.told.lock().memory = most;
     }
+    /// Why no guest can be given CPU shares here. None: they can.
+    pub fn set_unmet_shares(&self, why: Option<&str>) {
+        self.inner.controls.told.lock().unmet_shares = why.map(ToOwned::to_owned);
+    }
     /// Whether that guest ignores being asked to power off.
     pub fn ignore_shutdown(&self, id: Uuid, ignore: bool) {
         let deaf = &mut self.inner.controls.told.lock().deaf;
@@ -214,6 +225,21 @@ impl FakeVm {
     /// As SIGKILL for the guest's emulator.
     pub fn guest_crashes(&self, id: Uuid) {
         self.inner.domains.power_off(id, OffReason::Crashed);
+    }
+    /// As a guest whose kernel panics.
+    pub fn guest_panics(&self, id: Uuid) {
+        self.inner.domains.alarm(id, AlarmKind::Panic);
+        self.inner.domains.power_off(id, OffReason::Crashed);
+    }
+    /// As a guest that stops feeding its watchdog: what its watchdog is to do then is done.
+    pub fn guest_hangs(&self, id: Uuid) {
+        let watchdog = self.inner.domains.defined(id).and_then(|spec| spec.hardware.watchdog);
+        let Some(action) = watchdog else { return };
+        self.inner.domains.alarm(id, AlarmKind::Watchdog);
+        match action {
+            WatchdogAction::Poweroff => drop(self.inner.domains.power_off(id, OffReason::Crashed)),
+            WatchdogAction::Reset | WatchdogAction::Record => {}
+        }
     }
     /// What the domain is defined by, if it is defined.
     pub fn defined(&self, id: Uuid) -> Option<DomainSpec> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use agentd_api::ByteSize;
+use agentd_api::vm::AlarmKind;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::disks::at_start;
 use crate::vm::{
     Change, DiskSeen, DomainEvent, DomainNic, DomainSeen, DomainSpec, LiveSeen, NicSeen, OffReason, Power,
-    VmError,
+    Tuning, VmError,
 };
 
 /// One domain: there as long as it is defined, or runs, or both.
@@ -48,8 +49,15 @@ pub(super) fn digest(spec: &DomainSpec) -> String {
 
 pub(super) fn fixed_digest(spec: &DomainSpec) -> String {
     let none = ByteSize(0);
-    let plain =
-        DomainSpec { cpus: 0, cpus_max: 0, memory: none, memory_max: none, nics: Vec::new(), ..spec.clone() };
+    let plain = DomainSpec {
+        cpus: 0,
+        cpus_max: 0,
+        memory: none,
+        memory_max: none,
+        nics: Vec::new(),
+        tuning: Tuning::default(),
+        ..spec.clone()
+    };
     digest(&plain)
 }
 
@@ -100,7 +108,24 @@ impl Domains {
     /// None: changes may have been missed.
     pub(super) fn tell(&self, id: Option<Uuid>) {
         // Nobody listening is no failure.
-        let _ = self.events.send(DomainEvent { id });
+        let _ = self.events.send(DomainEvent { id, alarm: None });
+    }
+
+    pub(super) fn alarm(&self, id: Uuid, what: AlarmKind) {
+        let _ = self.events.send(DomainEvent { id: Some(id), alarm: Some(what) });
+    }
+
+    /// Whether it runs, and so has the limits now.
+    pub(super) fn tune(&self, id: Uuid, tuning: Tuning) -> Result<bool, VmError> {
+        let mut all = self.all.lock();
+        let domain = all.get_mut(&id).ok_or(VmError::Missing(id))?;
+        let Some(live) = &mut domain.live else { return Ok(false) };
+        live.tuning = tuning;
+        Ok(true)
+    }
+
+    pub(super) fn tuning(&self, id: Uuid) -> Option<Tuning> {
+        self.all.lock().get(&id)?.live.as_ref().map(|live| live.tuning.clone())
     }
 
     /// Does `act` to a domain that is there.

@@ -33,6 +33,8 @@ impl Bed for FakeVm {
             nics: Vec::new(),
             console_log: "/nowhere/console.log".into(),
             accel: Accel::Tcg,
+            hardware: Default::default(),
+            tuning: Default::default(),
         }
     }
     async fn booted(&self, _spec: &DomainSpec, _time: usize) {}

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use agentd_api::vm::AlarmKind;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -24,6 +25,8 @@ use super::stats::Record;
 pub(super) trait Listener: Send + Sync {
     /// A domain was defined, undefined, started, stopped, paused, ...
     fn changed(&self, id: Uuid, name: &str);
+    /// A guest panicked, or stopped feeding its watchdog.
+    fn alarmed(&self, id: Uuid, name: &str, what: AlarmKind);
     /// The connection is gone.
     fn closed(&self, why: &str);
 }
@@ -83,7 +86,7 @@ impl Subscription {
             return Err(error);
         }
         let mut all = Self { events: Vec::new() };
-        for kind in [LIFECYCLE, PLUGGED, UNPLUGGED, NOT_UNPLUGGED] {
+        for kind in [LIFECYCLE, WATCHDOG, PLUGGED, UNPLUGGED, NOT_UNPLUGGED] {
             match register(connect, kind, &listener) {
                 Ok(event) => all.events.push(event),
                 Err(error) => {
@@ -173,6 +176,7 @@ unsafe fn text(from: *const c_char) -> Option<String> {
 }
 
 const LIFECYCLE: c_int = sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int;
+const WATCHDOG: c_int = sys::VIR_DOMAIN_EVENT_ID_WATCHDOG as c_int;
 const PLUGGED: c_int = sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED as c_int;
 const UNPLUGGED: c_int = sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED as c_int;
 const NOT_UNPLUGGED: c_int = sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED as c_int;
@@ -186,6 +190,7 @@ fn register(
     type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
     type Lifecycle =
         unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+    type Watchdog = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *mut c_void);
     type Device = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
     let changed = Box::into_raw(Box::new(listener())).cast::<c_void>();
     // SAFETY: libvirt calls a callback of each kind with the arguments of the function that is given for it here; its C
@@ -194,6 +199,7 @@ fn register(
     unsafe {
         let callback = match kind {
             LIFECYCLE => std::mem::transmute::<Lifecycle, Generic>(on_lifecycle),
+            WATCHDOG => std::mem::transmute::<Watchdog, Generic>(on_watchdog),
             _ => std::mem::transmute::<Device, Generic>(on_device),
         };
         let event = sys::virConnectDomainEventRegisterAny(
@@ -234,13 +240,25 @@ unsafe extern "C" fn on_close(_: sys::virConnectPtr, reason: c_int, data: *mut c
 unsafe extern "C" fn on_lifecycle(
     _: sys::virConnectPtr,
     domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    event: c_int,
+    detail: c_int,
     data: *mut c_void,
 ) -> c_int {
+    let panicked = event == sys::VIR_DOMAIN_EVENT_CRASHED as c_int
+        && detail == sys::VIR_DOMAIN_EVENT_CRASHED_PANICKED as c_int;
     // SAFETY: libvirt lends the domain for the time of this call, and frees `data` only after the last call.
-    unsafe { tell(domain, data) };
+    unsafe { tell(domain, data, panicked.then_some(AlarmKind::Panic)) };
     0
+}
+
+unsafe extern "C" fn on_watchdog(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _action: c_int,
+    data: *mut c_void,
+) {
+    // SAFETY: as above.
+    unsafe { tell(domain, data, Some(AlarmKind::Watchdog)) };
 }
 
 unsafe extern "C" fn on_device(
@@ -250,12 +268,12 @@ unsafe extern "C" fn on_device(
     data: *mut c_void,
 ) {
     // SAFETY: as above.
-    unsafe { tell(domain, data) };
+    unsafe { tell(domain, data, None) };
 }
 
 /// # Safety
 /// `domain` is one that libvirt lends to a callback, and `data` what the callback was registered with.
-unsafe fn tell(domain: sys::virDomainPtr, data: *mut c_void) {
+unsafe fn tell(domain: sys::virDomainPtr, data: *mut c_void, alarm: Option<AlarmKind>) {
     let mut id = [0u8; 16];
     // SAFETY: libvirt lends the domain and its name for the time of this call, writes 16 bytes of UUID, and frees `data`
     // only after the last call. None of these asks the daemon.
@@ -269,8 +287,11 @@ unsafe fn tell(domain: sys::virDomainPtr, data: *mut c_void) {
         }
         (&*data.cast::<Box<dyn Listener>>(), CStr::from_ptr(name))
     };
-    let _ =
-        catch_unwind(AssertUnwindSafe(|| listener.changed(Uuid::from_bytes(id), &name.to_string_lossy())));
+    let (id, name) = (Uuid::from_bytes(id), name.to_string_lossy());
+    let _ = catch_unwind(AssertUnwindSafe(|| match alarm {
+        Some(what) => listener.alarmed(id, &name, what),
+        None => listener.changed(id, &name),
+    }));
 }
 
 /// Has QEMU's guest agent freeze all file systems; gives how many. Blocks until the agent has, or libvirt gives up.
@@ -287,4 +308,72 @@ pub(super) fn thaw(domain: &Domain) -> Result<u32, Error> {
 
 fn counted(answer: c_int) -> Result<u32, Error> {
     u32::try_from(answer).map_err(|_| Error::last_error())
+}
+
+/// Sets figures of a disk of a running guest, by libvirt's names of them.
+pub(super) fn set_block_tune(domain: &Domain, disk: &CStr, figures: &[(&CStr, u64)]) -> Result<(), Error> {
+    let mut params = Params::default();
+    for (name, value) in figures {
+        params.add(name, Figure::Long(*value))?;
+    }
+    // SAFETY: the domain is live as long as it is borrowed; libvirt reads the parameters and the name and keeps neither.
+    let done = unsafe {
+        let flags = sys::VIR_DOMAIN_AFFECT_LIVE;
+        sys::virDomainSetBlockIoTune(domain.as_ptr(), disk.as_ptr(), params.list, params.count, flags)
+    };
+    if done < 0 { Err(Error::last_error()) } else { Ok(()) }
+}
+
+/// Sets figures of an interface of a running guest, by libvirt's names of them.
+pub(super) fn set_nic_tune(domain: &Domain, tap: &CStr, figures: &[(&CStr, u32)]) -> Result<(), Error> {
+    let mut params = Params::default();
+    for (name, value) in figures {
+        params.add(name, Figure::Int(*value))?;
+    }
+    // SAFETY: as in `set_block_tune`.
+    let done = unsafe {
+        let flags = sys::VIR_DOMAIN_AFFECT_LIVE;
+        sys::virDomainSetInterfaceParameters(domain.as_ptr(), tap.as_ptr(), params.list, params.count, flags)
+    };
+    if done < 0 { Err(Error::last_error()) } else { Ok(()) }
+}
+
+#[derive(Clone, Copy)]
+enum Figure {
+    Int(u32),
+    Long(u64),
+}
+
+/// libvirt's own list of named figures, freed with it.
+struct Params {
+    list: sys::virTypedParameterPtr,
+    count: c_int,
+    room: c_int,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { list: std::ptr::null_mut(), count: 0, room: 0 }
+    }
+}
+
+impl Params {
+    fn add(&mut self, name: &CStr, figure: Figure) -> Result<(), Error> {
+        let (list, count, room) = (&raw mut self.list, &raw mut self.count, &raw mut self.room);
+        // SAFETY: the three are the list's own, which begins empty, and libvirt alone changes them; it copies the name.
+        let done = unsafe {
+            match figure {
+                Figure::Int(value) => sys::virTypedParamsAddUInt(list, count, room, name.as_ptr(), value),
+                Figure::Long(value) => sys::virTypedParamsAddULLong(list, count, room, name.as_ptr(), value),
+            }
+        };
+        if done < 0 { Err(Error::last_error()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Params {
+    fn drop(&mut self) {
+        // SAFETY: made by virTypedParamsAdd*, or empty, which it takes too.
+        unsafe { sys::virTypedParamsFree(self.list, self.count) };
+    }
 }

@@ -10,6 +10,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use agentd_api::vm::AlarmKind;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
@@ -81,7 +82,14 @@ impl Listener for Ear {
         if let Some(link) = self.link.upgrade()
             && name.starts_with(&link.prefix)
         {
-            link.tell(Some(id));
+            link.tell(Some(id), None);
+        }
+    }
+    fn alarmed(&self, id: Uuid, name: &str, what: AlarmKind) {
+        if let Some(link) = self.link.upgrade()
+            && name.starts_with(&link.prefix)
+        {
+            link.tell(Some(id), Some(what));
         }
     }
     fn closed(&self, why: &str) {
@@ -171,9 +179,9 @@ impl Link {
         self.moved.notify_all();
     }
 
-    fn tell(&self, id: Option<Uuid>) {
+    fn tell(&self, id: Option<Uuid>, alarm: Option<AlarmKind>) {
         // Nobody listening is no failure.
-        let _ = self.events.send(DomainEvent { id });
+        let _ = self.events.send(DomainEvent { id, alarm });
     }
 
     fn keep_connected(self: &Arc<Self>) {
@@ -188,7 +196,7 @@ impl Link {
                         return;
                     }
                     tracing::info!(uri = %self.uri, "connected to libvirt");
-                    self.tell(None);
+                    self.tell(None, None);
                     self.wait_while_up();
                 }
                 Err(detail) => self.set_down(detail),

@@ -69,6 +69,8 @@ async fn a_definition_that_cannot_be_is_refused_before_libvirt_is_asked() {
         nics: Vec::new(),
         console_log: "/c".into(),
         accel: agentd_api::vm::Accel::Tcg,
+        hardware: Default::default(),
+        tuning: Default::default(),
     };
     assert!(matches!(vm.ensure_defined(&spec).await, Err(VmError::Nul(_))));
     vm.close().await;

@@ -6,15 +6,20 @@
 use std::path::Path;
 
 use super::element::{Element, el};
+use super::tuning;
 use crate::vm::DomainSpec;
 use crate::vm::disks::{Cdrom, DiskSeen, DiskSource, DomainDisk, ROOT, SEED};
 
 /// The first targets are the root disk's and the seed's, whether there is a seed or not.
 const FIRST_FREE: usize = 2;
+/// The root disk's target.
+pub(crate) const ROOT_TARGET: &str = "vda";
 const CDROM_TARGET: &str = "sda";
 
 pub(super) fn disks(spec: &DomainSpec) -> Vec<Element> {
-    let root = disk(("file", "qcow2"), &spec.disk, "vda").child(el("serial").text(ROOT));
+    let root = disk(("file", "qcow2"), &spec.disk, ROOT_TARGET)
+        .child(el("serial").text(ROOT))
+        .children(tuning::iotune(&spec.tuning.disk));
     let seed = spec
         .seed
         .as_ref()

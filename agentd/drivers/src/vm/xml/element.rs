@@ -23,6 +23,13 @@ impl Element {
         self.attributes.push((key.to_owned(), value.to_string()));
         self
     }
+    /// With a value where there is one.
+    pub(super) fn attr_if(self, key: &str, value: Option<impl Display>) -> Self {
+        match value {
+            Some(value) => self.attr(key, value),
+            None => self,
+        }
+    }
     pub(super) fn text(mut self, text: impl Display) -> Self {
         self.text = Some(text.to_string());
         self

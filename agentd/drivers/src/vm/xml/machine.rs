@@ -4,6 +4,7 @@ use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
 
 use super::element::{Element, el};
+use super::tuning;
 use crate::vm::{DirectBoot, DomainSpec};
 
 /// What the guest is started with, and the most that it can be given while it runs. It sees all of the most until its
@@ -16,7 +17,11 @@ pub(super) fn memory(spec: &DomainSpec) -> [Element; 2] {
 
 pub(super) fn vcpu(spec: &DomainSpec) -> Element {
     let most = spec.cpus_max.max(spec.cpus);
-    el("vcpu").attr("placement", "static").attr("current", spec.cpus).text(most)
+    el("vcpu")
+        .attr("placement", "static")
+        .attr("current", spec.cpus)
+        .attr_if("cpuset", tuning::cpuset(spec))
+        .text(most)
 }
 
 pub(super) fn os(spec: &DomainSpec) -> Element {
@@ -32,10 +37,15 @@ pub(super) fn os(spec: &DomainSpec) -> Element {
     }
 }
 
-pub(super) fn cpu(accel: Accel) -> Element {
-    match accel {
+pub(super) fn cpu(spec: &DomainSpec) -> Element {
+    match spec.accel {
         Accel::Kvm => {
-            el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on")
+            let cpu =
+                el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
+            cpu.children(spec.hardware.nesting.map(|nesting| {
+                let policy = if nesting.wanted { "require" } else { "disable" };
+                el("feature").attr("policy", policy).attr("name", nesting.feature)
+            }))
         }
         // All that QEMU can emulate: a smaller model saves nothing.
         Accel::Tcg => el("cpu").attr("mode", "maximum").attr("check", "none").attr("migratable", "on"),

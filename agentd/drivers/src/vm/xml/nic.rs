@@ -1,13 +1,15 @@
 //! Network interfaces: a tap on the network's bridge.
 
 use super::element::{Element, el};
-use crate::vm::DomainNic;
+use super::tuning;
+use crate::vm::{DomainNic, Tuning};
 
-pub(super) fn interface(nic: &DomainNic) -> Element {
+pub(super) fn interface(nic: &DomainNic, tuning: &Tuning) -> Element {
     el("interface")
         .attr("type", "bridge")
         .child(el("mac").attr("address", nic.mac))
         .child(el("source").attr("bridge", &nic.bridge))
         .child(el("target").attr("dev", &nic.tap))
         .child(el("model").attr("type", "virtio"))
+        .children(tuning.nics.get(&nic.tap).and_then(tuning::bandwidth))
 }

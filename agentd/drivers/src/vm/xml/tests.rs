@@ -1,11 +1,11 @@
 use std::path::Path;
 
 use agentd_api::ByteSize;
-use agentd_api::vm::Accel;
+use agentd_api::vm::{Accel, DiskLimits, NicLimits, WatchdogAction};
 use proptest::prelude::*;
 
 use super::*;
-use crate::vm::{Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic};
+use crate::vm::{Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic, Hardware, Nesting};
 
 fn instance() -> Instance {
     Instance::new(Path::new("/var/lib/agentd"))
@@ -32,6 +32,8 @@ fn spec() -> DomainSpec {
         }],
         console_log: "/var/lib/agentd/vms/1/console.log".into(),
         accel: Accel::Kvm,
+        hardware: Hardware::default(),
+        tuning: Tuning::default(),
     }
 }
 
@@ -262,4 +264,50 @@ proptest! {
         prop_assert_eq!(source, Some(path));
         prop_assert_eq!(read, format!("{cmdline} no_timer_check"));
     }
+}
+
+fn tuned() -> Tuning {
+    let disk = DiskLimits {
+        read: Some(ByteSize::mib(10)),
+        write: Some(ByteSize::mib(5)),
+        read_iops: Some(100),
+        write_iops: None,
+    };
+    let nic = NicLimits { inbound: Some(ByteSize::mib(2)), outbound: Some(ByteSize::kib(512)) };
+    Tuning {
+        disk,
+        nics: [("agt00000001-0".to_owned(), nic)].into(),
+        cpu_shares: Some(512),
+        pinning: vec!["0-1".parse().expect("a set"), "1".parse().expect("a set")],
+    }
+}
+
+#[test]
+fn a_vm_with_limits_and_all_that_its_machine_can_have() {
+    let hardware = Hardware {
+        huge_pages: true,
+        nesting: Some(Nesting { feature: "svm", wanted: true }),
+        watchdog: Some(WatchdogAction::Reset),
+    };
+    insta::assert_snapshot!(render_domain(&DomainSpec { hardware, tuning: tuned(), ..spec() }, &instance()));
+}
+
+#[test]
+fn a_tuning_is_read_out_of_a_domain_as_it_was_written() {
+    for pinning in [Vec::new(), vec!["0,2-3".parse().expect("a set")], tuned().pinning] {
+        let tuning = Tuning { pinning, ..tuned() };
+        let xml = render_domain(&DomainSpec { tuning: tuning.clone(), ..spec() }, &instance());
+        assert_eq!(read_tuning(&xml), Some(tuning));
+    }
+    assert_eq!(read_tuning(&render_domain(&spec(), &instance())), Some(Tuning::default()));
+}
+
+#[test]
+fn limits_are_no_reason_for_a_restart_and_a_watchdog_is() {
+    let limited = DomainSpec { tuning: tuned(), ..spec() };
+    assert_ne!(digest(&limited, &instance()), digest(&spec(), &instance()));
+    assert_eq!(fixed_digest(&limited, &instance()), fixed_digest(&spec(), &instance()));
+    let watched = Hardware { watchdog: Some(WatchdogAction::Record), ..Hardware::default() };
+    let watched = DomainSpec { hardware: watched, ..spec() };
+    assert_ne!(fixed_digest(&watched, &instance()), fixed_digest(&spec(), &instance()));
 }

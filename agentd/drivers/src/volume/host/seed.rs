@@ -38,8 +38,11 @@ pub(super) fn render_user_data(seed: &Seed) -> String {
     format!("#cloud-config\n{}", yaml(&config))
 }
 
-/// network-config, version 2: each interface is found by its MAC address and asks agentd's own DHCP.
+/// network-config: the user's own as it is, or ours, version 2: each interface is found by its MAC address and asks agentd's own DHCP.
 pub(super) fn render_network_config(seed: &Seed) -> String {
+    if let Some(own) = &seed.network_config {
+        return own.clone();
+    }
     let ethernets: serde_json::Map<String, Value> = seed
         .nics
         .iter()

@@ -14,6 +14,7 @@ fn seed(vm: Uuid) -> Seed {
         domain: Some("default.agentd".to_owned()),
         ssh_keys: vec!["ssh-ed25519 AAAAC3Nza me@\"there\": [x]\u{7f}é".to_owned()],
         user_data: None,
+        network_config: None,
         nics: vec![SeedNic {
             mac: "52:54:00:aa:bb:cc".parse().expect("a MAC"),
             ip: [10, 77, 0, 2].into(),

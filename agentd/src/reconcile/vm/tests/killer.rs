@@ -10,8 +10,8 @@ use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, Networ
 use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
-    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, Probe, Unplugged, VmDisks,
-    VmDriver, VmError,
+    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, Probe, Tuning, Unmet, Unplugged,
+    VmDisks, VmDriver, VmError, VmTuning,
 };
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
@@ -58,6 +58,16 @@ pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
         network: Arc::new(Killed { killer: killer.clone(), driver: drivers.network.clone() }),
         volume: Arc::new(Killed { killer, driver: drivers.volume.clone() }),
         image: drivers.image.clone(),
+    }
+}
+
+#[async_trait]
+impl VmTuning for Killed<dyn VmDriver> {
+    async fn tune(&self, id: Uuid, tuning: &Tuning) -> Result<Vec<Unmet>, VmError> {
+        self.killer.change(self.driver.tune(id, tuning)).await
+    }
+    async fn tuning(&self, id: Uuid) -> Result<Option<Tuning>, VmError> {
+        self.driver.tuning(id).await
     }
 }
 

@@ -5,3 +5,4 @@ mod killer;
 mod life;
 mod plan;
 mod policy;
+mod standing;

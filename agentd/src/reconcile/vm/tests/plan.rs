@@ -1,6 +1,6 @@
 //! The plan, cell by cell.
 
-use agentd_api::vm::{RestartPolicy, StopKind, VmDesired};
+use agentd_api::vm::{AlarmKind, RestartPolicy, StopKind, VmDesired};
 use agentd_drivers::vm::OffReason;
 
 use super::super::plan::{Patience, Seen, Situation, Step, plan_vm};
@@ -23,6 +23,11 @@ fn calm() -> Situation {
         prepared: true,
         last_stop: None,
         resting: false,
+        held: false,
+        autostart: true,
+        queued: false,
+        alarm: None,
+        watchdog_cuts: false,
     }
 }
 
@@ -158,4 +163,40 @@ fn what_is_to_go_when_it_stopped_goes_only_after_it_ran() {
     assert_eq!(step(Situation { last_stop: Some(StopKind::Acpi), ..stopped }), Step::Remove);
     let always = Situation { seen: OFF, policy: RestartPolicy::Always, ..s };
     assert_eq!(step(always), Step::StartAgain);
+}
+
+#[test]
+fn after_a_boot_the_queue_and_the_policy_decide() {
+    let down = Situation { seen: OFF, rebooted: true, ..calm() };
+    assert_eq!(plan_vm(&down).ended, Some(StopKind::HostDown));
+    assert_eq!(step(down), Step::Start);
+    assert_eq!(step(Situation { queued: true, ..down }), Step::AwaitTurn);
+    assert_eq!(step(Situation { queued: true, ran: false, ..down }), Step::Start, "somebody asked for it");
+    assert_eq!(step(Situation { autostart: false, ..down }), Step::Off);
+    assert_eq!(step(Situation { autostart: false, ran: false, ..down }), Step::Start);
+    let always = Situation { policy: RestartPolicy::Always, autostart: false, ..down };
+    assert_eq!(step(always), Step::Off);
+}
+
+#[test]
+fn what_is_held_for_a_shutdown_is_taken_for_wanted_off() {
+    let held = Situation { held: true, remove_when_stopped: true, ..calm() };
+    assert_eq!(step(held), Step::Ask);
+    let off = Situation { seen: OFF, stopping: Some(Patience::Left), ..held };
+    assert_eq!((plan_vm(&off).ended, step(off)), (Some(StopKind::Acpi), Step::Off), "and is kept");
+}
+
+#[test]
+fn a_crash_is_what_the_guest_told_of_before() {
+    let crashed = Situation { seen: Seen::Off(OffReason::Crashed), ..calm() };
+    let hung = Some(AlarmKind::Watchdog);
+    for (alarm, watchdog_cuts, how) in [
+        (None, false, StopKind::Crashed),
+        (Some(AlarmKind::Panic), false, StopKind::Panicked),
+        (hung, true, StopKind::Watchdog),
+        (hung, false, StopKind::Crashed),
+    ] {
+        let s = Situation { alarm, watchdog_cuts, policy: RestartPolicy::OnFailure, ..crashed };
+        assert_eq!((plan_vm(&s).ended, step(s)), (Some(how), Step::StartAgain), "{alarm:?}");
+    }
 }

@@ -1,0 +1,64 @@
+//! What becomes of a VM when nobody looks: whether and when it is started after a boot of the host.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::VmSpec;
+use crate::quantity::Span;
+use crate::time::Timestamp;
+
+pub const AUTOSTART_ORDER_MAX: u32 = 65_535;
+pub const AUTOSTART_DELAY_MAX: Span = Span::seconds(3600);
+
+/// How a VM that was wanted to run is started after a boot of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Autostart {
+    /// Whether it is. Otherwise it stays off after a boot until somebody starts it.
+    pub enabled: bool,
+    /// Lower ones are started first and stopped last; those that are equal, side by side. A VM without one comes after
+    /// all that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 65535)]
+    pub order: Option<u32>,
+    /// How long those that come after it wait once it has been started.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delay: Span,
+}
+
+impl Default for Autostart {
+    fn default() -> Self {
+        Self { enabled: true, order: None, delay: Span::default() }
+    }
+}
+
+impl Autostart {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+    /// What orders are compared by.
+    pub fn rank(&self) -> u32 {
+        self.order.unwrap_or(u32::MAX)
+    }
+}
+
+fn is_zero(span: &Span) -> bool {
+    *span == Span::default()
+}
+
+impl VmSpec {
+    /// When it is deleted. A missing time and the zero of the clock (1970-01-01T00:00:00Z) are both never.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        self.expires_at.filter(|at| *at != Timestamp::default())
+    }
+}
+
+pub(super) fn check(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
+    let Autostart { order, delay, .. } = spec.autostart;
+    if let Some(order) = order.filter(|order| *order > AUTOSTART_ORDER_MAX) {
+        wrong("autostart.order", format!("must be at most {AUTOSTART_ORDER_MAX}, not {order}"));
+    }
+    if delay > AUTOSTART_DELAY_MAX {
+        wrong("autostart.delay", format!("must be at most {AUTOSTART_DELAY_MAX}, not {delay}"));
+    }
+}

@@ -1,0 +1,70 @@
+//! Policies and limits that this host cannot keep, and the host's own shutdown.
+
+use agentd_api::Timestamp;
+
+use super::*;
+
+#[tokio::test]
+async fn what_this_host_cannot_give_is_refused_by_field_and_code() {
+    let world = World::new().await;
+    for (more, field, is) in [
+        (json!({"cpu_pinning": ["0-4"]}), "spec.cpu_pinning[0]", ErrorCode::Invalid),
+        (json!({"cpus": 2, "cpu_pinning": ["0", "7"]}), "spec.cpu_pinning[1]", ErrorCode::Invalid),
+        (json!({"cpus": 2, "cpu_pinning": ["0", "1"]}), "spec.cpu_pinning", ErrorCode::Unsupported),
+        (json!({"nested": true}), "spec.nested", ErrorCode::Unsupported),
+        (json!({"huge_pages": true, "memory": "512MiB"}), "spec.huge_pages", ErrorCode::InsufficientCapacity),
+        (json!({"expires_at": "2001-01-01T00:00:00Z"}), "spec.expires_at", ErrorCode::Invalid),
+    ] {
+        let problem = world.refused_vm(more.clone()).await;
+        assert_eq!((code(&problem), fields(&problem)), (is, vec![field]), "{more}: {problem}");
+    }
+    let problem = world.refused_vm(json!({"huge_pages": true, "memory": "512MiB"})).await;
+    assert!(problem.hint.is_some_and(|hint| hint.contains("vm.nr_hugepages=256")));
+    let fits = json!({"huge_pages": true, "memory": "256MiB", "cpu_pinning": ["0-3"]});
+    world.vm("fits", fits).await.expect("created");
+    let problem = world.patch(&key("vm", "fits"), json!({"spec": {"memory": "257MiB"}})).await;
+    assert_eq!(code(&problem.expect_err("refused")), ErrorCode::InsufficientCapacity);
+}
+
+#[tokio::test]
+async fn an_expiry_can_be_set_changed_and_taken_off() {
+    let world = World::new().await;
+    let web = key("vm", "web");
+    world.vm("web", json!({"expires_at": "1970-01-01T00:00:00Z"})).await.expect("a zero expiry is none");
+    let at = Timestamp::now().plus(Duration::from_secs(60)).to_string();
+    world.patch(&web, json!({"spec": {"expires_at": at}})).await.expect("set");
+    assert_eq!(world.get(&web)["spec"]["expires_at"], json!(at));
+    world.patch(&web, json!({"spec": {"expires_at": null}})).await.expect("taken off");
+    assert!(world.get(&web)["spec"]["expires_at"].is_null());
+}
+
+#[tokio::test]
+async fn limits_of_an_interface_are_changed_while_its_guest_runs() {
+    let world = World::new().await;
+    let web = key("vm", "web");
+    world.vm("web", json!({})).await.expect("created");
+    world.set_status(&web, json!({"state": "running"})).await;
+    let before = world.get(&web)["status"]["addresses"].clone();
+    let limited = json!([{"network": "default", "limits": {"inbound": "1MiB"}}]);
+    world.patch(&web, json!({"spec": {"networks": limited}})).await.expect("changed");
+    assert_eq!(world.get(&web)["status"]["addresses"], before);
+}
+
+#[tokio::test]
+async fn stopped_until_the_next_boot_it_is_wanted_all_the_same() {
+    let world = World::new().await;
+    let web = key("vm", "web");
+    world.vm("web", json!({"desired": "running"})).await.expect("created");
+    world.set_status(&web, json!({"state": "running"})).await;
+    assert_eq!(world.act(&web, "stop-until-boot").await.expect("taken on").status, 202);
+    let vm = world.get(&web);
+    assert_eq!((&vm["spec"]["desired"], &vm["status"]["held_boot"]), (&json!("running"), &json!("boot-1")));
+    assert_eq!(world.act(&web, "stop-until-boot").await.expect("so already").status, 200);
+    assert_eq!(world.act(&web, "start").await.expect("taken on").status, 202);
+    let vm = world.get(&web);
+    assert!(vm["status"]["held_boot"].is_null(), "{vm}");
+    assert_eq!(vm["generation"], 2, "a start by hand is a new try");
+    world.act(&web, "stop").await.expect("taken on");
+    assert_eq!(world.act(&web, "stop-until-boot").await.expect("so already").status, 200);
+    assert!(world.get(&web)["status"]["held_boot"].is_null(), "what is to be off stays off");
+}
