@@ -46,7 +46,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Noun {
-    /// Virtual machines: run, create, start, stop, restart, pause, resume, list, show, stats, logs, rm
+    /// Virtual machines: run, create, start, stop, restart, pause, resume, suspend, snapshot, restore, list, show, stats, logs, rm
     #[command(subcommand)]
     Vm(noun::vm::Vm),
     /// What VMs' disks start as: build, import, pull, list, show, rm
@@ -55,6 +55,9 @@ pub enum Noun {
     /// Networks of this host: list, show
     #[command(subcommand)]
     Network(noun::network::Network),
+    /// What VMs' disks held at a moment: create, list, show, restore, rm
+    #[command(subcommand)]
+    Snapshot(noun::snapshot::Snapshot),
     /// Public keys that VMs are given: create, list, show, rm
     #[command(subcommand)]
     SshKey(noun::ssh_key::SshKey),
@@ -89,6 +92,7 @@ impl Cli {
             Noun::Vm(noun) => noun.run(&app).await,
             Noun::Image(noun) => noun.run(&app).await,
             Noun::Network(noun) => noun.run(&app).await,
+            Noun::Snapshot(noun) => noun.run(&app).await,
             Noun::SshKey(noun) => noun.run(&app).await,
             Noun::Get(noun) => noun.run(&app).await,
             Noun::Describe(noun) => noun.run(&app).await,

@@ -7,5 +7,6 @@ pub mod host;
 pub mod http;
 pub mod intent;
 pub mod reconcile;
+pub mod schedule;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::app::App;
 use crate::failure::{Exit, Failure, Failures};
 use crate::target::{Which, parse_list};
-use crate::verb::remove;
+use crate::verb::remove::{self, How};
 use crate::wait::WaitArgs;
 
 #[derive(Debug, Args)]
@@ -23,6 +23,9 @@ pub struct Delete {
     /// Check everything, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Also delete what is of them alone: VMs' snapshots
+    #[arg(long)]
+    cascade: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -52,8 +55,9 @@ impl Delete {
             }
         }
         let mut failures = Failures::default();
+        let how = How { dry_run: self.dry_run, cascade: self.cascade, wait: &self.wait };
         for (def, names) in groups {
-            remove::remove(app, def, names, (self.dry_run, &self.wait), &mut failures).await?;
+            remove::remove(app, def, names, how, &mut failures).await?;
         }
         failures.end()
     }

@@ -10,6 +10,7 @@ pub mod image;
 pub mod info;
 pub mod network;
 pub mod retry;
+pub mod snapshot;
 pub mod ssh_key;
 pub mod stats;
 pub mod top;

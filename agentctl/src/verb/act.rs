@@ -6,7 +6,7 @@ use std::time::Duration;
 use agentd_api::KindDef;
 use agentd_client::AnyObject;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::failure::{Failure, Failures};
@@ -75,11 +75,21 @@ pub async fn send(
     action: &str,
     dry_run: bool,
 ) -> Result<AnyObject, Failure> {
+    send_with(app, (def, name), (action, json!({})), dry_run).await
+}
+
+/// As [`send`], with what the action is to know.
+pub async fn send_with(
+    app: &App,
+    (def, name): (&'static KindDef, &str),
+    (action, options): (&str, Value),
+    dry_run: bool,
+) -> Result<AnyObject, Failure> {
     let name = target::name_of(app, def, name).await?;
     let body = app
         .client
         .kind(def)
-        .act(&name, action, &json!({}), &app.write(dry_run))
+        .act(&name, action, &options, &app.write(dry_run))
         .await
         .map_err(|e| not_found_hint(e, def))?;
     serde_json::from_slice(&body).map_err(|e| undecodable(&e))

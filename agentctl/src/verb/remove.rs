@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentd_api::KindDef;
-use agentd_client::AnyObject;
+use agentd_client::{AnyObject, WriteOptions};
 use clap::Args;
 
 use crate::app::App;
@@ -30,23 +30,37 @@ pub struct Remove {
 
 impl Remove {
     pub async fn run(self, app: &App, def: &'static KindDef) -> Result<(), Failure> {
+        self.run_with(app, def, false).await
+    }
+
+    /// `cascade` takes along what is of the objects alone.
+    pub async fn run_with(self, app: &App, def: &'static KindDef, cascade: bool) -> Result<(), Failure> {
         let names = self.which.names(app, def).await?;
         let mut failures = Failures::default();
-        remove(app, def, names, (self.dry_run, &self.wait), &mut failures).await?;
+        let how = How { dry_run: self.dry_run, cascade, wait: &self.wait };
+        remove(app, def, names, how, &mut failures).await?;
         failures.end()
     }
+}
+
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    pub dry_run: bool,
+    pub cascade: bool,
+    pub wait: &'a WaitArgs,
 }
 
 pub async fn remove(
     app: &App,
     def: &'static KindDef,
     names: Vec<String>,
-    (dry_run, wait): (bool, &WaitArgs),
+    how: How<'_>,
     failures: &mut Failures,
 ) -> Result<(), Failure> {
+    let How { dry_run, wait, .. } = how;
     let mut marked = Vec::new();
     for name in names {
-        let outcome = mark(app, def, &name, dry_run).await;
+        let outcome = mark(app, def, &name, how).await;
         marked.extend(failures.take(label(def, &name), outcome));
     }
     if dry_run {
@@ -76,9 +90,9 @@ pub async fn remove(
     Ok(())
 }
 
-async fn mark(app: &App, def: &'static KindDef, name: &str, dry_run: bool) -> Result<AnyObject, Failure> {
+async fn mark(app: &App, def: &'static KindDef, name: &str, how: How<'_>) -> Result<AnyObject, Failure> {
     let name = target::name_of(app, def, name).await?;
-    let body =
-        app.client.kind(def).delete(&name, &app.write(dry_run)).await.map_err(|e| not_found_hint(e, def))?;
+    let options = WriteOptions { cascade: how.cascade, ..app.write(how.dry_run) };
+    let body = app.client.kind(def).delete(&name, &options).await.map_err(|e| not_found_hint(e, def))?;
     serde_json::from_slice(&body).map_err(|e| undecodable(&e))
 }

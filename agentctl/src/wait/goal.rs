@@ -8,7 +8,10 @@ pub enum Goal {
     Running,
     Stopped,
     Paused,
+    Suspended,
     Ready,
+    /// Taken back to a snapshot, and at rest again.
+    Restored,
     Gone,
 }
 
@@ -26,8 +29,9 @@ impl Goal {
             Self::Running => Some(State::Running),
             Self::Stopped => Some(State::Stopped),
             Self::Paused => Some(State::Paused),
+            Self::Suspended => Some(State::Suspended),
             Self::Ready => Some(State::Ready),
-            Self::Gone => None,
+            Self::Restored | Self::Gone => None,
         }
     }
     /// As in "web is not running yet".
@@ -36,7 +40,9 @@ impl Goal {
             Self::Running => "running",
             Self::Stopped => "stopped",
             Self::Paused => "paused",
+            Self::Suspended => "suspended",
             Self::Ready => "ready",
+            Self::Restored => "restored",
             Self::Gone => "gone",
         }
     }
@@ -44,6 +50,9 @@ impl Goal {
     /// `generation` is that of the wish: a status of an earlier one says nothing about it.
     pub fn judge(self, object: &AnyObject, generation: u64) -> Judged {
         let status = object.common();
+        if self == Self::Restored {
+            return restored(object, generation);
+        }
         let Some(wanted) = self.state() else { return Judged::NotYet };
         if object.meta.deleting() {
             return Judged::Failed("it is being deleted".to_owned());
@@ -70,6 +79,28 @@ impl Goal {
         let unaddressed = list(&object.spec["networks"]) && !list(&object.status["addresses"]);
         let restarting = object.status["restart_requested"].as_bool() == Some(true);
         self == Self::Running && (unaddressed || restarting)
+    }
+}
+
+/// The wish stands in the status until it has come to an end, whose reason stands beside it. Then the VM has still to come
+/// to rest.
+fn restored(object: &AnyObject, generation: u64) -> Judged {
+    let status = object.common();
+    if object.meta.deleting() {
+        return Judged::Failed("it is being deleted".to_owned());
+    }
+    if !object.status["restore"].is_null()
+        || status.observed_generation < generation.max(object.meta.generation)
+    {
+        return Judged::NotYet;
+    }
+    if let Some(error) = object.status["last_restore"]["error"].as_str() {
+        return Judged::Failed(error.to_owned());
+    }
+    match status.state {
+        State::Running | State::Stopped | State::Paused => Judged::Reached,
+        State::Failed => Judged::Failed(status.reason.unwrap_or_default()),
+        _ => Judged::NotYet,
     }
 }
 

@@ -162,6 +162,15 @@ pub const RECONCILE: ActionDef = ActionDef { name: "reconcile", summary: "Reconc
 /// The action that every kind has: forget failed tries and try again.
 pub const RETRY: ActionDef = ActionDef { name: "retry", summary: "Forget failed attempts and try again now" };
 
+/// What the body of an action may hold. Other fields are refused.
+pub fn action_fields(action: &str) -> &'static [&'static str] {
+    match action {
+        "reconcile" => &["delay"],
+        "restore" => &["vm"],
+        _ => &[],
+    }
+}
+
 /// A kind of object: the types of its spec and status, and its declaration.
 pub trait Kind: Send + Sync + Copy + std::fmt::Debug + PartialEq + 'static {
     /// What is wanted. Refuses unknown fields. Serialises the same value to the same bytes.

@@ -25,6 +25,7 @@ pub mod quantity;
 pub mod registry;
 mod schema;
 pub mod server;
+pub mod snapshot;
 pub mod ssh_key;
 pub mod stats;
 pub mod status;

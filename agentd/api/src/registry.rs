@@ -8,6 +8,7 @@ use crate::error::FieldError;
 use crate::image::Image;
 use crate::kind::{Kind, KindDef};
 use crate::network::Network;
+use crate::snapshot::Snapshot;
 use crate::ssh_key::SshKey;
 use crate::vm::Vm;
 
@@ -36,7 +37,8 @@ const fn entry<K: Kind>() -> AnyKind {
 }
 
 /// In the order in which they are shown. A kind stands behind those it refers to.
-pub static ALL: [AnyKind; 4] = [entry::<SshKey>(), entry::<Network>(), entry::<Image>(), entry::<Vm>()];
+pub static ALL: [AnyKind; 5] =
+    [entry::<SshKey>(), entry::<Network>(), entry::<Image>(), entry::<Vm>(), entry::<Snapshot>()];
 
 pub fn by_kind(kind: &str) -> Option<&'static KindDef> {
     any(kind).map(|k| k.def)

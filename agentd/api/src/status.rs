@@ -22,6 +22,8 @@ pub enum State {
     Running,
     Stopped,
     Paused,
+    /// Off, with its memory on disk.
+    Suspended,
     /// For things that are there rather than run: images, networks, keys.
     Ready,
     /// Given up until the spec changes or `agentctl retry`; the reason says why.
@@ -31,12 +33,13 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Provisioning,
         Self::Running,
         Self::Stopped,
         Self::Paused,
+        Self::Suspended,
         Self::Ready,
         Self::Failed,
         Self::Deleting,
@@ -48,6 +51,7 @@ impl State {
             Self::Running => "running",
             Self::Stopped => "stopped",
             Self::Paused => "paused",
+            Self::Suspended => "suspended",
             Self::Ready => "ready",
             Self::Failed => "failed",
             Self::Deleting => "deleting",

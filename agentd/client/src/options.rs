@@ -41,6 +41,8 @@ pub struct WriteOptions {
     pub project: Option<ObjectName>,
     /// Checks everything, changes nothing.
     pub dry_run: bool,
+    /// Of a deletion: takes with it what is of the object alone, as a VM's snapshots.
+    pub cascade: bool,
     /// Refused with `revision_mismatch` unless the object still has this revision.
     pub if_match: Option<u64>,
     /// For creates, where the caller wants to choose it; one is made up otherwise.
@@ -54,5 +56,6 @@ impl WriteOptions {
     pub(crate) fn put(&self, path: Path) -> Path {
         path.maybe("project", self.project.as_ref().map(ObjectName::as_str))
             .maybe("dry_run", self.dry_run.then_some("true"))
+            .maybe("cascade", self.cascade.then_some("true"))
     }
 }

@@ -19,7 +19,7 @@ use super::error;
 use super::request::{self, JSON, MERGE_PATCH, Params};
 use super::route::Found;
 use super::service::{Answer, Call};
-use crate::intent::Reply;
+use crate::intent::{Caller, Reply};
 
 pub(super) const JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -98,13 +98,16 @@ pub(super) async fn create(call: &Call, found: &Found<'_>, head: &Parts, body: I
 
 /// PUT, PATCH and DELETE.
 pub(super) async fn change(call: &Call, found: &Found<'_>, head: &Parts, body: Incoming) -> Answer {
-    let params = Params::parse(head.uri.query(), &["project", "dry_run"])?;
+    let deletes = head.method == Method::DELETE;
+    let names: &[&str] = if deletes { &["project", "dry_run", "cascade"] } else { &["project", "dry_run"] };
+    let params = Params::parse(head.uri.query(), names)?;
     let key = key(call, found, &params)?;
     let if_match = request::if_match(&head.headers)?;
     let caller = call.caller(params.flag("dry_run")?, request::idempotency_key(&head.headers)?);
     let intents = call.app.intents.clone();
     let limits = call.body_limits();
-    if head.method == Method::DELETE {
+    if deletes {
+        let caller = Caller { cascade: params.flag("cascade")?, ..caller };
         return carry_out(async move { intents.delete(&caller, &key, if_match).await }).await;
     }
     if head.method == Method::PATCH {

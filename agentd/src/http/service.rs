@@ -68,6 +68,7 @@ impl Call {
             request_id: request::id_text(&self.request_id).to_owned(),
             dry_run,
             idempotency_key,
+            cascade: false,
         }
     }
 

@@ -28,13 +28,14 @@ impl Intents {
             return Err(no_such_action(key, action));
         };
         let delay = parse_body(action, &body)?;
+        let options = body.clone();
         let wanted = key.clone();
         let request = Request { verb: action, key, if_match: None, body: &body };
         let done = self
             .commit(caller, request, self.known(), move |desk| match action {
                 "reconcile" => reconcile(desk, &wanted, delay),
                 "retry" => retry(desk, &wanted),
-                _ => own(desk, &wanted, action),
+                _ => own(desk, &wanted, action, &options),
             })
             .await?;
         if !caller.dry_run {
@@ -49,7 +50,8 @@ impl Intents {
     }
 }
 
-/// Nothing, null and {} are no body. Only `reconcile` takes more: `{"delay":"5s"}`.
+/// Nothing, null and {} are no body. `reconcile` takes more, `{"delay":"5s"}`, and so do kinds' own actions where their
+/// declaration says so.
 fn parse_body(action: &str, body: &Value) -> Result<Option<Duration>, Problem> {
     let map = match body {
         Value::Null => return Ok(None),
@@ -58,6 +60,9 @@ fn parse_body(action: &str, body: &Value) -> Result<Option<Duration>, Problem> {
     };
     let mut delay = None;
     for (field, value) in map {
+        if agentd_api::kind::action_fields(action).contains(&field.as_str()) && field != "delay" {
+            continue;
+        }
         if action != "reconcile" || field != "delay" {
             return Err(Problem::field(field, format!("unknown field `{field}`")));
         }
@@ -92,13 +97,18 @@ fn retry(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<Reply, Problem> {
     Ok(reply(202, &now))
 }
 
-fn own(desk: &mut Desk<'_>, key: &ObjectKey, action: &'static str) -> Result<Reply, Problem> {
+fn own(
+    desk: &mut Desk<'_>,
+    key: &ObjectKey,
+    action: &'static str,
+    options: &Value,
+) -> Result<Reply, Problem> {
     let is = changeable(desk, key, None)?;
-    let acted = (admission::of(&key.kind)?.act)(desk.known, &is, action)?;
+    let acted = (admission::of(&key.kind)?.act)(desk, &is, action, options)?;
     let update =
         Update { spec: acted.spec, status: acted.status, touch_generation: acted.touch, ..Update::default() };
     let now = desk.tx.update(key, Expect::Any, update).map_err(refused)?;
-    if now.revision() == is.revision() {
+    if now.revision() == is.revision() && !acted.elsewhere {
         return Ok(reply(200, &now));
     }
     desk.record(&now, action, "wanted");

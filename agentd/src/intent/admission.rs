@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agentd_api::event::Outcome;
 use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
-use agentd_api::{image, network, ssh_key, vm};
+use agentd_api::{image, network, snapshot, ssh_key, vm};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
 use serde_json::Value;
 
@@ -56,11 +56,13 @@ pub(super) struct Acted<K: Kind> {
     pub status: Option<K::Status>,
     /// Counts as a change of the spec, even where it is the same.
     pub touch: bool,
+    /// What changes is another object.
+    pub elsewhere: bool,
 }
 
 impl<K: Kind> Default for Acted<K> {
     fn default() -> Self {
-        Self { spec: None, status: None, touch: false }
+        Self { spec: None, status: None, touch: false, elsewhere: false }
     }
 }
 
@@ -82,6 +84,15 @@ pub(super) trait Admission: Kind {
     fn act(_: &Known, is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
         Err(no_such_action(&is.meta.key(), action))
     }
+    /// As [`act`](Self::act), for an action that takes options or that is about other objects too.
+    fn act_at(
+        desk: &mut Desk<'_>,
+        is: &Object<Self>,
+        action: &str,
+        _options: &Value,
+    ) -> Result<Acted<Self>, Problem> {
+        Self::act(desk.known, is, action)
+    }
 }
 
 /// What an action changes, its types erased.
@@ -90,6 +101,7 @@ pub(super) struct ActedAny {
     pub spec: Option<Value>,
     pub status: Option<Value>,
     pub touch: bool,
+    pub elsewhere: bool,
 }
 
 /// An [`Admission`] with its types erased.
@@ -99,7 +111,7 @@ pub(super) struct AnyAdmission {
     pub create: fn(&mut Desk<'_>, &ObjectKey, &Value) -> Result<Value, Problem>,
     pub change: fn(&mut Desk<'_>, &Stored, &Value) -> Result<Option<Value>, Problem>,
     pub delete: fn(&mut Desk<'_>, &ObjectKey) -> Result<(), Problem>,
-    pub act: fn(&Known, &Stored, &str) -> Result<ActedAny, Problem>,
+    pub act: fn(&mut Desk<'_>, &Stored, &str, &Value) -> Result<ActedAny, Problem>,
     /// The status with failed attempts forgotten.
     pub retried: fn(&Stored) -> Result<Value, Problem>,
 }
@@ -114,20 +126,26 @@ const fn entry<K: Admission>() -> AnyAdmission {
             status.as_ref().map(json).transpose()
         },
         delete: K::delete,
-        act: |known, is, action| {
-            let acted = K::act(known, &object::<K>(is)?, action)?;
+        act: |desk, is, action, options| {
+            let acted = K::act_at(desk, &object::<K>(is)?, action, options)?;
             Ok(ActedAny {
                 spec: acted.spec.as_ref().map(json).transpose()?,
                 status: acted.status.as_ref().map(json).transpose()?,
                 touch: acted.touch,
+                elsewhere: acted.elsewhere,
             })
         },
         retried: retried::<K>,
     }
 }
 
-static ALL: [AnyAdmission; 4] =
-    [entry::<ssh_key::SshKey>(), entry::<network::Network>(), entry::<image::Image>(), entry::<vm::Vm>()];
+static ALL: [AnyAdmission; 5] = [
+    entry::<ssh_key::SshKey>(),
+    entry::<network::Network>(),
+    entry::<image::Image>(),
+    entry::<vm::Vm>(),
+    entry::<snapshot::Snapshot>(),
+];
 
 pub(super) fn of(kind: &str) -> Result<&'static AnyAdmission, Problem> {
     ALL.iter()

@@ -24,6 +24,8 @@ pub struct Caller {
     pub request_id: String,
     /// Check and answer as if it were done, and change nothing.
     pub dry_run: bool,
+    /// What is deleted takes with it what is of it alone, such as a VM its snapshots.
+    pub cascade: bool,
     /// The same key with the same request is answered once and for all with the same answer.
     pub idempotency_key: Option<String>,
 }

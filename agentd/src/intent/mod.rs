@@ -17,6 +17,7 @@ mod commit;
 mod draft;
 mod image;
 mod network;
+mod snapshot;
 mod ssh_key;
 mod vm;
 mod write;

@@ -7,6 +7,7 @@
 pub mod image;
 pub mod network;
 pub mod runtime;
+pub mod snapshot;
 pub mod ssh_key;
 mod sweep;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use agentd_api::Kind;
 use agentd_api::image::Image;
 use agentd_api::network::Network;
+use agentd_api::snapshot::Snapshot;
 use agentd_api::ssh_key::SshKey;
 use agentd_api::vm::Vm;
 use agentd_drivers::{Drivers, Instance};
@@ -47,8 +49,13 @@ pub struct Runtime {
 /// Starts all reconcilers. What runs on the host already is adopted; what nobody owns is told of and left.
 pub fn start(runtime: Runtime) -> Trigger {
     let Runtime { store, drivers, instance, boot_id, cancel, tracker } = runtime;
-    let mut controllers =
-        Controllers::of(&[SshKey::DEF.kind, Network::DEF.kind, Image::DEF.kind, Vm::DEF.kind]);
+    let mut controllers = Controllers::of(&[
+        SshKey::DEF.kind,
+        Network::DEF.kind,
+        Image::DEF.kind,
+        Vm::DEF.kind,
+        Snapshot::DEF.kind,
+    ]);
     let trigger = controllers.trigger();
 
     let (sync, task) = network::SyncTask::new(store.clone(), drivers.network.clone(), trigger.clone());
@@ -57,6 +64,13 @@ pub fn start(runtime: Runtime) -> Trigger {
     tracker.spawn(backend.clone().run(drivers.vm.clone(), cancel.clone()));
     let jobs = image::Jobs::new(&cancel, tracker.clone());
     let contents = image::Contents::new(drivers.image.clone(), jobs.clone());
+    let locks = vm::VmLocks::default();
+    let snapshots = snapshot::Snapshots {
+        drivers: drivers.clone(),
+        locks: locks.clone(),
+        backend: backend.clone(),
+        trigger: trigger.clone(),
+    };
     let queue = vm::BootQueue::new(&store, &boot_id, crate::host::cpus() as usize);
     let vms = Arc::new(vm::Vms {
         drivers: drivers.clone(),
@@ -64,6 +78,7 @@ pub fn start(runtime: Runtime) -> Trigger {
         boot_id,
         sync: sync.clone(),
         backend,
+        locks,
         queue,
         alarms: vm::Alarms::default(),
         trigger: trigger.clone(),
@@ -78,8 +93,15 @@ pub fn start(runtime: Runtime) -> Trigger {
         trigger: trigger.clone(),
     });
     controllers.add_shared(vms.clone());
+    controllers.add(snapshots);
     controllers.start(store.clone(), cancel.clone(), &tracker);
 
+    let scheduled = snapshot::Scheduled {
+        store: store.clone(),
+        trigger: trigger.clone(),
+        clock: Arc::new(agentd_api::Timestamp::now),
+    };
+    tracker.spawn(snapshot::schedule(scheduled, cancel.clone()));
     tracker.spawn(vm::survey(vms, store.clone(), trigger.clone(), cancel.clone()));
     tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents, told: Default::default() }, cancel));
     trigger

@@ -45,8 +45,13 @@ async fn create(intents: &Intents, kind: &str, draft: Value) -> Result<(), Probl
     let project =
         ObjectName::parse("default").map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
     let principal = Principal { uid: 0, gid: 0, pid: None };
-    let caller =
-        Caller { principal, request_id: "preload".to_owned(), dry_run: false, idempotency_key: None };
+    let caller = Caller {
+        principal,
+        request_id: "preload".to_owned(),
+        dry_run: false,
+        cascade: false,
+        idempotency_key: None,
+    };
     match intents.create(&caller, def, &project, draft).await {
         Err(problem) if problem.code != ErrorCode::AlreadyExists => Err(problem),
         _ => Ok(()),

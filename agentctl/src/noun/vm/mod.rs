@@ -8,12 +8,14 @@ mod stop;
 
 use std::time::Duration;
 
-use agentd_api::{Kind, KindDef, vm};
-use clap::Subcommand;
+use agentd_api::{Kind, KindDef, State, vm};
+use clap::{Args, Subcommand};
 
 use crate::app::App;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+use crate::noun::snapshot::{RestoreVm, Take};
 use crate::noun::stats::Stats;
+use crate::target;
 use crate::verb::act::{Act, Action};
 use crate::verb::list::List;
 use crate::verb::remove::Remove;
@@ -32,15 +34,21 @@ pub enum Vm {
     /// Make a VM without starting it
     Create(Box<run::Run>),
     /// Start VMs
-    Start(Act),
+    Start(Start),
     /// Power VMs off: by ACPI, and by force once their grace is over
     Stop(stop::Stop),
     /// Stop VMs and start them again
     Restart(Act),
     /// Halt VMs' CPUs
     Pause(Act),
-    /// Let paused VMs' CPUs run on
-    Resume(Act),
+    /// Let paused VMs' CPUs run on, and suspended VMs from their memory on disk
+    Resume(Resume),
+    /// Write VMs' memory to disk and end them, to go on from there
+    Suspend(Act),
+    /// Take a snapshot of a VM; `agentctl snapshot` lists and deletes them
+    Snapshot(Take),
+    /// Take a VM back to a snapshot of it; what its disks hold now is lost
+    Restore(RestoreVm),
     /// Change VMs' policies and limits
     Set(Box<set::Set>),
     /// List VMs
@@ -53,7 +61,34 @@ pub enum Vm {
     /// Print what a VM's guest said on its serial console
     Logs(logs::Logs),
     /// Stop VMs and delete them with their disks
-    Rm(Remove),
+    Rm(RemoveVm),
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    act: Act,
+    /// Throw away the memory of a suspended VM, and start it anew
+    #[arg(long)]
+    fresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    act: Act,
+    /// Only VMs that are suspended to disk
+    #[arg(long)]
+    from_disk: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveVm {
+    #[command(flatten)]
+    remove: Remove,
+    /// Also delete their snapshots
+    #[arg(long)]
+    snapshots: bool,
 }
 
 impl Vm {
@@ -62,17 +97,41 @@ impl Vm {
         match self {
             Self::Run(run) => run.run(app, run::Begin::Started).await,
             Self::Create(run) => run.run(app, run::Begin::Stopped).await,
-            Self::Start(act) => act.run(app, DEF, action("start", Goal::Running)).await,
+            Self::Start(Start { act, fresh }) => {
+                let name = if fresh { "start-fresh" } else { "start" };
+                act.run(app, DEF, action(name, Goal::Running)).await
+            }
             Self::Stop(stop) => stop.run(app).await,
             Self::Restart(act) => act.run(app, DEF, action("restart", Goal::Running)).await,
             Self::Pause(act) => act.run(app, DEF, action("pause", Goal::Paused)).await,
-            Self::Resume(act) => act.run(app, DEF, action("resume", Goal::Running)).await,
+            Self::Resume(Resume { act, from_disk }) => {
+                if from_disk {
+                    all_suspended(app, &act).await?;
+                }
+                act.run(app, DEF, action("resume", Goal::Running)).await
+            }
+            Self::Suspend(act) => act.run(app, DEF, action("suspend", Goal::Suspended)).await,
+            Self::Snapshot(take) => take.run(app).await,
+            Self::Restore(restore) => restore.run(app).await,
             Self::Set(set) => set.run(app).await,
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, Some(DEF)).await,
             Self::Logs(logs) => logs.run(app).await,
-            Self::Rm(remove) => remove.run(app, DEF).await,
+            Self::Rm(RemoveVm { remove, snapshots }) => remove.run_with(app, DEF, snapshots).await,
         }
     }
+}
+
+/// Before anything is sent: a VM that is only paused has no memory on disk.
+async fn all_suspended(app: &App, act: &Act) -> Result<(), Failure> {
+    for name in act.which.names(app, DEF).await? {
+        let vm = target::find(app, DEF, &name).await?;
+        let state = vm.common().state;
+        if state != State::Suspended {
+            let text = format!("is {state}, and has no memory on disk to go on from");
+            return Err(Failure::new(Exit::Conflict, text).about(target::label(DEF, &name)));
+        }
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{VmSpec, policy, tuning};
+use super::{KEEP_MAX, VmSpec, policy, tuning};
 use crate::error::FieldError;
 use crate::net::PortMap;
 use crate::quantity::{ByteSize, Span};
@@ -14,6 +14,7 @@ pub const DISK_MAX: ByteSize = ByteSize::gib(64 << 10);
 pub const USER_DATA_MAX: usize = 256 << 10;
 pub const NETWORK_CONFIG_MAX: usize = 64 << 10;
 pub const GRACE_MAX: Span = Span::seconds(3600);
+const SCHEDULE_MAX: usize = 256;
 const LIST_MAX: usize = 64;
 
 /// Every error names its field, as `spec.cpus`.
@@ -50,6 +51,14 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
     }
     if spec.grace > GRACE_MAX {
         wrong("grace", format!("must be at most {GRACE_MAX}, not {}", spec.grace));
+    }
+    if let Some(policy) = &spec.snapshot_policy {
+        if !(1..=KEEP_MAX).contains(&policy.keep) {
+            wrong("snapshot_policy.keep", format!("must be 1 to {KEEP_MAX}, not {}", policy.keep));
+        }
+        if policy.schedule.len() > SCHEDULE_MAX {
+            wrong("snapshot_policy.schedule", format!("is longer than {SCHEDULE_MAX} characters"));
+        }
     }
     for (field, length) in [
         ("networks", spec.networks.len()),

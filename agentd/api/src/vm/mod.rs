@@ -2,6 +2,7 @@
 //! said of a spec without knowing the host in `check`.
 
 mod check;
+pub mod memory;
 pub mod policy;
 pub mod spec;
 pub mod status;
@@ -15,6 +16,9 @@ use crate::kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETR
 use crate::status::{State, StatusCommon};
 
 pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, NETWORK_CONFIG_MAX, USER_DATA_MAX};
+pub use memory::{
+    GuestWas, KEEP_MAX, RestorePhase, SnapshotPolicy, SnapshotsTaken, VmRestore, VmRestored, VmSaved,
+};
 pub use policy::Autostart;
 pub use spec::{RestartPolicy, VmDesired, VmNic, VmSpec};
 pub use status::{Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmStatus, VmStop};
@@ -37,6 +41,7 @@ impl Kind for Vm {
             State::Running,
             State::Stopped,
             State::Paused,
+            State::Suspended,
             State::Failed,
             State::Deleting,
         ],
@@ -59,6 +64,7 @@ impl Kind for Vm {
             FieldDef { name: "network", path: "/spec/networks/*/network" },
             FieldDef { name: "ssh_key", path: "/spec/ssh_keys/*" },
             FieldDef { name: "publish", path: "/spec/publish/*/host" },
+            FieldDef { name: "snapshot_schedule", path: "/spec/snapshot_policy/schedule" },
         ],
         actions: &[
             ActionDef { name: "start", summary: "Start it" },
@@ -69,7 +75,18 @@ impl Kind for Vm {
             },
             ActionDef { name: "restart", summary: "Stop it and start it again" },
             ActionDef { name: "pause", summary: "Halt its CPUs" },
-            ActionDef { name: "resume", summary: "Let its CPUs run on" },
+            ActionDef {
+                name: "resume",
+                summary: "Let its CPUs run on, from its memory on disk where it is suspended",
+            },
+            ActionDef {
+                name: "suspend",
+                summary: "Write its memory to disk and end it, to go on from there",
+            },
+            ActionDef {
+                name: "start-fresh",
+                summary: "Start it, and throw away the memory of a suspended one",
+            },
             RECONCILE,
             RETRY,
         ],

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::memory::SnapshotPolicy;
 use super::policy::Autostart;
 use super::tuning::{CpuSet, DiskLimits, NicLimits, WatchdogAction};
 use crate::name::ObjectName;
@@ -83,6 +84,8 @@ pub struct VmSpec {
     /// Gives it a watchdog, and says what happens when the guest stops feeding it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<WatchdogAction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_policy: Option<SnapshotPolicy>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -106,6 +109,8 @@ pub enum VmDesired {
     Running,
     Stopped,
     Paused,
+    /// Off, with its memory on disk. A guest that is off already stays so.
+    Suspended,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]

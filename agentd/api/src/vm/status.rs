@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::memory::{SnapshotsTaken, VmRestore, VmRestored, VmSaved};
 use crate::name::ObjectName;
 use crate::net::MacAddr;
 use crate::status::StatusCommon;
@@ -56,6 +57,16 @@ pub struct VmStatus {
     /// The last sign of its own that the guest was in trouble.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_alarm: Option<VmAlarm>,
+    /// The memory of a suspended guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: Option<VmSaved>,
+    /// Set while it is taken back to a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<VmRestore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_restore: Option<VmRestored>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<SnapshotsTaken>,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -110,6 +121,10 @@ pub enum StopKind {
     Watchdog,
     /// Somebody else destroyed the domain.
     Destroyed,
+    /// Its memory was written to disk.
+    Suspended,
+    /// It was taken back to a snapshot.
+    Restored,
     /// The host went down with the guest running.
     HostDown,
     /// It ended while nobody watched, and libvirt does not know how.

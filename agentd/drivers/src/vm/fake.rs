@@ -6,6 +6,7 @@
 mod controls;
 mod disks;
 mod guest;
+mod snapshot;
 mod state;
 mod stats;
 #[cfg(test)]
@@ -34,6 +35,7 @@ struct Inner {
     domains: Domains,
     controls: Controls,
     guests: guest::Guests,
+    kept: snapshot::Kept,
 }
 
 impl Default for FakeVm {
@@ -49,6 +51,7 @@ impl FakeVm {
                 domains: Domains::new(),
                 controls: Controls::new(),
                 guests: guest::Guests::default(),
+                kept: snapshot::Kept::default(),
             }),
         }
     }

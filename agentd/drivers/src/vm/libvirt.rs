@@ -15,6 +15,7 @@ mod fault;
 mod ffi;
 mod guest;
 mod link;
+mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub struct LibvirtVm {
     workers: Arc<Workers>,
     /// QEMU's version, once libvirt has told it.
     qemu: Arc<Mutex<Qemu>>,
+    hands: snapshot::Hands,
     events: broadcast::Sender<DomainEvent>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -82,10 +84,12 @@ impl LibvirtVm {
         let LibvirtOptions { uri, instance, accel } = options;
         let events = broadcast::Sender::new(4096);
         let (link, ended) = Link::begin(uri, xml::name_prefix(&instance), events.clone());
+        let workers = Arc::new(Workers::begin(link.clone()));
         Arc::new(Self {
             accel: Arc::new(AccelProbe::new(accel, instance.state_dir())),
+            hands: snapshot::Hands::new(instance.clone(), workers.clone()),
             instance,
-            workers: Arc::new(Workers::begin(link.clone())),
+            workers,
             qemu: Arc::default(),
             link,
             events,
@@ -219,6 +223,7 @@ impl VmDriver for LibvirtVm {
     }
 
     async fn close(&self) {
+        self.hands.break_off().await;
         self.workers.end();
         self.link.stop();
         let ended = self.ended.lock().take();

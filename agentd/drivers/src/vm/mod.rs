@@ -11,6 +11,7 @@ pub mod disks;
 pub mod fake;
 pub mod guest;
 pub mod libvirt;
+pub mod snapshot;
 pub mod stats;
 pub mod tuning;
 pub mod xml;
@@ -87,6 +88,8 @@ pub enum OffReason {
     Destroyed,
     /// Its emulator died or the guest panicked.
     Crashed,
+    /// Its memory was written to a file, from which it can go on.
+    Saved,
     /// It never ran, or libvirt does not know (its daemon was restarted meanwhile).
     Unknown,
 }
@@ -211,7 +214,7 @@ impl crate::Classed for VmError {
 
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
-pub trait VmDriver: VmDisks + VmTuning + guest::GuestDriver + stats::VmStats {
+pub trait VmDriver: VmDisks + VmTuning + guest::GuestDriver + snapshot::VmSnapshots + stats::VmStats {
     /// Whether the backend answers. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.

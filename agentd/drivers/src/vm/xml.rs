@@ -8,11 +8,14 @@ pub(super) mod disk;
 mod element;
 mod live;
 mod machine;
+mod memory;
 mod nic;
 mod ports;
 #[cfg(test)]
 mod tests;
 mod tuning;
+
+pub use memory::{disk_targets, render_memory_snapshot};
 
 use agentd_api::ByteSize;
 use agentd_api::vm::Accel;

@@ -106,17 +106,23 @@ pub(super) fn object(def: &KindDef) -> Value {
             .object(202, "The object as it now stands; the host follows.", &whole),
     };
     let json_only = ["application/json"];
+    let mut delete = change("delete", "Marks for deletion", &[], None);
+    delete.parameters.push(p::cascade());
     let patches = ["application/merge-patch+json", "application/json"];
     json!({
         "get": get.done(),
         "put": change("replace", "Replaces the spec of", &json_only, Some("Replacement")).done(),
         "patch": change("patch", "Changes", &patches, Some("Patch")).done(),
-        "delete": change("delete", "Marks for deletion", &[], None).done(),
+        "delete": delete.done(),
     })
 }
 
 pub(super) fn action(def: &KindDef, action: &ActionDef) -> Value {
-    let options = if action.name == RECONCILE.name { "ReconcileOptions" } else { "NoOptions" };
+    let options = match action.name {
+        name if name == RECONCILE.name => "ReconcileOptions",
+        "restore" => "RestoreOptions",
+        _ => "NoOptions",
+    };
     let whole = name(def, "");
     let post = Operation {
         tag: def.plural,

@@ -56,6 +56,11 @@ fn projects() -> Value {
     query("project", "The project, or * for all.", &schema)
 }
 
+pub(super) fn cascade() -> Value {
+    let text = "Takes with it what is of it alone: a VM's snapshots. Without it a VM that has any is in use.";
+    query("cascade", text, &flag())
+}
+
 pub(super) fn dry_run() -> Value {
     query("dry_run", "Checks and answers as if it were done, and changes nothing.", &flag())
 }

@@ -44,6 +44,11 @@ pub(super) fn all() -> Value {
     }
     all.insert("Kinds".to_owned(), kinds());
     all.insert("ReconcileOptions".to_owned(), reconcile_options());
+    let vm = json!({"type": "string", "description": "The VM that it must be of; refused where it is of another."});
+    all.insert(
+        "RestoreOptions".to_owned(),
+        json!({"type": "object", "additionalProperties": false, "properties": {"vm": vm}}),
+    );
     all.insert("NoOptions".to_owned(), json!({"type": "object", "additionalProperties": false}));
     all.into()
 }

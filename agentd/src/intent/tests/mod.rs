@@ -69,7 +69,13 @@ fn open(dir: &Path) -> Store {
 
 fn caller() -> Caller {
     let principal = Principal { uid: 1000, gid: 1000, pid: None };
-    Caller { principal, request_id: "req-1".to_owned(), dry_run: false, idempotency_key: None }
+    Caller {
+        principal,
+        request_id: "req-1".to_owned(),
+        dry_run: false,
+        cascade: false,
+        idempotency_key: None,
+    }
 }
 
 fn dry() -> Caller {

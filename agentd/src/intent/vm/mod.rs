@@ -12,7 +12,8 @@ use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem, State};
 use agentd_store::Query;
 
 use super::admission::{Acted, Admission, Desk, Known};
-use super::image;
+use super::{image, snapshot};
+use crate::schedule::Schedule;
 pub(super) use addresses::Cursors;
 
 impl Admission for Vm {
@@ -21,6 +22,7 @@ impl Admission for Vm {
     fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &VmSpec) -> Result<VmStatus, Problem> {
         check_memory(desk, spec)?;
         policies::check(desk.known, None, spec)?;
+        check_schedule(spec)?;
         check_references(desk, key, spec)?;
         image::refer(desk, key, &spec.image)?;
         ports::publish(desk, key, &[], &spec.publish)?;
@@ -33,6 +35,7 @@ impl Admission for Vm {
         check_fixed(&is.spec, spec)?;
         check_memory(desk, spec)?;
         policies::check(desk.known, Some(&is.spec), spec)?;
+        check_schedule(spec)?;
         check_references(desk, &key, spec)?;
         if is.spec.publish != spec.publish {
             ports::publish(desk, &key, &is.spec.publish, &spec.publish)?;
@@ -40,7 +43,10 @@ impl Admission for Vm {
         if same_places(&is.spec, spec) {
             return Ok(None);
         }
-        if matches!(is.status.common.state, State::Running | State::Paused | State::Provisioning) {
+        if matches!(
+            is.status.common.state,
+            State::Running | State::Paused | State::Suspended | State::Provisioning
+        ) {
             // Its guest uses the addresses until it is off: given back now, they could be given to another.
             let message =
                 format!("the interfaces of a VM that is {} cannot be changed", is.status.common.state);
@@ -51,9 +57,9 @@ impl Admission for Vm {
         Ok(Some(VmStatus { addresses, ..is.status.clone() }))
     }
 
-    /// Nothing needs a VM.
-    fn delete(_: &mut Desk<'_>, _: &ObjectKey) -> Result<(), Problem> {
-        Ok(())
+    /// Nothing needs a VM but its snapshots.
+    fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
+        snapshot::of_deleted_vm(desk, key)
     }
 
     fn act(known: &Known, is: &Object<Self>, action: &str) -> Result<Acted<Self>, Problem> {
@@ -97,6 +103,14 @@ fn check_memory(desk: &Desk<'_>, spec: &VmSpec) -> Result<(), Problem> {
     };
     let detail = format!("{much} is more than the {} MiB that this host has", all.bytes() >> 20);
     Err(Problem::new(ErrorCode::InsufficientCapacity, detail).at(field))
+}
+
+fn check_schedule(spec: &VmSpec) -> Result<(), Problem> {
+    let Some(policy) = &spec.snapshot_policy else { return Ok(()) };
+    match Schedule::parse(&policy.schedule) {
+        Ok(_) => Ok(()),
+        Err(message) => Err(Problem::field("spec.snapshot_policy.schedule", message)),
+    }
 }
 
 /// Networks and keys must be there: all that are not are named at once.

@@ -17,7 +17,7 @@ use super::{BACKEND_AVAILABLE, Vms, boot};
 use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
 
 /// More rounds than any way from one state to another has.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 12;
 /// A guest that has not powered off is asked again this often: early in its boot it hears nothing.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub const PENDING_RESTART: &str = "pending_restart";
@@ -112,6 +112,9 @@ impl Work<'_> {
     async fn round(&mut self) -> Result<Turn, Halt> {
         let domain = self.told(self.vms.drivers.vm.observe(self.object.meta.id).await)?;
         self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
+        if let Some(way) = self.status.restore.clone() {
+            return self.restore(way, domain.as_ref()).await;
+        }
         self.take_alarms();
         let turn = self.vms.queue.turn(self.pass.key());
         let view = View {
@@ -147,6 +150,11 @@ impl Work<'_> {
                 self.notes.push(Note::done("resumed", "its CPUs run on"));
                 Ok(Turn::Again)
             }
+            Step::Suspend => self.suspend().await,
+            Step::AdoptMemory => self.adopt_memory().await,
+            Step::ForgetMemory => self.forget_memory().await,
+            Step::Wake => self.wake().await,
+            Step::Suspended => Ok(self.suspended()),
             Step::Up => self.up(domain).await,
             Step::Off => Ok(self.off()),
             Step::Remove => {
@@ -156,14 +164,16 @@ impl Work<'_> {
         }
     }
 
-    fn record_end(&mut self, how: StopKind) {
+    pub(super) fn record_end(&mut self, how: StopKind) {
         // Later than the start by the clock as well, or it would seem to be up still.
         let after_start = self.status.started_at.map_or(0, |t| t.millis() + 1);
         let at = Timestamp(Timestamp::now().millis().max(after_start));
         self.status.last_stop = Some(VmStop { how, at, generation: self.object.meta.generation });
         let text = end_text(how, self.object);
         self.notes.push(match how {
-            StopKind::Acpi | StopKind::Forced => Note::done("stopped", text),
+            StopKind::Acpi | StopKind::Forced | StopKind::Suspended | StopKind::Restored => {
+                Note::done("stopped", text)
+            }
             _ => Note::seen("stopped", text),
         });
     }
@@ -241,7 +251,7 @@ impl Work<'_> {
         let held = boot::held(self.object, &self.vms.boot_id);
         let reason = match self.status.last_stop.as_ref().map(|stop| stop.how) {
             _ if held => Some("kept off until the next boot of the host".to_owned()),
-            None | Some(StopKind::Acpi) => None,
+            None | Some(StopKind::Acpi | StopKind::Suspended | StopKind::Restored) => None,
             Some(how) => Some(end_text(how, self.object)),
         };
         self.status.restart_requested = false;
@@ -262,6 +272,8 @@ pub(super) fn end_text(how: StopKind, object: &Object<Vm>) -> String {
         StopKind::Panicked => "the guest's kernel panicked".to_owned(),
         StopKind::Watchdog => "its watchdog, which the guest fed no more, cut its power".to_owned(),
         StopKind::Destroyed => "somebody else cut its power".to_owned(),
+        StopKind::Suspended => "its memory was written to disk".to_owned(),
+        StopKind::Restored => "it was stopped to be taken back to a snapshot".to_owned(),
         StopKind::HostDown => "the host went down while it ran".to_owned(),
         StopKind::Unknown => "it ended while nobody watched".to_owned(),
     }

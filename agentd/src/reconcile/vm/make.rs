@@ -19,9 +19,37 @@ use crate::reconcile::runtime::{Fault, Note};
 
 impl Work<'_> {
     pub(super) async fn start(&mut self, restarts: u32) -> Result<Turn, Halt> {
+        let needs = match self.begin_start(restarts).await? {
+            Ok(needs) => needs,
+            Err(turn) => return Ok(turn),
+        };
+        self.check_kvm().await?;
+        let queue = &self.vms.queue;
+        let _place = if queue.holds(self.pass.key()) { queue.place().await } else { None };
+        let spec = self.prepare(&needs).await?;
+        self.status.common.progress = step(1, "starting");
+        let (shown, started) = tokio::join!(
+            self.pass.publish::<Vm>(&self.status),
+            self.vms.drivers.vm.start(self.object.meta.id)
+        );
+        self.told(started)?;
+        shown?;
+        self.has_started(&spec);
+        self.vms.turn_is_over(self.pass.key(), Some(self.object.spec.autostart.delay.duration()));
+        let memory = self.object.spec.memory;
+        self.notes
+            .push(Note::done("started", format!("{} CPUs, {memory}, {}", spec.cpus, spec.accel.as_str())));
+        if self.object.spec.desired == VmDesired::Paused {
+            self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
+        }
+        Ok(Turn::Again)
+    }
+
+    /// All that it needs, with its start written down; or what it waits for.
+    pub(super) async fn begin_start(&mut self, restarts: u32) -> Result<Result<Needs, Turn>, Halt> {
         let needs = match self.needs().await? {
             Ok(needs) => needs,
-            Err(waiting) => return Ok(self.wait_for(waiting)),
+            Err(waiting) => return Ok(Err(self.wait_for(waiting))),
         };
         self.status.restarts = restarts;
         self.status.restart_requested = false;
@@ -37,30 +65,16 @@ impl Work<'_> {
         self.status.common.clear_condition(KEYS_READY);
         self.status.common.progress = step(0, "making its disk and its place on the network");
         self.publish().await?;
-        self.check_kvm().await?;
-        let queue = &self.vms.queue;
-        let _place = if queue.holds(self.pass.key()) { queue.place().await } else { None };
-        let spec = self.prepare(&needs).await?;
-        self.status.common.progress = step(1, "starting");
-        let (shown, started) = tokio::join!(
-            self.pass.publish::<Vm>(&self.status),
-            self.vms.drivers.vm.start(self.object.meta.id)
-        );
-        self.told(started)?;
-        shown?;
+        Ok(Ok(needs))
+    }
+
+    /// What is known of it from now on.
+    pub(super) fn has_started(&mut self, spec: &DomainSpec) {
         let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
         self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = Some(spec.accel);
-        self.vms.turn_is_over(self.pass.key(), Some(self.object.spec.autostart.delay.duration()));
-        let memory = self.object.spec.memory;
-        self.notes
-            .push(Note::done("started", format!("{} CPUs, {memory}, {}", spec.cpus, spec.accel.as_str())));
-        if self.object.spec.desired == VmDesired::Paused {
-            self.told(self.vms.drivers.vm.pause(self.object.meta.id).await)?;
-        }
-        Ok(Turn::Again)
     }
 
     /// What this host cannot give it is said by its field, in place of what libvirt would say of it.
@@ -77,7 +91,7 @@ impl Work<'_> {
         Err(Fault::new(Class::Unsupported, ErrorCode::Unsupported, format!("spec.{field}: {why}")))
     }
 
-    async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
+    pub(super) async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
         needs::gather(self.pass, self.vms.drivers.image.as_ref(), self.object, &self.status).await
     }
 
@@ -99,7 +113,7 @@ impl Work<'_> {
     }
 
     /// Makes its files, its place on the network and its definition.
-    async fn prepare(&mut self, needs: &Needs) -> Result<DomainSpec, Halt> {
+    pub(super) async fn prepare(&mut self, needs: &Needs) -> Result<DomainSpec, Halt> {
         let (files, network) = tokio::join!(self.files(needs), self.network());
         let files = files?;
         if let Err(fault) = &network {

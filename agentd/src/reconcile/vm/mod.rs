@@ -15,27 +15,36 @@ mod backend;
 mod boot;
 mod define;
 mod live;
+mod locks;
 mod make;
 mod needs;
 mod observe;
 mod plan;
 mod policy;
+mod restore;
 mod survey;
+mod suspend;
 #[cfg(test)]
 mod tests;
 
-use agentd_api::Object;
+use agentd_api::snapshot::Snapshot;
 use agentd_api::vm::{Vm, VmStatus};
+use agentd_api::{ErrorCode, Kind, Object};
 use agentd_drivers::vm::VmError;
+use agentd_drivers::vm::snapshot::OwnDisks;
+use agentd_drivers::volume::VolumeDriver;
 use agentd_drivers::{Class, Drivers, Instance};
+use agentd_store::{Expect, Query, Store, Transact, TxError, Update};
 use async_trait::async_trait;
 use std::time::Duration;
+use uuid::Uuid;
 
 use super::network::NetworkSync;
 use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
 pub use backend::Backend;
 pub use boot::BootQueue;
+pub use locks::VmLocks;
 pub use policy::Alarms;
 pub use survey::run as survey;
 
@@ -57,6 +66,7 @@ pub struct Vms {
     pub alarms: Alarms,
     /// How a VM is woken whose turn it is.
     pub trigger: Trigger,
+    pub locks: VmLocks,
 }
 
 #[async_trait]
@@ -64,13 +74,18 @@ impl Reconciler for Vms {
     type Kind = Vm;
 
     async fn reconcile(&self, pass: &Pass, object: &Object<Vm>) -> Outcome<VmStatus> {
+        let _turn = self.locks.turn(object.meta.id).await;
         let (status, notes) = (object.status.clone(), Vec::new());
         apply::Work { vms: self, pass, object, status, notes }.run().await
     }
 
     async fn finalize(&self, pass: &Pass, object: &Object<Vm>, finalizer: &str) -> Result<(), Fault> {
+        let _turn = self.locks.turn(object.meta.id).await;
         match finalizer {
-            DOMAIN => self.undo_domain(object).await,
+            DOMAIN => {
+                take_snapshots_along(pass.store(), object).await?;
+                self.undo_domain(object).await
+            }
             NETWORK => self.undo_network(pass, object).await,
             VOLUME => Ok(self.drivers.volume.remove(object.meta.id).await?),
             other => Err(Fault::internal(format!("a VM has nothing to undo by the name of '{other}'"))),
@@ -122,4 +137,32 @@ impl Vms {
             end => end,
         }
     }
+}
+
+/// The disks that come and go with a VM. None where it has none yet.
+pub async fn own_disks(volumes: &dyn VolumeDriver, vm: Uuid) -> Result<Option<OwnDisks>, Fault> {
+    let seen = volumes.observe(vm).await?;
+    Ok(seen.disk.map(|disk| OwnDisks { vm, disks: vec![disk] }))
+}
+
+/// A VM that goes without anybody having asked about its snapshots (it was to go when it stopped) takes them with it.
+async fn take_snapshots_along(store: &Store, object: &Object<Vm>) -> Result<(), Fault> {
+    let query = Query {
+        project: Some(object.meta.project.clone()),
+        fields: vec![("vm".to_owned(), true, object.meta.name.to_string())],
+        ..Query::kind(Snapshot::DEF.kind)
+    };
+    for snapshot in store.list(&query).items.into_iter().filter(|snapshot| !snapshot.deleting()) {
+        let (key, id) = (snapshot.key().clone(), snapshot.id());
+        let marked = store.transact(move |tx| {
+            if tx.get(&key).is_some_and(|now| now.id() == id) {
+                tx.update(&key, Expect::Id(id), Update { deleting: Some(true), ..Update::default() })?;
+            }
+            Ok::<(), TxError>(())
+        });
+        marked.await.map_err(|error: Transact<TxError>| {
+            Fault::new(Class::Transient, ErrorCode::StoreUnavailable, error.to_string())
+        })?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use agentd_api::vm::{AlarmKind, Vm, VmStatus, WatchdogAction};
 use agentd_api::{Object, Timestamp};
 use agentd_drivers::vm::{DomainSeen, OffReason, Power};
 
-use super::plan::{Patience, Seen, Situation};
+use super::plan::{Kept, Patience, Seen, Situation};
 use crate::reconcile::runtime::backoff;
 
 /// The condition that says since when a guest is powering off because agentd asked it to.
@@ -70,6 +70,16 @@ pub struct View<'a> {
     pub queued: bool,
 }
 
+/// What is on disk of its memory.
+fn memory(status: &VmStatus) -> Kept {
+    match &status.saved {
+        None => Kept::Nothing,
+        Some(saved) if saved.discard => Kept::Discarded,
+        Some(saved) if saved.at.is_none() => Kept::BeingWritten,
+        Some(_) => Kept::Whole,
+    }
+}
+
 pub fn situation(
     object: &Object<Vm>,
     status: &VmStatus,
@@ -91,6 +101,7 @@ pub fn situation(
         remove_when_stopped: object.spec.remove_when_stopped,
         prepared: status.image_digest.is_some(),
         last_stop: status.last_stop.as_ref().map(|stop| stop.how),
+        memory: memory(status),
         resting: rest_until(status).is_some_and(|until| until > now),
         held: status.held_boot.as_deref() == Some(boot),
         autostart: object.spec.autostart.enabled,

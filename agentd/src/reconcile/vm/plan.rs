@@ -21,6 +21,17 @@ pub enum Patience {
     Over,
 }
 
+/// What there is of its memory on disk, as it was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Nothing,
+    /// It was about to be written.
+    BeingWritten,
+    Whole,
+    /// It is there and unwanted.
+    Discarded,
+}
+
 /// All that the plan depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Situation {
@@ -42,6 +53,7 @@ pub struct Situation {
     pub prepared: bool,
     /// How it ended the last time.
     pub last_stop: Option<StopKind>,
+    pub memory: Kept,
     /// The wait before its policy starts it again is not over.
     pub resting: bool,
     /// It is to be off until the host's next boot.
@@ -79,6 +91,16 @@ pub enum Step {
     CutPower,
     Pause,
     Resume,
+    /// Write its memory to disk and end it.
+    Suspend,
+    /// It ended while its memory was written: whole or not.
+    AdoptMemory,
+    /// Its memory on disk is not, or no longer, one to go on from.
+    ForgetMemory,
+    /// Let it go on from its memory on disk.
+    Wake,
+    /// It is off with its memory on disk, as wanted.
+    Suspended,
     /// It is up, as wanted.
     Up,
     /// It is off, as wanted or as its policy says.
@@ -98,17 +120,36 @@ pub fn plan_vm(s: &Situation) -> VmPlan {
     let ended = ended(s);
     let how = ended.or(s.last_stop);
     let desired = if s.held { VmDesired::Stopped } else { s.desired };
+    if let Some(step) = with_memory(s, desired) {
+        return VmPlan { ended, step };
+    }
     let step = match (desired, s.seen) {
-        (VmDesired::Stopped, Seen::Absent | Seen::Off(_)) => off(s, how),
+        (VmDesired::Stopped | VmDesired::Suspended, Seen::Absent | Seen::Off(_)) => off(s, how),
         (VmDesired::Stopped, Seen::Running) => power_off(s),
         (VmDesired::Stopped, Seen::Paused) => power_off_paused(s),
         (VmDesired::Running | VmDesired::Paused, Seen::Absent | Seen::Off(_)) => start_or_stay(s, how),
         (VmDesired::Running, Seen::Running) => up(s, power_off, Step::Up),
         (VmDesired::Running, Seen::Paused) => up(s, power_off_paused, Step::Resume),
+        (VmDesired::Suspended, Seen::Running | Seen::Paused) => up(s, power_off, Step::Suspend),
         (VmDesired::Paused, Seen::Running) => up(s, power_off, Step::Pause),
         (VmDesired::Paused, Seen::Paused) => up(s, power_off_paused, Step::Up),
     };
     VmPlan { ended, step }
+}
+
+/// What its memory on disk makes of it, where there is one. It is good only as long as its guest has not run since.
+fn with_memory(s: &Situation, desired: VmDesired) -> Option<Step> {
+    match (s.memory, s.seen, desired) {
+        (Kept::Nothing, ..) => None,
+        (Kept::BeingWritten, Seen::Running | Seen::Paused, VmDesired::Suspended) => None,
+        (Kept::Discarded, ..) | (_, Seen::Running | Seen::Paused, _) => Some(Step::ForgetMemory),
+        (_, Seen::Off(OffReason::Shutdown | OffReason::Destroyed | OffReason::Crashed), _) => {
+            Some(Step::ForgetMemory)
+        }
+        (Kept::BeingWritten, ..) => Some(Step::AdoptMemory),
+        (Kept::Whole, _, VmDesired::Running | VmDesired::Paused) => Some(Step::Wake),
+        (Kept::Whole, _, VmDesired::Stopped | VmDesired::Suspended) => Some(Step::Suspended),
+    }
 }
 
 /// How it went from up to off, if it did.
@@ -126,6 +167,7 @@ fn ended(s: &Situation) -> Option<StopKind> {
         _ if s.rebooted => StopKind::HostDown,
         (Some(_), OffReason::Shutdown) => StopKind::Acpi,
         (None, OffReason::Shutdown) => StopKind::Guest,
+        (_, OffReason::Saved) => StopKind::Suspended,
         (_, OffReason::Crashed) => match s.alarm {
             Some(AlarmKind::Panic) => StopKind::Panicked,
             Some(AlarmKind::Watchdog) if s.watchdog_cuts => StopKind::Watchdog,
@@ -178,7 +220,17 @@ fn start_or_stay(s: &Situation, how: Option<StopKind>) -> Step {
     let again = if s.resting { Step::Rest } else { Step::StartAgain };
     match (how, s.policy) {
         // Nobody wanted it to end.
-        (None | Some(StopKind::HostDown | StopKind::Acpi | StopKind::Forced), _) => Step::Start,
+        (
+            None
+            | Some(
+                StopKind::HostDown
+                | StopKind::Acpi
+                | StopKind::Forced
+                | StopKind::Suspended
+                | StopKind::Restored,
+            ),
+            _,
+        ) => Step::Start,
         (Some(_), RestartPolicy::Always) => again,
         (
             Some(

@@ -120,12 +120,13 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
         && common.observed_generation == vm.meta.generation
         && common.attempts.is_none()
         && !status.restart_requested
+        && status.restore.is_none()
         && common.condition(STOPPING).is_none()
         && common.condition(BACKEND_AVAILABLE).is_some_and(|c| c.status);
     let up = || domain.is_some_and(|d| d.persistent) && status.host_boot.as_deref() == Some(boot);
     let off_for_this_boot = super::boot::held(vm, boot)
         || (!vm.spec.autostart.enabled && status.host_boot.as_deref().is_some_and(|b| b != boot));
-    let stays_off = vm.spec.desired == VmDesired::Stopped
+    let stays_off = matches!(vm.spec.desired, VmDesired::Stopped | VmDesired::Suspended)
         || (vm.spec.restart == RestartPolicy::Never && !awaits_start(vm, boot))
         || off_for_this_boot;
     match (common.state, observe::seen(domain)) {
@@ -136,6 +137,7 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
                 && common.attempts.as_ref().is_some_and(|a| a.next_at.is_none())
         }
         (State::Running, Seen::Running) | (State::Paused, Seen::Paused) => quiet && up(),
+        (State::Suspended, Seen::Off(_) | Seen::Absent) => quiet && vm.spec.desired == VmDesired::Suspended,
         (State::Stopped, Seen::Off(_)) => quiet && stays_off,
         (State::Stopped, Seen::Absent) => quiet && stays_off && status.image_digest.is_none(),
         _ => false,

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{put, sub};
 
+const KEEP: u32 = 7;
+
 #[derive(Debug, Default, Args)]
 pub struct PolicyArgs {
     /// What happens when its guest ends by itself [default: never]
@@ -26,6 +28,12 @@ pub struct PolicyArgs {
     /// How long those behind it wait then, once it was started [default: 0s]
     #[arg(long, value_name = "DURATION")]
     pub autostart_delay: Option<String>,
+    /// Take snapshots by themselves, when cron says so in UTC, as in "0 3 * * *"
+    #[arg(long, value_name = "CRON")]
+    pub snapshot_schedule: Option<String>,
+    /// How many of those stay [default: 7]
+    #[arg(long, value_name = "N", requires = "snapshot_schedule")]
+    pub snapshot_keep: Option<u32>,
 }
 
 /// How long from now; None is for ever.
@@ -53,6 +61,10 @@ impl PolicyArgs {
         put(&mut autostart, "order", self.autostart_order);
         put(&mut autostart, "delay", self.autostart_delay.as_ref());
         sub(spec, "autostart", autostart);
+        if let Some(schedule) = &self.snapshot_schedule {
+            let keep = self.snapshot_keep.unwrap_or(KEEP);
+            spec.insert("snapshot_policy".to_owned(), json!({"schedule": schedule, "keep": keep}));
+        }
     }
 }
 

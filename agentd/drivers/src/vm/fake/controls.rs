@@ -149,6 +149,16 @@ impl FakeVm {
         "detach_disk",
         "resize_disk",
         "change_medium",
+        "take_snapshot",
+        "snapshots",
+        "snapshot_size",
+        "delete_snapshot",
+        "revert",
+        "save_memory",
+        "saved_memory",
+        "start_from_memory",
+        "forget_memory",
+        "copy_snapshot",
     ];
 
     /// The next `times` calls of `method` fail.

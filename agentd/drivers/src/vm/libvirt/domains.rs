@@ -98,6 +98,7 @@ fn off_reason(state: sys::virDomainState, reason: i32) -> OffReason {
         Ok(sys::VIR_DOMAIN_SHUTOFF_SHUTDOWN) => OffReason::Shutdown,
         Ok(sys::VIR_DOMAIN_SHUTOFF_DESTROYED) => OffReason::Destroyed,
         Ok(sys::VIR_DOMAIN_SHUTOFF_CRASHED) => OffReason::Crashed,
+        Ok(sys::VIR_DOMAIN_SHUTOFF_SAVED) => OffReason::Saved,
         _ => OffReason::Unknown,
     }
 }

@@ -1,5 +1,5 @@
-//! The one place of agentd that calls C by itself: libvirt's event loop, its callbacks and its bulk figures, for which
-//! `virt` has no safe interface, or one that leaks.
+//! The one place of agentd that calls C by itself: libvirt's event loop, its callbacks, its bulk figures and calls for
+//! which `virt` has no safe interface, or one that leaks.
 //!
 //! What makes it sound: a callback's data is a boxed [`Listener`] that libvirt owns from the registration on and frees
 //! once through `free_listener`, after the last call; the listener is Send and Sync, since libvirt calls it from the
@@ -56,6 +56,24 @@ fn run_loop() {
             // Not a readiness wait: keeps a loop that fails at once from taking a whole core.
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+}
+
+/// Writes the guest's memory into a file and ends the domain.
+pub(super) fn save(domain: &Domain, file: &CStr) -> Result<(), Error> {
+    // SAFETY: the domain is held by `domain`, and `file` is a C string that outlives the call.
+    match unsafe { sys::virDomainSave(domain.as_ptr(), file.as_ptr()) } {
+        0.. => Ok(()),
+        _ => Err(Error::last_error()),
+    }
+}
+
+/// Has libvirt break off what it is at with the domain.
+pub(super) fn abort_job(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the domain is held by `domain`.
+    match unsafe { sys::virDomainAbortJob(domain.as_ptr()) } {
+        0.. => Ok(()),
+        _ => Err(Error::last_error()),
     }
 }
 

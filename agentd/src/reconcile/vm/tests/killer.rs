@@ -8,10 +8,11 @@ use agentd_api::{ByteSize, Cidr};
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
+use agentd_drivers::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
-    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, Probe, Tuning, Unmet, Unplugged,
-    VmDisks, VmDriver, VmError, VmTuning,
+    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, Power, Probe, Tuning, Unmet,
+    Unplugged, VmDisks, VmDriver, VmError, VmTuning,
 };
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
@@ -151,6 +152,45 @@ impl VmDisks for Killed<dyn VmDriver> {
     }
     async fn change_medium(&self, id: Uuid, medium: Option<PathBuf>) -> Result<Change, VmError> {
         self.killer.change(self.driver.change_medium(id, medium)).await
+    }
+}
+
+#[async_trait]
+impl VmSnapshots for Killed<dyn VmDriver> {
+    async fn take_snapshot(&self, want: &TakeSnapshot) -> Result<Power, VmError> {
+        self.killer.change(self.driver.take_snapshot(want)).await
+    }
+    async fn snapshots(&self, of: &OwnDisks) -> Result<Vec<SnapshotSeen>, VmError> {
+        self.driver.snapshots(of).await
+    }
+    async fn snapshot_size(&self, of: &OwnDisks, id: Uuid) -> Result<ByteSize, VmError> {
+        self.driver.snapshot_size(of, id).await
+    }
+    async fn delete_snapshot(&self, of: &OwnDisks, id: Uuid) -> Result<Change, VmError> {
+        self.killer.change(self.driver.delete_snapshot(of, id)).await
+    }
+    async fn revert(&self, of: &OwnDisks, id: Uuid) -> Result<(), VmError> {
+        self.killer.change(self.driver.revert(of, id)).await
+    }
+    async fn save_memory(&self, vm: Uuid, which: Memory) -> Result<ByteSize, VmError> {
+        self.killer.change(self.driver.save_memory(vm, which)).await
+    }
+    async fn saved_memory(&self, vm: Uuid, which: Memory) -> Result<Option<ByteSize>, VmError> {
+        self.driver.saved_memory(vm, which).await
+    }
+    async fn start_from_memory(
+        &self,
+        spec: &DomainSpec,
+        which: Memory,
+        paused: bool,
+    ) -> Result<Change, VmError> {
+        self.killer.change(self.driver.start_from_memory(spec, which, paused)).await
+    }
+    async fn forget_memory(&self, vm: Uuid, which: Memory) -> Result<Change, VmError> {
+        self.killer.change(self.driver.forget_memory(vm, which)).await
+    }
+    async fn copy_snapshot(&self, copy: &CopyDisk) -> Result<(), VmError> {
+        self.killer.change(self.driver.copy_snapshot(copy)).await
     }
 }
 

@@ -3,7 +3,7 @@
 use agentd_api::vm::{AlarmKind, RestartPolicy, StopKind, VmDesired};
 use agentd_drivers::vm::OffReason;
 
-use super::super::plan::{Patience, Seen, Situation, Step, plan_vm};
+use super::super::plan::{Kept, Patience, Seen, Situation, Step, plan_vm};
 
 const OFF: Seen = Seen::Off(OffReason::Shutdown);
 
@@ -22,6 +22,7 @@ fn calm() -> Situation {
         remove_when_stopped: false,
         prepared: true,
         last_stop: None,
+        memory: Kept::Nothing,
         resting: false,
         held: false,
         autostart: true,

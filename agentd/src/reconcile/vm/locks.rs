@@ -1,0 +1,33 @@
+//! One at a time to a VM: its own pass, and the passes of its snapshots. What they do to its disks and its guest is never
+//! interleaved.
+//!
+//! Held in memory only: a daemon that ends holds none, and what it left half done its next passes find.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+/// When locks that nobody holds are forgotten.
+const MANY: usize = 1024;
+
+type Lock = Arc<tokio::sync::Mutex<()>>;
+
+#[derive(Debug, Clone, Default)]
+pub struct VmLocks(Arc<Mutex<HashMap<Uuid, Lock>>>);
+
+impl VmLocks {
+    /// Waits for the VM's turn; held until the answer is dropped.
+    pub async fn turn(&self, vm: Uuid) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut all = self.0.lock();
+            if all.len() >= MANY {
+                all.retain(|_, lock| Arc::strong_count(lock) > 1);
+            }
+            all.entry(vm).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}
