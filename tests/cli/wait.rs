@@ -134,3 +134,33 @@ fn a_daemon_that_restarts_is_waited_for() {
     until("image/micro: ready", &mut said);
     assert_eq!(child.wait().expect("an end").code(), Some(0), "{said}\n{}", sim.log());
 }
+
+#[test]
+fn a_daemon_that_stays_away_is_waited_for_until_the_time_limit() {
+    let mut sim = Sim::start(&["--fault", "vm.start=hang"]);
+    let mut child = sim
+        .command(&["vm", "run", "web", "--image", "micro", "--timeout", "4s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("agentctl starts");
+    let mut talk = BufReader::new(child.stderr.take().expect("its talk"));
+    let mut said = String::new();
+    while !said.contains("vm/web: ") {
+        assert_ne!(talk.read_line(&mut said).expect("a line"), 0, "it ended: {said}");
+    }
+    sim.kill();
+    talk.read_to_string(&mut said).expect("the rest");
+    assert_eq!(child.wait().expect("an end").code(), Some(8), "{said}");
+    in_order(
+        &said,
+        &[
+            "waiting for it to come back",
+            "error: vm/web: not running after 4s; it was ",
+            "when agentd was last heard: ",
+            "hint: once agentd is back it goes on",
+        ],
+    );
+    assert_eq!(said.matches("waiting for it to come back").count(), 1, "told once: {said}");
+    assert_eq!(sim.ctl(&["get", "vm/web"]).status, 7, "and without waiting it is said at once");
+}

@@ -2,11 +2,10 @@
 //! happened in between is printed once it is back.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use agentd_api::list::WatchKind;
 use agentd_api::{ColumnDef, ErrorCode, KindDef};
-use agentd_client::{ListOptions, WatchLine, decode};
+use agentd_client::{ResumedWatch, WatchLine};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::value::RawValue;
@@ -17,8 +16,6 @@ use crate::output::table::{columns, plain};
 use crate::output::{Output, project};
 use crate::target::parse_kind;
 use crate::verb::list::Select;
-
-const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub struct Watch {
@@ -48,57 +45,25 @@ impl Watch {
         options.fields.extend(self.select.field.clone());
         let mut printer = Printer::new(def, name, app.output);
         printer.heading()?;
-        let mut since = self.since;
-        let mut told = false;
+        let mut watch = ResumedWatch::new(&app.client, def, options, self.since);
         loop {
-            match follow(app, &options, &mut printer, &mut since).await {
-                Ok(()) => told = false,
-                Err(Lost::Away(text)) => {
-                    if !std::mem::replace(&mut told, true) {
-                        app.say(format_args!("{text}; waiting for it to come back"));
-                    }
+            let step = match watch.step::<Box<RawValue>>().await {
+                Ok(Some((line, head))) => printer.line(&line, &head).map(|()| Ok(()))?,
+                Ok(None) => Ok(()),
+                // What was missed cannot be had any more, and printing all there is would not tell so.
+                Err(error) if error.code() == Some(ErrorCode::RevisionCompacted) => {
+                    let hint = "leave --since away, and list what there is now";
+                    return Err(Failure::from(error).hint(hint));
                 }
-                Err(Lost::For(failure)) => return Err(failure),
+                // The first connection is not waited for: a daemon that is not there is an answer.
+                Err(error) if watch.since().is_none() => return Err(error.into()),
+                Err(error) => Err(error),
+            };
+            if let Some(error) = watch.mended(step).await? {
+                app.say(format_args!("{error}; waiting for it to come back"));
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
-}
-
-enum Lost {
-    Away(String),
-    For(Failure),
-}
-
-impl From<agentd_client::ClientError> for Lost {
-    fn from(error: agentd_client::ClientError) -> Self {
-        if error.code() == Some(ErrorCode::RevisionCompacted) {
-            let hint = "leave --since away, and list what there is now";
-            return Self::For(Failure::from(error).hint(hint));
-        }
-        if error.passes() { Self::Away(error.to_string()) } else { Self::For(error.into()) }
-    }
-}
-
-async fn follow(
-    app: &App,
-    options: &ListOptions,
-    printer: &mut Printer,
-    since: &mut Option<u64>,
-) -> Result<(), Lost> {
-    // The first connection is not waited for: a daemon that is not there is an answer.
-    let first = since.is_none();
-    let mut lines = match app.client.kind(printer.def).watch(*since, options).await {
-        Err(error) if first => return Err(Lost::For(error.into())),
-        other => other?,
-    };
-    while let Some(line) = lines.next().await {
-        let line = line?;
-        let head: WatchLine<Box<RawValue>> = decode("watch", &line)?;
-        *since = (*since).max(Some(head.revision));
-        printer.line(&line, &head).map_err(Lost::For)?;
-    }
-    Ok(())
 }
 
 impl Printer {

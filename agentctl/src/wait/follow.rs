@@ -1,20 +1,17 @@
 //! A few objects of one kind, followed by a watch. What they were is known or read; every change of them comes.
 //!
 //! Unlike the client's informer it never lists the kind, of which there may be 50,000. Where changes may have been
-//! missed, it opens a watch first and then reads each object, so that nothing falls between.
+//! missed, it asks for the revision first, then reads each object, and watches from that revision, so that nothing falls
+//! between.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use agentd_api::KindDef;
 use agentd_api::list::WatchKind;
-use agentd_api::{ErrorCode, KindDef};
-use agentd_client::{AnyObject, ClientError, ListOptions, WatchLine, WatchLines, decode};
+use agentd_client::{AnyObject, ClientError, ListOptions, ResumedWatch, decode};
 use uuid::Uuid;
 
 use crate::app::App;
-
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 pub enum Seen {
     /// The object with this number, as it is now.
@@ -34,14 +31,10 @@ struct Followed {
 pub struct Follow<'a> {
     app: &'a App,
     def: &'static KindDef,
-    options: ListOptions,
     followed: Vec<Followed>,
-    /// The revision from which the next watch begins; none where the objects have to be read again.
-    since: Option<u64>,
-    lines: Option<WatchLines>,
+    /// Without a revision to go on from, the objects have to be read again.
+    watch: ResumedWatch,
     queue: VecDeque<Seen>,
-    pause: Duration,
-    away: bool,
 }
 
 impl<'a> Follow<'a> {
@@ -49,31 +42,24 @@ impl<'a> Follow<'a> {
     pub fn known(app: &'a App, def: &'static KindDef, objects: &[AnyObject]) -> Self {
         let followed =
             objects.iter().map(|o| Followed { name: o.meta.name.to_string(), id: Some(o.meta.id) }).collect();
-        Self { since: objects.iter().map(|o| o.meta.revision).min(), ..Self::new(app, def, followed) }
+        let since = objects.iter().map(|o| o.meta.revision).min();
+        Self::new(app, def, followed, since)
     }
 
     /// Objects that may have changed or gone since they were answered: read once more, then followed.
     pub fn reread(app: &'a App, def: &'static KindDef, objects: &[AnyObject]) -> Self {
-        Self { since: None, ..Self::known(app, def, objects) }
+        let followed = Self::known(app, def, objects).followed;
+        Self::new(app, def, followed, None)
     }
 
     /// An object that is known by its name only, and may come to be later.
     pub fn named(app: &'a App, def: &'static KindDef, name: &str) -> Self {
-        Self::new(app, def, vec![Followed { name: name.to_owned(), id: None }])
+        Self::new(app, def, vec![Followed { name: name.to_owned(), id: None }], None)
     }
 
-    fn new(app: &'a App, def: &'static KindDef, followed: Vec<Followed>) -> Self {
-        Self {
-            app,
-            def,
-            options: app.list(),
-            followed,
-            since: None,
-            lines: None,
-            queue: VecDeque::new(),
-            pause: PAUSE_MIN,
-            away: false,
-        }
+    fn new(app: &'a App, def: &'static KindDef, followed: Vec<Followed>, since: Option<u64>) -> Self {
+        let watch = ResumedWatch::new(&app.client, def, app.list(), since);
+        Self { app, def, followed, watch, queue: VecDeque::new() }
     }
 
     /// Waits for the next change. An error is one that waiting does not mend. Cancel-safe: the state changes only
@@ -83,67 +69,36 @@ impl<'a> Follow<'a> {
             if let Some(seen) = self.queue.pop_front() {
                 return Ok(seen);
             }
-            match self.step().await {
-                Ok(()) => {
-                    self.away = false;
-                    self.pause = PAUSE_MIN;
-                }
-                Err(error) if error.code() == Some(ErrorCode::RevisionCompacted) => {
-                    self.lines = None;
-                    self.since = None;
-                }
-                Err(error) if error.passes() => {
-                    self.lines = None;
-                    if !std::mem::replace(&mut self.away, true) {
-                        return Ok(Seen::Away(error));
-                    }
-                    tokio::time::sleep(self.pause).await;
-                    self.pause = (self.pause * 2).min(PAUSE_MAX);
-                }
-                Err(error) => return Err(error),
+            let step = self.step().await;
+            if let Some(error) = self.watch.mended(step).await? {
+                return Ok(Seen::Away(error));
             }
         }
     }
 
     async fn step(&mut self) -> Result<(), ClientError> {
-        let Some(lines) = &mut self.lines else { return self.open().await };
-        match lines.next().await {
-            None => {
-                // Closed in good order, as by a daemon that stops: what comes next is another watch.
-                self.lines = None;
-                tokio::time::sleep(PAUSE_MIN).await;
-                Ok(())
-            }
-            Some(line) => {
-                let line: WatchLine<AnyObject> = decode("watch", &line?)?;
-                self.since = self.since.max(Some(line.revision));
-                let Some(object) = line.object else { return Ok(()) };
-                let gone = line.event == WatchKind::Deleted;
-                self.take(object, gone);
-                Ok(())
-            }
+        if self.watch.since().is_none() {
+            return self.read().await;
         }
+        let Some((_, line)) = self.watch.step::<AnyObject>().await? else { return Ok(()) };
+        if let Some(object) = line.object {
+            self.take(object, line.event == WatchKind::Deleted);
+        }
+        Ok(())
     }
 
-    async fn open(&mut self) -> Result<(), ClientError> {
+    async fn read(&mut self) -> Result<(), ClientError> {
         let kind = self.app.client.kind(self.def);
-        let since = match self.since {
-            Some(since) => since,
-            None => self.now().await?,
-        };
-        let lines = kind.watch(Some(since), &self.options).await?;
+        let since = self.now().await?;
         let mut read = Vec::new();
-        if self.since.is_none() {
-            for followed in &self.followed {
-                match kind.get_as::<AnyObject>(Some(&self.app.project), &followed.name).await {
-                    Ok(object) => read.push(Some(object)),
-                    Err(error) if error.is_not_found() => read.push(None),
-                    Err(error) => return Err(error),
-                }
+        for followed in &self.followed {
+            match kind.get_as::<AnyObject>(Some(&self.app.project), &followed.name).await {
+                Ok(object) => read.push(Some(object)),
+                Err(error) if error.is_not_found() => read.push(None),
+                Err(error) => return Err(error),
             }
         }
-        self.lines = Some(lines);
-        self.since = Some(since);
+        self.watch.begin(since);
         for (n, object) in read.into_iter().enumerate() {
             match object {
                 Some(object) if self.followed[n].id.is_none_or(|id| id == object.meta.id) => {
@@ -162,7 +117,7 @@ impl<'a> Follow<'a> {
         struct Head {
             revision: u64,
         }
-        let options = ListOptions { limit: Some(1), ..self.options.clone() };
+        let options = ListOptions { limit: Some(1), ..self.app.list() };
         let head: Head = decode("list", &self.app.client.kind(self.def).page(&options).await?)?;
         Ok(head.revision)
     }

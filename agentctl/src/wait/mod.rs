@@ -10,7 +10,7 @@ pub mod progress;
 use std::time::Duration;
 
 use agentd_api::{ErrorCode, KindDef, Span, State};
-use agentd_client::AnyObject;
+use agentd_client::{AnyObject, ClientError};
 use clap::Args;
 
 use crate::app::App;
@@ -62,7 +62,8 @@ struct Waited {
 
 /// For how long it was waited, and for what: what a time limit and Ctrl-C need to say.
 enum Stopped {
-    TimedOut,
+    /// While the daemon was away, for this reason, or not.
+    TimedOut(Option<ClientError>),
     Interrupted,
 }
 
@@ -80,6 +81,8 @@ impl Wait<'_> {
             let object = one.last.clone();
             self.object(one, object, &mut display);
         }
+        // Why the daemon did not answer when it was last heard of.
+        let mut away = None;
         let end = tokio::time::sleep(self.limit);
         tokio::pin!(end);
         let interrupt = tokio::signal::ctrl_c();
@@ -88,10 +91,17 @@ impl Wait<'_> {
             // Each arm may be dropped half-way: `Follow::next` is cancel-safe, the others are polled on.
             tokio::select! {
                 seen = follow.next() => match seen {
-                    Ok(Seen::Object(n, object)) => self.object(&mut waited[n], *object, &mut display),
-                    Ok(Seen::Gone(n)) => self.gone(&mut waited[n], &mut display),
+                    Ok(Seen::Object(n, object)) => {
+                        away = None;
+                        self.object(&mut waited[n], *object, &mut display);
+                    }
+                    Ok(Seen::Gone(n)) => {
+                        away = None;
+                        self.gone(&mut waited[n], &mut display);
+                    }
                     Ok(Seen::Away(error)) => {
                         display.note(&format!("{error}; waiting for it to come back"));
+                        away = Some(error);
                     }
                     Err(error) => return vec![Err(error.into())],
                 },
@@ -111,7 +121,7 @@ impl Wait<'_> {
                         (None, _) => beside = None,
                     }
                 },
-                () = &mut end => return self.stopped(waited, &Stopped::TimedOut),
+                () = &mut end => return self.stopped(waited, &Stopped::TimedOut(away)),
                 _ = &mut interrupt => return self.stopped(waited, &Stopped::Interrupted),
             }
         }
@@ -176,9 +186,19 @@ impl Wait<'_> {
         let name = label(self.def, name);
         let wanted = self.goal.as_str();
         let failure = match why {
-            Stopped::TimedOut => {
+            Stopped::TimedOut(None) => {
                 let limit = Span(self.limit);
                 Failure::new(Exit::TimedOut, format!("not {wanted} after {limit}; it is {state}"))
+            }
+            Stopped::TimedOut(Some(error)) => {
+                let limit = Span(self.limit);
+                let text =
+                    format!("not {wanted} after {limit}; it was {state} when agentd was last heard: {error}");
+                return Failure::new(Exit::TimedOut, text)
+                    .hint(format!(
+                        "once agentd is back it goes on: `agentctl get {name}` shows how far it is"
+                    ))
+                    .about(name);
             }
             Stopped::Interrupted => Failure::new(
                 Exit::Interrupted,

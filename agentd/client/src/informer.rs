@@ -1,8 +1,8 @@
 //! A copy of a kind's objects that keeps itself current: a list, then a watch from the list's revision.
 //!
 //! ```text
-//! list --> watch --line--> watch ...
-//!   ^        | connection lost: watch again from the last revision, after a pause
+//! list --> watch --line--> line ...
+//!   ^        | connection lost: the watch is resumed
 //!   +--------+ revision_compacted: list again; what is gone from it is reported as removed
 //! ```
 //!
@@ -10,10 +10,9 @@
 //! long is the caller's to say. An error that waiting cannot mend is returned.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use agentd_api::list::WatchKind;
-use agentd_api::{ErrorCode, KindDef, ObjectName};
+use agentd_api::{KindDef, ObjectName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -21,11 +20,9 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::object::Item;
 use crate::options::ListOptions;
+use crate::resume::ResumedWatch;
 use crate::transport::decode;
-use crate::watch::{WatchLine, WatchLines};
-
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+use crate::watch::WatchLine;
 
 type Key = (ObjectName, ObjectName);
 
@@ -54,26 +51,16 @@ pub struct Informer<T> {
     def: &'static KindDef,
     options: ListOptions,
     known: BTreeMap<Key, T>,
-    revision: Option<u64>,
-    lines: Option<WatchLines>,
+    watch: ResumedWatch,
     waiting: VecDeque<InformerEvent<T>>,
-    pause: Duration,
-    lost: bool,
 }
 
 impl<T: Item> Informer<T> {
     pub fn new(client: &Client, def: &'static KindDef, options: ListOptions) -> Self {
-        Self {
-            client: client.clone(),
-            def,
-            options: ListOptions { limit: None, after: None, ..options },
-            known: BTreeMap::new(),
-            revision: None,
-            lines: None,
-            waiting: VecDeque::new(),
-            pause: PAUSE_MIN,
-            lost: false,
-        }
+        let options = ListOptions { limit: None, after: None, ..options };
+        let watch = ResumedWatch::new(client, def, options.clone(), None);
+        let client = client.clone();
+        Self { client, def, options, known: BTreeMap::new(), watch, waiting: VecDeque::new() }
     }
 
     pub fn get(&self, project: &ObjectName, name: &ObjectName) -> Option<&T> {
@@ -84,7 +71,7 @@ impl<T: Item> Informer<T> {
     }
     /// The revision up to which the copy is current; none before the first list.
     pub fn revision(&self) -> Option<u64> {
-        self.revision
+        self.watch.since()
     }
 
     /// Waits for the next thing that happens. Cancel-safe: a call that was given up loses nothing.
@@ -93,51 +80,22 @@ impl<T: Item> Informer<T> {
             if let Some(event) = self.waiting.pop_front() {
                 return Ok(event);
             }
-            match self.step().await {
-                Ok(()) => {
-                    self.pause = PAUSE_MIN;
-                    self.lost = false;
-                }
-                Err(error) if error.code() == Some(ErrorCode::RevisionCompacted) => {
-                    self.lines = None;
-                    self.revision = None;
-                }
-                Err(error) if error.passes() => {
-                    self.lines = None;
-                    if self.lost {
-                        tokio::time::sleep(self.pause).await;
-                        self.pause = (self.pause * 2).min(PAUSE_MAX);
-                    }
-                    if !std::mem::replace(&mut self.lost, true) {
-                        return Ok(InformerEvent::Disconnected(error));
-                    }
-                }
-                Err(error) => return Err(error),
+            let step = self.step().await;
+            if let Some(error) = self.watch.mended(step).await? {
+                return Ok(InformerEvent::Disconnected(error));
             }
         }
     }
 
-    /// One list, one opening of a watch, or one line of it.
+    /// One list, or one step of the watch.
     async fn step(&mut self) -> Result<(), ClientError> {
-        let Some(revision) = self.revision else { return self.relist().await };
-        let Some(lines) = &mut self.lines else {
-            let opened = self.client.kind(self.def).watch(Some(revision), &self.options).await?;
-            self.lines = Some(opened);
-            return Ok(());
-        };
-        match lines.next().await {
-            // The daemon closed it in good order: the next step opens another.
-            None => {
-                self.lines = None;
-                tokio::time::sleep(PAUSE_MIN).await;
-                Ok(())
-            }
-            Some(line) => {
-                let line: WatchLine<T> = decode(&lines.name(), &line?)?;
-                self.take(line);
-                Ok(())
-            }
+        if self.watch.since().is_none() {
+            return self.relist().await;
         }
+        if let Some((_, line)) = self.watch.step().await? {
+            self.take(line);
+        }
+        Ok(())
     }
 
     async fn relist(&mut self) -> Result<(), ClientError> {
@@ -163,13 +121,12 @@ impl<T: Item> Informer<T> {
                 self.waiting.push_back(InformerEvent::Removed(Box::new(item)));
             }
         }
-        self.revision = Some(revision.unwrap_or(0));
+        self.watch.begin(revision.unwrap_or(0));
         self.waiting.push_back(InformerEvent::Synced);
         Ok(())
     }
 
     fn take(&mut self, line: WatchLine<T>) {
-        self.revision = self.revision.max(Some(line.revision));
         let Some(object) = line.object else { return };
         let key = key(&object);
         match line.event {
