@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::http::{App, HttpServer, Limits, Metrics, PeerRules};
+use crate::http::{App, HttpServer, Limits, Lines, Metrics, PeerRules};
 use crate::intent::{Intents, Wake};
 use crate::reconcile::{self, Trigger};
 use facts::Facts;
@@ -142,6 +142,7 @@ impl Daemon {
             subs: Arc::new(subs::Subs::new()),
             figures: Arc::new(figures),
             metrics: Arc::new(Metrics::default()),
+            lines: Lines::default(),
             limits: Limits::default(),
         };
         let server = HttpServer::new(Arc::new(app), PeerRules::new(config.daemon.group.clone()));

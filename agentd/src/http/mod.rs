@@ -17,6 +17,7 @@ mod accept;
 mod body;
 mod error;
 mod events;
+mod lines;
 mod list;
 mod metrics;
 mod objects;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use agentd_store::Store;
 
 pub use accept::HttpServer;
+pub use lines::Lines;
 pub use metrics::Metrics;
 pub use peer::{Membership, PeerError, PeerRules};
 pub use server_info::Facts;
@@ -61,6 +63,7 @@ pub struct App {
     pub subs: Arc<dyn Subresources>,
     pub figures: Arc<dyn GuestFigures>,
     pub metrics: Arc<Metrics>,
+    pub lines: Lines,
     pub limits: Limits,
 }
 

@@ -25,6 +25,8 @@ use http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::App;
+use super::lines::{Piece, put};
 use super::request::Params;
 use super::route::Found;
 use super::service::{Answer, Call};
@@ -59,6 +61,7 @@ pub(super) fn open(call: &Call, found: &Found<'_>, head: &Parts) -> Answer {
     let framing = Framing::of(&head.headers);
     let feed = Feed {
         bookmark: since.is_none().then_some(from),
+        app: call.app.clone(),
         initial: initial.into_iter(),
         watch,
         query,
@@ -75,6 +78,7 @@ pub(super) fn open(call: &Call, found: &Found<'_>, head: &Parts) -> Answer {
 }
 
 struct Feed {
+    app: Arc<App>,
     initial: std::vec::IntoIter<Arc<Stored>>,
     /// A bookmark that is due as soon as the beginning is through.
     bookmark: Option<u64>,
@@ -103,8 +107,9 @@ impl Feed {
             put(self.framing, &mut out, WatchKind::Bookmark, revision, None);
             return Some(out.freeze());
         }
+        let mut out = Piece::default();
         let due = Instant::now() + self.every;
-        while out.is_empty() {
+        while out.len() == 0 {
             // Cancel-safe: the store's watch loses no change when its next() is dropped.
             let change = tokio::select! {
                 biased;
@@ -112,22 +117,24 @@ impl Feed {
                 change = timeout_at(due, self.watch.next()) => change,
             };
             match change {
-                Err(_) => put(self.framing, &mut out, WatchKind::Bookmark, self.watch.position(), None),
+                Err(_) => {
+                    put(self.framing, out.joined(), WatchKind::Bookmark, self.watch.position(), None);
+                }
                 Ok(change) => self.take_turn(change, &mut out),
             }
         }
-        Some(out.freeze())
+        Some(out.finish())
     }
 
     /// Takes a change, and what else is there already.
-    fn take_turn(&mut self, first: Result<Arc<Change>, Compacted>, out: &mut BytesMut) {
+    fn take_turn(&mut self, first: Result<Arc<Change>, Compacted>, out: &mut Piece) {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(change) = next {
             match change {
                 Ok(change) => self.take(&change, out),
                 Err(compacted) => {
-                    self.end(&error::compacted(&compacted), out);
+                    self.end(&error::compacted(&compacted), out.joined());
                     return;
                 }
             }
@@ -139,9 +146,9 @@ impl Feed {
         }
     }
 
-    fn take(&mut self, change: &Change, out: &mut BytesMut) {
+    fn take(&mut self, change: &Change, out: &mut Piece) {
         if let Some(kind) = seen_as(&self.query, change) {
-            put(self.framing, out, kind, change.revision, Some(change.object.json()));
+            out.push(self.app.lines.of(change, kind, self.framing));
         }
     }
 
@@ -180,19 +187,6 @@ fn seen_as(query: &Query, change: &Change) -> Option<WatchKind> {
         WatchKind::Added => matches.then_some(WatchKind::Added),
         WatchKind::Bookmark => None,
     }
-}
-
-fn put(framing: Framing, out: &mut BytesMut, kind: WatchKind, revision: u64, object: Option<&Bytes>) {
-    let name = kind.as_str();
-    out.reserve(object.map_or(0, Bytes::len) + 128);
-    framing.begin(out, name, revision);
-    text(out, format_args!("{{\"event\":\"{name}\",\"revision\":{revision}"));
-    if let Some(json) = object {
-        out.put_slice(b",\"object\":");
-        out.put_slice(json);
-    }
-    out.put_u8(b'}');
-    framing.end(out);
 }
 
 fn of_its_kind(query: &Query, object: &Stored) -> bool {

@@ -207,6 +207,7 @@ impl Served {
             subs: known.clone(),
             figures: known.clone(),
             metrics: Arc::new(Metrics::default()),
+            lines: crate::http::Lines::default(),
             limits,
         });
         let cancel = CancellationToken::new();
