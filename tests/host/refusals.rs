@@ -18,6 +18,36 @@ fn refused(agentd: &Agentd, arguments: &[&str], field: &str) {
     nothing_made(agentd, &format!("{arguments:?}"));
 }
 
+/// By this host's own memory, and by the status that HTTP has for it.
+fn more_memory_than_the_host_has_is_507(agentd: &Agentd) {
+    let info = std::fs::read_to_string("/proc/meminfo").expect("meminfo");
+    let total = info.lines().find_map(|l| l.strip_prefix("MemTotal:")).expect("MemTotal");
+    let kib: u64 = total.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a number");
+    let more = kib / (1 << 20) + 1;
+    let body = format!(r#"{{"name":"a","spec":{{"image":"micro","memory":"{more}GiB"}}}}"#);
+    let answer = namespace::run(
+        "/usr/bin/curl",
+        &[
+            "-sS",
+            "--unix-socket",
+            &agentd.socket().to_string_lossy(),
+            "-H",
+            "content-type: application/json",
+            "-d",
+            &body,
+            "-w",
+            "\n%{http_code}",
+            "http://agentd/v1/vms",
+        ],
+    )
+    .expect("curl");
+    let (problem, status) = answer.rsplit_once('\n').expect("a status");
+    assert_eq!(status, "507", "{answer}");
+    assert!(problem.contains("\"code\":\"insufficient_capacity\""), "{problem}");
+    assert!(problem.contains("\"field\":\"spec.memory\""), "{problem}");
+    nothing_made(agentd, "more memory than there is");
+}
+
 host_test!(vm_refusals_leave_nothing_on_the_host, |host| {
     let agentd = host.with_agentd();
     let run = |name: &'static str, more: &[&'static str]| {
@@ -29,6 +59,7 @@ host_test!(vm_refusals_leave_nothing_on_the_host, |host| {
     refused(&agentd, &run("a", &["--image", "micro", "--memory", "1GB2"]), "memory");
     refused(&agentd, &run("a", &["--image", "micro", "--cpus", "0"]), "cpus");
     refused(&agentd, &run("a", &["--image", "micro", "--memory", "900TiB"]), "spec.memory");
+    more_memory_than_the_host_has_is_507(&agentd);
     refused(&agentd, &run("a", &["--image", "micro", "--network", "nowhere"]), "spec.networks[0].network");
     refused(
         &agentd,
