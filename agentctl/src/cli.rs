@@ -46,7 +46,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Noun {
-    /// Virtual machines: run, create, start, stop, restart, pause, resume, suspend, snapshot, restore, list, show, stats, logs, rm
+    /// Virtual machines: run, create, start, stop, restart, pause, resume, suspend, snapshot, restore,
+    /// list, show, stats, console, logs, vnc, screenshot, rm
     #[command(subcommand)]
     Vm(noun::vm::Vm),
     /// What VMs' disks start as: build, import, pull, list, show, rm

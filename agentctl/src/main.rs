@@ -14,6 +14,7 @@ mod failure;
 mod noun;
 mod output;
 mod target;
+mod terminal;
 mod verb;
 mod wait;
 

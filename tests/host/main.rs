@@ -2,6 +2,7 @@
 
 mod bare;
 mod behind;
+mod console;
 mod kill;
 mod life;
 mod network;

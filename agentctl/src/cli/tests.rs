@@ -42,7 +42,6 @@ fn several_names_and_a_selector_exclude_each_other() {
         "agentctl vm run web",
         "agentctl vm run web --image micro --publish 80",
         "agentctl vm run web --image micro --label app",
-        "agentctl vm console web",
         "agentctl --project UPPER vm list",
         "agentctl vm list -o xml",
     ] {

@@ -11,6 +11,7 @@
 //! saw. No guest, dnsmasq or rule is touched by either: the next start adopts what it finds. A part that cannot be
 //! opened ends the start with an error that names it; a backend that is away ends nothing.
 
+mod consoles;
 mod drivers;
 mod facts;
 mod figures;
@@ -129,6 +130,10 @@ impl Daemon {
             cancel: passes.end.clone(),
             tracker: passes.tasks.clone(),
         });
+        let watches = Arc::new(agentd_drivers::console::Watches::begin());
+        background
+            .tasks
+            .spawn(consoles::Marking::new(store.clone(), watches.clone()).run(background.end.clone()));
         let intents = Intents::new(store.clone(), facts.clone(), Arc::new(trigger.clone()));
         let app = App {
             store: store.clone(),
@@ -139,7 +144,7 @@ impl Daemon {
                 images: drivers.image.clone(),
                 trigger,
             }),
-            subs: Arc::new(subs::Subs::new()),
+            subs: Arc::new(subs::Subs::new(&store, &drivers, &watches)),
             figures: Arc::new(figures),
             metrics: Arc::new(Metrics::default()),
             lines: Lines::default(),

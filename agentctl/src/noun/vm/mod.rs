@@ -1,14 +1,17 @@
 //! `agentctl vm`: virtual machines.
 
+mod console;
 mod logs;
 mod run;
+mod screenshot;
 mod set;
 mod spec;
 mod stop;
+mod vnc;
 
 use std::time::Duration;
 
-use agentd_api::{Kind, KindDef, State, vm};
+use agentd_api::{Kind, KindDef, State, SubDef, vm};
 use clap::{Args, Subcommand};
 
 use crate::app::App;
@@ -26,6 +29,11 @@ pub use spec::read_bounded;
 
 const DEF: &KindDef = vm::Vm::DEF;
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a VM has beside its object.
+fn sub(name: &str) -> &'static SubDef {
+    DEF.sub(name).expect("a subresource that is declared")
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Vm {
@@ -58,8 +66,14 @@ pub enum Vm {
     Show(Show),
     /// Print what VMs use: CPU, memory, disk, network
     Stats(Stats),
+    /// Sit at a VM's serial console
+    Console(console::Console),
     /// Print what a VM's guest said on its serial console
     Logs(logs::Logs),
+    /// Open a port of this machine that leads one VNC viewer to a VM's screen
+    Vnc(vnc::Vnc),
+    /// Take a picture of a VM's screen
+    Screenshot(screenshot::Screenshot),
     /// Stop VMs and delete them with their disks
     Rm(RemoveVm),
 }
@@ -117,7 +131,10 @@ impl Vm {
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, Some(DEF)).await,
+            Self::Console(console) => console.run(app).await,
             Self::Logs(logs) => logs.run(app).await,
+            Self::Vnc(vnc) => vnc.run(app).await,
+            Self::Screenshot(screenshot) => screenshot.run(app).await,
             Self::Rm(RemoveVm { remove, snapshots }) => remove.run_with(app, DEF, snapshots).await,
         }
     }

@@ -25,6 +25,9 @@ pub struct SpecArgs {
     pub image: String,
     #[command(flatten)]
     pub size: SizeArgs,
+    /// Give it a screen, for vnc and screenshot
+    #[arg(long)]
+    pub graphics: bool,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -68,6 +71,9 @@ impl SpecArgs {
         spec.insert("image".to_owned(), json!(self.image));
         spec.insert("desired".to_owned(), json!(if running { "running" } else { "stopped" }));
         self.size.fill(&mut spec);
+        if self.graphics {
+            spec.insert("graphics".to_owned(), json!(true));
+        }
         self.network.fill(&mut spec);
         self.cloud_init.fill(ssh_keys, &mut spec)?;
         self.policy.fill(&mut spec);

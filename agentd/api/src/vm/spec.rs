@@ -86,6 +86,9 @@ pub struct VmSpec {
     pub watchdog: Option<WatchdogAction>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_policy: Option<SnapshotPolicy>,
+    /// Gives it a screen, for `vnc` and `screenshot`. Without one it boots faster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub graphics: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

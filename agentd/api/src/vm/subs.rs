@@ -2,10 +2,54 @@
 
 use crate::kind::{ParamDef, ParamShape, SubAnswer, SubDef, SubMethod};
 
-pub(super) const SUBS: &[SubDef] = &[SubDef {
-    name: "logs",
-    method: SubMethod::Get,
-    answer: SubAnswer::Content("application/octet-stream"),
-    params: &[ParamDef { name: "tail", shape: ParamShape::Number, summary: "Only the last lines." }],
-    summary: "What its guest said on its serial console, as far as it is kept",
-}];
+const TAIL: ParamDef = number("tail", "Only the last lines of what was said before.");
+
+pub(super) const SUBS: &[SubDef] = &[
+    get(
+        "console",
+        SubAnswer::Frames,
+        &[TAIL, flag("watch", "Types nothing."), flag("force", "Takes over from whoever types now.")],
+        "Its serial console: first what was said before (64 KiB of it, unless `tail` says otherwise), then what comes. Out, \
+        Note, and End once the VM is gone are sent; In and Resize are taken",
+    ),
+    get(
+        "logs",
+        SubAnswer::Content("application/octet-stream"),
+        &[
+            TAIL,
+            text("since", "Only what was said since this time (RFC 3339), to the second."),
+            flag("follow", "Goes on sending what comes."),
+        ],
+        "What its guest said on its serial console, as far as it is kept",
+    ),
+    get("screenshot", SubAnswer::Content("image/png"), &[], "A picture of its screen"),
+    get(
+        "vnc",
+        SubAnswer::Frames,
+        &[],
+        "VNC to its screen, for one connection. First comes a Json with the `ticket`, which \
+        is the password of this connection, and for how many `seconds` it holds; a Json connects then, and Out is what \
+        the screen sends",
+    ),
+];
+
+const fn get(
+    name: &'static str,
+    answer: SubAnswer,
+    params: &'static [ParamDef],
+    summary: &'static str,
+) -> SubDef {
+    SubDef { name, method: SubMethod::Get, answer, params, summary }
+}
+
+const fn number(name: &'static str, summary: &'static str) -> ParamDef {
+    ParamDef { name, shape: ParamShape::Number, summary }
+}
+
+const fn flag(name: &'static str, summary: &'static str) -> ParamDef {
+    ParamDef { name, shape: ParamShape::Flag, summary }
+}
+
+const fn text(name: &'static str, summary: &'static str) -> ParamDef {
+    ParamDef { name, shape: ParamShape::Text, summary }
+}

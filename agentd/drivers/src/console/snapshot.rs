@@ -25,6 +25,14 @@ impl FileId {
         Self { inode: metadata.ino(), born }
     }
 
+    pub(super) const fn numbers(self) -> [u64; 2] {
+        [self.inode, self.born]
+    }
+
+    pub(super) const fn from_numbers([inode, born]: [u64; 2]) -> Self {
+        Self { inode, born }
+    }
+
     /// What has that name now, if anything has.
     pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::metadata(path) {
@@ -105,6 +113,13 @@ impl Snapshot {
             end = begin;
         }
         Ok(0)
+    }
+
+    /// Where the first line begins at or after this position; the position itself where that line is very long.
+    pub fn line_from(&self, position: u64) -> io::Result<u64> {
+        let Some(before) = position.checked_sub(1) else { return Ok(0) };
+        let block = self.bytes(before, self.length().min(before.saturating_add(BLOCK)))?;
+        Ok(block.iter().position(|b| *b == b'\n').map_or(position, |n| before + n as u64 + 1))
     }
 
     /// The file that holds this position, and where in it.

@@ -129,3 +129,161 @@ fn a_snapshot_knows_its_length() {
     assert_eq!(log.snapshot().length(), 9);
     assert!(Snapshot::take(Path::new("/proc/self/mem/x")).is_err(), "what cannot be read is told");
 }
+
+fn at(millis: u64) -> agentd_api::Timestamp {
+    agentd_api::Timestamp(millis)
+}
+
+/// What is given for that time, by marks read from their file.
+fn since(log: &Log, millis: u64) -> String {
+    let (snapshot, marks) = (log.snapshot(), Marks::read(&log.path()).expect("marks"));
+    let position = marks.since(&snapshot, at(millis)).expect("a position");
+    rest(&mut Reader::new(snapshot, position))
+}
+
+impl Log {
+    /// Says this at that time, and has it marked where somebody follows.
+    fn says_at(&self, text: &str, millis: u64, marks: Option<&mut Marks>) {
+        self.says(text);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        OpenOptions::new()
+            .write(true)
+            .open(self.path())
+            .expect("the log")
+            .set_modified(time)
+            .expect("a time");
+        if let Some(marks) = marks {
+            marks.keep_up().expect("marked");
+        }
+    }
+    fn marks(&self) -> Marks {
+        Marks::read(&self.path()).expect("marks")
+    }
+}
+
+#[test]
+fn marks_tell_when_something_was_said() {
+    let log = Log::new();
+    let mut marks = log.marks();
+    marks.keep_up().expect("nothing to mark");
+    log.says_at("a\n", 10_000, Some(&mut marks));
+    log.says_at("a again\n", 10_500, Some(&mut marks));
+    log.says_at("b\n", 20_000, Some(&mut marks));
+    log.rotate();
+    log.says_at("c\n", 30_000, Some(&mut marks));
+    for (time, wanted) in [
+        (0, "a\na again\nb\nc\n"),
+        (10_900, "a\na again\nb\nc\n"),
+        (12_000, "b\nc\n"),
+        (20_900, "b\nc\n"),
+        (25_000, "c\n"),
+        (40_000, ""),
+    ] {
+        assert_eq!(since(&log, time), wanted, "{time}");
+    }
+}
+
+#[test]
+fn what_nobody_followed_counts_as_of_its_files_last_write() {
+    let log = Log::new();
+    log.says_at("before\n", 5_000, None);
+    log.rotate();
+    log.says_at("early\n", 10_000, None);
+    assert_eq!(since(&log, 7_000), "early\n", "no marks at all");
+    let mut marks = log.marks();
+    marks.keep_up().expect("marked");
+    log.says_at("seen\n", 20_000, Some(&mut marks));
+    drop(marks);
+    log.says_at("unseen\n", 30_000, None);
+    assert_eq!(since(&log, 29_000), "seen\nunseen\n", "it begins too early rather than too late");
+    let mut marks = log.marks();
+    marks.keep_up().expect("marked");
+    log.says_at("seen again\n", 40_000, Some(&mut marks));
+    assert_eq!(since(&log, 35_000), "seen again\n");
+    assert_eq!(since(&log, 50_000), "");
+}
+
+#[test]
+fn a_mark_that_was_cut_short_spoils_no_other() {
+    let log = Log::new();
+    log.says_at("a\n", 10_000, Some(&mut log.marks()));
+    let file = log.path().with_extension("marks");
+    OpenOptions::new().append(true).open(file).expect("marks").write_all(b"half a record").expect("written");
+    let mut marks = log.marks();
+    log.says_at("b\n", 20_000, Some(&mut marks));
+    log.says_at("c\n", 30_000, Some(&mut marks));
+    assert_eq!(since(&log, 25_000), "c\n");
+    assert_eq!(since(&log, 5_000), "a\nb\nc\n");
+}
+
+#[test]
+fn marks_are_bounded_and_never_begin_too_late() {
+    let log = Log::new();
+    let mut marks = log.marks();
+    for n in 0..20_000u64 {
+        log.says_at(&format!("{n}\n"), n * 2_000, Some(&mut marks));
+    }
+    let size = std::fs::metadata(log.path().with_extension("marks")).expect("marks").len();
+    assert!(size <= 32 * (16 << 10), "{size} bytes of marks");
+    for n in [0u64, 1, 5_000, 12_345, 19_999] {
+        let found = since(&log, n * 2_000);
+        let first: u64 = found.lines().next().and_then(|l| l.parse().ok()).expect("a line");
+        assert!(first <= n && n - first <= 2, "since {n} it begins with {first}");
+    }
+}
+
+#[tokio::test]
+async fn growth_and_rotation_are_told() {
+    let limit = std::time::Duration::from_secs(10);
+    let log = Log::new();
+    let watches = Watches::begin();
+    let (mut one, mut other) = (watches.on(&log.path()), watches.on(&log.path()));
+    let mut reader = log.from(0);
+    for round in 0..3 {
+        for text in ["a\n", "b\n"] {
+            log.says(text);
+            let told = async {
+                let mut said = String::new();
+                while said != text {
+                    one.changed().await;
+                    said.push_str(&rest(&mut reader));
+                }
+            };
+            tokio::time::timeout(limit, told).await.unwrap_or_else(|_| panic!("{text:?} in round {round}"));
+        }
+        log.rotate();
+    }
+    tokio::time::timeout(limit, other.changed()).await.expect("told too");
+    drop(one);
+    log.says("c\n");
+    tokio::time::timeout(limit, other.changed()).await.expect("one that leaves takes nothing from the other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_typed_arrives_and_what_is_said_is_read_away() {
+    use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+    use std::io::Read;
+    let pair = nix::pty::openpty(None, None).expect("a terminal");
+    let mut raw = tcgetattr(&pair.slave).expect("its settings");
+    cfmakeraw(&mut raw);
+    tcsetattr(&pair.slave, SetArg::TCSANOW, &raw).expect("set");
+    let name = nix::unistd::ttyname(&pair.slave).expect("a name");
+    let input = Input::open(&name).expect("opened");
+    drop(pair.slave);
+    let mut guest = std::fs::File::from(pair.master);
+    // More than a terminal holds: it is taken only because it is read.
+    guest.write_all(&vec![b'x'; 1 << 20]).expect("said");
+    input.write(b"typed\r".to_vec()).await.expect("typed");
+    let mut typed = [0; 6];
+    guest.read_exact(&mut typed).expect("read");
+    assert_eq!(&typed, b"typed\r");
+    assert!(!input.is_gone());
+    drop(guest);
+    let gone = async {
+        while input.write(b"x".to_vec()).await.is_ok() {}
+        while !input.is_gone() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the end is seen");
+}

@@ -4,6 +4,7 @@
 //! A driver is put on a [`Bed`], which knows how to make a domain that boots and how to do things behind its back. A
 //! breach panics and names what was seen.
 
+mod console;
 pub mod guest;
 mod stats;
 mod tuning;
@@ -59,6 +60,7 @@ pub async fn hold(bed: &dyn Bed) {
         ("figures", Box::pin(stats::figures_are_of_what_runs(bed))),
         ("disks", Box::pin(disks::they_come_and_go_under_a_running_guest(bed))),
         ("a medium", Box::pin(disks::a_medium_is_changed_under_a_running_guest(bed))),
+        ("consoles and screens", Box::pin(console::consoles_and_screens(bed))),
         ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
     ];
     for (name, part) in parts {

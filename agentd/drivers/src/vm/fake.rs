@@ -3,8 +3,10 @@
 //!
 //! It owns no guest and touches no host. Like the real driver, a call goes on to its end when its caller stops waiting.
 
+mod console;
 mod controls;
 mod disks;
+mod graphics;
 mod guest;
 mod snapshot;
 mod state;
@@ -36,6 +38,8 @@ struct Inner {
     controls: Controls,
     guests: guest::Guests,
     kept: snapshot::Kept,
+    consoles: console::Consoles,
+    screens: graphics::Screens,
 }
 
 impl Default for FakeVm {
@@ -52,6 +56,8 @@ impl FakeVm {
                 controls: Controls::new(),
                 guests: guest::Guests::default(),
                 kept: snapshot::Kept::default(),
+                consoles: console::Consoles::default(),
+                screens: graphics::Screens::default(),
             }),
         }
     }

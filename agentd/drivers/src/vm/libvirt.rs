@@ -9,10 +9,12 @@
 //! Unavailable with the reason, until it is back; then an event without an id tells that changes may have been missed.
 //! Guests never depend on this process: they are libvirt's, and run on when it ends in whatever way.
 
+mod console;
 mod disks;
 mod domains;
 mod fault;
 mod ffi;
+mod graphics;
 mod guest;
 mod link;
 mod snapshot;

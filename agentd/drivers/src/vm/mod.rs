@@ -4,11 +4,13 @@
 //! domain is never taken for ours.
 
 pub mod accel;
+pub mod console;
 #[cfg(any(test, feature = "fake"))]
 pub mod contract;
 pub mod disks;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod graphics;
 pub mod guest;
 pub mod libvirt;
 pub mod snapshot;
@@ -25,7 +27,9 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+pub use console::GuestConsole;
 pub use disks::{Cdrom, DiskFormat, DiskSeen, DiskSource, DomainDisk, Unplugged, VmDisks};
+pub use graphics::GuestGraphics;
 pub use tuning::{Hardware, Nesting, Tuning, Unmet, VmTuning};
 
 /// All that a domain is defined by. Two equal definitions make equal domains.
@@ -55,6 +59,8 @@ pub struct DomainSpec {
     pub hardware: Hardware,
     /// Most of it is changed while the guest runs.
     pub tuning: Tuning,
+    /// A screen, with VNC for those who are given a ticket.
+    pub graphics: bool,
 }
 
 /// A kernel given to the guest in place of firmware's own search for one.
@@ -191,6 +197,8 @@ pub enum VmError {
     Missing(Uuid),
     #[error("VM {id} has no disk '{disk}'")]
     NoDisk { id: Uuid, disk: String },
+    #[error("the guest of VM {0} does not run")]
+    Off(Uuid),
     #[error("'{0}' holds a NUL character")]
     Nul(String),
 }
@@ -203,7 +211,8 @@ impl crate::Classed for VmError {
             | Self::Deadline { .. }
             | Self::Failed { .. }
             | Self::Missing(_)
-            | Self::NoDisk { .. } => Class::Transient,
+            | Self::NoDisk { .. }
+            | Self::Off(_) => Class::Transient,
             Self::Capacity(_) => Class::Capacity,
             Self::Conflict(_) => Class::Conflict,
             Self::Refused(_) | Self::Nul(_) => Class::Permanent,
@@ -214,7 +223,15 @@ impl crate::Classed for VmError {
 
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
-pub trait VmDriver: VmDisks + VmTuning + guest::GuestDriver + snapshot::VmSnapshots + stats::VmStats {
+pub trait VmDriver:
+    VmDisks
+    + VmTuning
+    + GuestConsole
+    + GuestGraphics
+    + guest::GuestDriver
+    + snapshot::VmSnapshots
+    + stats::VmStats
+{
     /// Whether the backend answers. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.

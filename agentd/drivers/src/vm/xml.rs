@@ -11,14 +11,17 @@ mod machine;
 mod memory;
 mod nic;
 mod ports;
+mod screen;
 #[cfg(test)]
 mod tests;
 mod tuning;
 
+use std::path::Path;
+
 pub use memory::{disk_targets, render_memory_snapshot};
 
-use agentd_api::ByteSize;
 use agentd_api::vm::Accel;
+use agentd_api::{ByteSize, Timestamp};
 use element::{Element, el};
 use quick_xml::events::Event;
 use sha2::{Digest, Sha256};
@@ -78,6 +81,11 @@ pub fn fixed_digest(spec: &DomainSpec, instance: &Instance) -> String {
         ..spec.clone()
     };
     digest(&plain, instance)
+}
+
+/// The VNC of a running guest: its socket, and whom it lets in until when; nobody without a ticket.
+pub fn render_vnc(socket: &Path, ticket: Option<(&str, Timestamp)>) -> String {
+    screen::vnc(Some(socket), ticket).text_of_tree()
 }
 
 pub fn render_domain(spec: &DomainSpec, instance: &Instance) -> String {
@@ -214,7 +222,7 @@ fn devices(spec: &DomainSpec) -> Element {
         .child(el("panic").attr("model", "isa"))
         .children(tuning::watchdog(spec))
         .child(el("controller").attr("type", "usb").attr("model", "none"))
-        .child(el("video").child(el("model").attr("type", "none")));
+        .children(screen::screen(spec));
     let ports = ports::ports(&devices);
     devices.children(ports)
 }

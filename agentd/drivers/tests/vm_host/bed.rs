@@ -110,6 +110,7 @@ impl Bed for LibvirtBed {
             accel: Accel::Tcg,
             hardware: Default::default(),
             tuning: Default::default(),
+            graphics: false,
         }
     }
 

@@ -1,78 +1,117 @@
 //! `vms/{name}/logs`: what the guest said on its serial console.
 
-use std::path::PathBuf;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-use agentd_api::vm::Vm;
-use agentd_api::{ErrorCode, Object, Problem};
-use agentd_drivers::console::{Piece, Reader, Snapshot};
+use agentd_api::{Problem, Timestamp};
+use agentd_drivers::console::{Marks, Piece, Reader, Snapshot, Watched, Watches};
+use agentd_store::Store;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Opener;
+use super::log::{blocking, console_log, read_piece, unreadable};
 use crate::http::{Pieces, SubCall, SubReply};
 
-const PIECE: usize = 64 << 10;
+/// How often it is looked whether the VM is still there. That is a look into memory.
+const LOOK: Duration = Duration::from_secs(1);
 
-pub struct Logs;
+pub struct Logs {
+    pub store: Store,
+    pub watches: Arc<Watches>,
+}
+
+/// What goes on being sent.
+struct Follow {
+    store: Store,
+    vm: Uuid,
+    watched: Watched,
+    stop: CancellationToken,
+}
+
+/// What is still to be sent.
+struct Rest {
+    reader: Reader,
+    /// Of what was there when it was asked for: a guest that goes on talking does not make it endless.
+    left: u64,
+    follow: Option<Follow>,
+}
 
 #[async_trait]
 impl Opener for Logs {
     async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
         let log = console_log(&call)?;
-        let tail = call.number("tail");
-        let (reader, length) = blocking(move || {
+        let (tail, since) = (call.number("tail"), since(&call)?);
+        let follow = call.flag("follow").then(|| Follow {
+            store: self.store.clone(),
+            vm: call.object.id(),
+            watched: self.watches.on(&log),
+            stop: call.stop.clone(),
+        });
+        let read = blocking(move || {
             let snapshot = Snapshot::take(&log)?;
-            let from = tail.map_or(Ok(0), |lines| snapshot.last_lines(lines))?;
-            let length = snapshot.length() - from;
-            Ok((Reader::new(snapshot, from), length))
-        })
-        .await
-        .map_err(|error| unreadable(&error))?;
-        Ok(SubReply::Content(pieces(reader, length)))
+            let mut from = tail.map_or(Ok(0), |lines| snapshot.last_lines(lines))?;
+            if let Some(since) = since {
+                from = from.max(Marks::read(&log)?.since(&snapshot, since)?);
+            }
+            let left = snapshot.length() - from;
+            Ok((Reader::new(snapshot, from), left))
+        });
+        let (reader, left) = read.await.map_err(|error| unreadable(&error))?;
+        Ok(SubReply::Content(pieces(Rest { reader, left, follow })))
     }
 }
 
-/// Where the VM's console is logged. Refused where it was never started.
-pub(super) fn console_log(call: &SubCall) -> Result<PathBuf, Problem> {
-    let vm: Object<Vm> =
-        call.object.object().map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
-    let none = || {
-        Problem::new(ErrorCode::Conflict, "it has said nothing: it was not started yet")
-            .hint(format!("`agentctl vm start {}` starts it", vm.meta.name))
-    };
-    vm.status.console_log.clone().map(PathBuf::from).ok_or_else(none)
+fn since(call: &SubCall) -> Result<Option<Timestamp>, Problem> {
+    let parse = |text: &str| text.parse().map_err(|e| Problem::field("since", format!("{e}")));
+    call.text("since").map(parse).transpose()
 }
 
-pub(super) fn unreadable(error: &std::io::Error) -> Problem {
-    Problem::new(ErrorCode::Internal, format!("its console's log cannot be read: {error}"))
-}
-
-/// As much as there was when it was asked for: a guest that goes on talking does not make it endless.
-fn pieces(reader: Reader, length: u64) -> Pieces {
-    futures_util::stream::unfold((Some(reader), length), |(reader, left)| async move {
-        let mut reader = reader.filter(|_| left > 0)?;
-        let most = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-        let read = blocking(move || {
-            let mut buffer = vec![0; most];
-            let piece = reader.read(&mut buffer)?;
-            Ok((reader, piece, buffer))
-        });
-        match read.await {
-            Ok((reader, Piece::Data(read), mut buffer)) => {
-                buffer.truncate(read);
-                Some((Ok(Bytes::from(buffer)), (Some(reader), left - read as u64)))
+fn pieces(rest: Rest) -> Pieces {
+    futures_util::stream::unfold(Some(rest), |rest| async move {
+        let Rest { mut reader, left, mut follow } = rest?;
+        let most = if follow.is_some() { u64::MAX } else { left };
+        if most == 0 {
+            return None;
+        }
+        loop {
+            let (back, piece) = match read_piece(reader, most).await {
+                Ok(read) => read,
+                Err(error) => return Some((Err(error), None)),
+            };
+            reader = back;
+            match piece {
+                (Piece::Data(read), bytes) => {
+                    let left = left.saturating_sub(read as u64);
+                    return Some((Ok(Bytes::from(bytes)), Some(Rest { reader, left, follow })));
+                }
+                (Piece::Gap, _) => {
+                    let text = "the guest said more than is kept before it was read";
+                    return Some((Err(io::Error::other(text)), None));
+                }
+                (Piece::Nothing, _) => follow.as_mut()?.more().await?,
             }
-            Ok((_, Piece::Gap | Piece::Nothing, _)) => None,
-            Err(error) => Some((Err(error), (None, 0))),
         }
     })
     .boxed()
 }
 
-/// Runs what blocks on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+impl Follow {
+    /// Waits until there may be more; nothing where there will be no more.
+    async fn more(&mut self) -> Option<()> {
+        loop {
+            // Cancel safety: each arm loses nothing when another is taken.
+            tokio::select! {
+                () = self.watched.changed() => return Some(()),
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(LOOK) => {
+                    self.store.by_id(self.vm)?;
+                }
+            }
+        }
+    }
 }

@@ -1,13 +1,24 @@
 //! What stands behind subresources: the table from a kind's declaration to what opens it. One file an opener.
 
+mod console;
+mod frames;
+mod log;
 mod logs;
+mod refusal;
+mod screenshot;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
+mod vnc;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agentd_api::{ErrorCode, Problem};
+use agentd_drivers::Drivers;
+use agentd_drivers::console::Watches;
+use agentd_store::Store;
 use async_trait::async_trait;
 
 use crate::http::{SubCall, SubReply, Subresources};
@@ -26,10 +37,14 @@ pub struct Subs {
 }
 
 impl Subs {
-    pub fn new() -> Self {
+    pub fn new(store: &Store, drivers: &Drivers, watches: &Arc<Watches>) -> Self {
+        let (vm, store, watches) = (|| drivers.vm.clone(), || store.clone(), || watches.clone());
         let mut table = Table::new();
         let mut opens = |kind, sub, opener: Arc<dyn Opener>| table.insert((kind, sub), opener);
-        opens("vm", "logs", Arc::new(logs::Logs));
+        opens("vm", "console", Arc::new(console::Console::new(store(), vm(), watches())));
+        opens("vm", "logs", Arc::new(logs::Logs { store: store(), watches: watches() }));
+        opens("vm", "screenshot", Arc::new(screenshot::Screenshot { vm: vm() }));
+        opens("vm", "vnc", Arc::new(vnc::Vnc::new(vm())));
         Self { table }
     }
 }

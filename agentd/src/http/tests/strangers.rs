@@ -51,6 +51,7 @@ async fn a_stranger_is_answered_403_on_every_path() {
         ("DELETE", "/v1/vms/web"),
         ("POST", "/v1/vms/web/start"),
         ("GET", "/v1/vms/web/logs"),
+        ("GET", "/v1/vms/web/console"),
         ("PUT", "/v1/images/a/content"),
         ("GET", "/nowhere"),
         ("BREW", "/v1"),

@@ -57,6 +57,7 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
             .collect(),
         console_log: files.console_log,
         accel: binding.accel,
+        graphics: object.spec.graphics,
         hardware: Hardware {
             huge_pages: object.spec.huge_pages,
             nesting: binding.nesting.map(|feature| Nesting { feature, wanted: object.spec.nested }),

@@ -155,6 +155,11 @@ impl Domains {
         running.collect()
     }
 
+    /// What it was started with, if it runs.
+    pub(super) fn live(&self, id: Uuid) -> Option<DomainSpec> {
+        self.all.lock().get(&id).and_then(|domain| domain.live.clone())
+    }
+
     pub(super) fn defined(&self, id: Uuid) -> Option<DomainSpec> {
         self.all.lock().get(&id).and_then(|domain| domain.defined.clone())
     }

@@ -35,6 +35,7 @@ impl Bed for FakeVm {
             accel: Accel::Tcg,
             hardware: Default::default(),
             tuning: Default::default(),
+            graphics: false,
         }
     }
     async fn booted(&self, _spec: &DomainSpec, _time: usize) {}

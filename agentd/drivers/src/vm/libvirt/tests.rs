@@ -71,6 +71,7 @@ async fn a_definition_that_cannot_be_is_refused_before_libvirt_is_asked() {
         accel: agentd_api::vm::Accel::Tcg,
         hardware: Default::default(),
         tuning: Default::default(),
+        graphics: false,
     };
     assert!(matches!(vm.ensure_defined(&spec).await, Err(VmError::Nul(_))));
     vm.close().await;

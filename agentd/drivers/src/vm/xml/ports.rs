@@ -6,7 +6,8 @@ use super::element::{Element, el};
 /// How many disks and interfaces can be plugged in between two starts.
 const SPARE: usize = 12;
 /// Each of these takes a port.
-const ON_PCI: [&str; 7] = ["disk", "interface", "rng", "memballoon", "filesystem", "vsock", "watchdog"];
+const ON_PCI: [&str; 8] =
+    ["disk", "interface", "input", "rng", "memballoon", "filesystem", "vsock", "watchdog"];
 /// The bus of the channels, which libvirt adds.
 const ADDED: usize = 1;
 

@@ -34,6 +34,7 @@ fn spec() -> DomainSpec {
         accel: Accel::Kvm,
         hardware: Hardware::default(),
         tuning: Tuning::default(),
+        graphics: false,
     }
 }
 
@@ -129,6 +130,19 @@ fn targets_are_counted_as_linux_does() {
 }
 
 #[test]
+fn a_vm_with_a_screen() {
+    insta::assert_snapshot!(render_domain(&DomainSpec { graphics: true, ..micro() }, &instance()));
+}
+
+#[test]
+fn vnc_lets_in_whom_it_is_told_to_and_until_when() {
+    let socket = Path::new("/run/a & b/vnc.sock");
+    let until = "2026-01-02T03:04:05.678Z".parse().expect("a time");
+    let (closed, open) = (render_vnc(socket, None), render_vnc(socket, Some(("s<cret", until))));
+    insta::assert_snapshot!(format!("{closed}\n{open}"));
+}
+
+#[test]
 fn markup_in_strings_stays_text() {
     let mut bad = micro();
     if let Some(boot) = &mut bad.boot {
@@ -142,7 +156,8 @@ fn markup_in_strings_stays_text() {
 fn the_digest_follows_each_part_of_the_definition() {
     let base = spec();
     let mut seen = std::collections::BTreeSet::from([digest(&base, &instance())]);
-    let changes: [fn(&mut DomainSpec); 11] = [
+    let changes: [fn(&mut DomainSpec); 12] = [
+        |s| s.graphics = true,
         |s| s.cpus = 3,
         |s| s.cpus_max = 8,
         |s| s.memory_max = ByteSize::gib(3),

@@ -3,16 +3,18 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use agentd_api::{ByteSize, Cidr};
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
+use agentd_drivers::vm::graphics::Picture;
 use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
 use agentd_drivers::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
-    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, Power, Probe, Tuning, Unmet,
-    Unplugged, VmDisks, VmDriver, VmError, VmTuning,
+    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, GuestConsole, GuestGraphics, Power,
+    Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError, VmTuning,
 };
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
@@ -124,6 +126,26 @@ impl VmDriver for Killed<dyn VmDriver> {
         self.driver.events()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl GuestConsole for Killed<dyn VmDriver> {
+    async fn console_terminal(&self, vm: Uuid) -> Result<PathBuf, VmError> {
+        self.driver.console_terminal(vm).await
+    }
+}
+
+#[async_trait]
+impl GuestGraphics for Killed<dyn VmDriver> {
+    async fn screenshot(&self, vm: Uuid) -> Result<Picture, VmError> {
+        self.driver.screenshot(vm).await
+    }
+    async fn open_vnc(&self, vm: Uuid, password: &str, time: Duration) -> Result<PathBuf, VmError> {
+        self.driver.open_vnc(vm, password, time).await
+    }
+    async fn close_vnc(&self, vm: Uuid) -> Result<(), VmError> {
+        self.driver.close_vnc(vm).await
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,130 @@
+//! What is typed into a guest's serial port: the terminal (pty) that its emulator holds the other end of.
+//!
+//! Measured with QEMU 10: the log of a port is exact while nobody has its terminal open, and while whoever has reads it
+//! (stalls of 120 ms of a guest that prints without a pause are borne). A terminal that is open and not read fills up, and
+//! then QEMU logs bytes twice. So it is open only while somebody may type, and a thread of its own reads it away: what
+//! the guest says is taken from the log, where nothing is missing. (A socket in the terminal's place holds no more than
+//! 277 bytes, each being a message of its own, and doubled 345 of 200,000 bytes under the same reader.)
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio_util::sync::CancellationToken;
+
+/// For the guest to take what is typed: one that is paused or hangs takes nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Milliseconds. How often it is looked whether the guest has ended while it takes nothing.
+const LOOK: u8 = 100;
+
+/// An open terminal. Closed when dropped.
+#[derive(Debug)]
+pub struct Input {
+    terminal: Arc<File>,
+    gone: CancellationToken,
+    /// The reader ends when this closes.
+    _open: OwnedFd,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("the guest's serial port is gone: the guest has ended")]
+    Gone,
+    #[error("the guest does not take what is typed")]
+    Stuck,
+    #[error("the guest's serial port cannot be opened or written")]
+    Failed(#[source] io::Error),
+}
+
+impl Input {
+    /// Opens the terminal and begins to read it away.
+    pub fn open(terminal: &Path) -> Result<Self, InputError> {
+        let flags = (OFlag::O_NOCTTY | OFlag::O_NONBLOCK).bits();
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(terminal);
+        let terminal = Arc::new(opened.map_err(InputError::Failed)?);
+        let (closed, open) =
+            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| InputError::Failed(e.into()))?;
+        let gone = CancellationToken::new();
+        let (reads, tells) = (terminal.clone(), gone.clone());
+        std::thread::Builder::new()
+            .name("agentd-console".to_owned())
+            .spawn(move || {
+                read_away(&reads, &closed);
+                tells.cancel();
+            })
+            .map_err(InputError::Failed)?;
+        Ok(Self { terminal, gone, _open: open })
+    }
+
+    /// Whether the guest has ended.
+    pub fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
+    /// Types all of it, or fails. Goes on to its end when its caller stops waiting.
+    pub async fn write(&self, bytes: Vec<u8>) -> Result<(), InputError> {
+        let (terminal, gone) = (self.terminal.clone(), self.gone.clone());
+        let typed = tokio::task::spawn_blocking(move || write_all(&terminal, &gone, &bytes)).await;
+        typed.map_err(|error| InputError::Failed(io::Error::other(error)))?
+    }
+}
+
+fn write_all(mut terminal: &File, gone: &CancellationToken, mut bytes: &[u8]) -> Result<(), InputError> {
+    let mut moved = Instant::now();
+    while !bytes.is_empty() {
+        if gone.is_cancelled() {
+            return Err(InputError::Gone);
+        }
+        match terminal.write(bytes) {
+            Ok(0) => return Err(InputError::Gone),
+            Ok(written) => {
+                bytes = bytes.get(written..).unwrap_or_default();
+                moved = Instant::now();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if moved.elapsed() > PATIENCE {
+                    return Err(InputError::Stuck);
+                }
+                // An error of poll is met again by the write.
+                let _ =
+                    poll(&mut [PollFd::new(terminal.as_fd(), PollFlags::POLLOUT)], PollTimeout::from(LOOK));
+            }
+            Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) => return Err(InputError::Gone),
+            Err(error) => return Err(InputError::Failed(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Until the terminal hangs up or `closed` says that nobody types any more.
+fn read_away(mut terminal: &File, closed: &OwnedFd) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let mut both = [
+            PollFd::new(terminal.as_fd(), PollFlags::POLLIN),
+            PollFd::new(closed.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut both, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+        if both[1].revents().is_some_and(|events| !events.is_empty()) {
+            return;
+        }
+        match terminal.read(&mut buffer) {
+            // The end, or EIO: the emulator has closed its side.
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => return,
+        }
+    }
+}

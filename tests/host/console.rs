@@ -1,0 +1,365 @@
+//! What is typed into a guest and what it says: on its serial console and on its screen.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use agent_tests::host::{Agentd, guest, signal, virsh, wait_until};
+use agent_tests::host_test;
+use des::Des;
+use des::cipher::{BlockCipherEncrypt, KeyInit};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A person at a terminal, on which agentctl runs.
+struct Person {
+    terminal: File,
+    /// The other side of the terminal, to look at its settings.
+    side: File,
+    child: Child,
+    seen: String,
+}
+
+impl Person {
+    fn runs(agentd: &Agentd, arguments: &[&str]) -> Self {
+        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = openpty(Some(&size), None).expect("a terminal");
+        let side = File::from(pair.slave);
+        let of = || Stdio::from(side.try_clone().expect("its side"));
+        let mut command = agentd.command(arguments);
+        let child = command.stdin(of()).stdout(of()).stderr(of()).spawn().expect("agentctl starts");
+        Self { terminal: File::from(pair.master), side, child, seen: String::new() }
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(&self.side).expect("its settings").local_flags.contains(LocalFlags::ICANON)
+    }
+
+    fn types(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).expect("typed");
+    }
+
+    fn look(&mut self) {
+        let mut ready = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, PollTimeout::from(20u8)).expect("polled") > 0 {
+            let mut buffer = [0; 4096];
+            let read = self.terminal.read(&mut buffer).unwrap_or(0);
+            self.seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    }
+
+    /// Waits until the terminal shows that, past what was waited for before.
+    fn sees(&mut self, wanted: &str) {
+        wait_until(&format!("{wanted:?} is seen"), SOON, || {
+            self.look();
+            match self.seen.find(wanted) {
+                Some(at) => {
+                    self.seen.drain(..at + wanted.len());
+                    Ok(())
+                }
+                None => Err(self.seen.clone()),
+            }
+        });
+    }
+
+    fn ends(&mut self) -> i32 {
+        wait_until("agentctl ends", SOON, || {
+            self.look();
+            let ended = self.child.try_wait().expect("a child");
+            ended.map(|status| status.code().unwrap_or(-1)).ok_or_else(|| self.seen.clone())
+        })
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `first`, `first + 1`, ... in lines of their own among what else a guest says, each once and none missing.
+fn whole(text: &str, last: u32) -> Result<(), String> {
+    let numbers: Vec<u32> =
+        text.lines().filter_map(|line| line.trim_end().strip_prefix("n=")?.parse().ok()).collect();
+    let wanted: Vec<u32> = (1..=last).collect();
+    if numbers == wanted {
+        Ok(())
+    } else {
+        Err(format!("{} of {last} lines: {numbers:.200?}", numbers.len()))
+    }
+}
+
+/// Prints numbered lines on the guest's console. In two parts, so that what is typed is no such line itself.
+fn count(to: u32) -> String {
+    format!("i=0; while [ $i -lt {to} ]; do i=$((i+1)); echo n''=$i; done; echo done''-{to}\r")
+}
+
+fn log_folder(agentd: &Agentd) -> std::path::PathBuf {
+    let vm = agentd.vm("web");
+    Path::new(vm["status"]["console_log"].as_str().expect("a log")).parent().expect("a folder").to_owned()
+}
+
+fn log_bytes(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).expect("its folder").filter_map(Result::ok);
+    let logs = files.filter(|file| file.file_name().to_string_lossy().starts_with("console.log"));
+    logs.map(|file| file.metadata().map_or(0, |m| m.len())).sum()
+}
+
+host_test!(vm_console_is_typed_into_watched_and_taken_over, |host| {
+    let agentd = host.with_agentd();
+    agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "128MiB"]);
+    guest::answers(&agentd, "web");
+
+    let mut one = Person::runs(&agentd, &["vm", "console", "web"]);
+    one.sees("micro: boot 1");
+    assert!(one.is_raw());
+    one.types("\recho sum''=$((40 + 2))\r");
+    one.sees("sum=42");
+
+    let mut two = Person::runs(&agentd, &["vm", "console", "web"]);
+    two.sees("sum=42");
+    two.sees("types here");
+    two.types("echo not''-me\r");
+    two.sees("you watch");
+    one.types("echo for''-both\r");
+    one.sees("for-both");
+    two.sees("for-both");
+    let mut three = Person::runs(&agentd, &["vm", "console", "web", "--force", "--escape", "^T"]);
+    one.sees("taken over");
+    three.types("echo from''-three\r");
+    two.sees("from-three");
+    assert!(!guest::console(&agentd, "web").contains("not-me"), "a watcher's keys reach no guest");
+
+    // Each end puts the terminal back.
+    three.types("\x14");
+    assert_eq!((three.ends(), three.is_raw()), (0, false));
+    two.sees("nobody types");
+    one.types("\x1d");
+    assert_eq!((one.ends(), one.is_raw()), (0, false));
+    signal(two.child.id(), Signal::SIGTERM);
+    assert_eq!((two.ends(), two.is_raw()), (128 + 15, false));
+
+    // A hundred at once: so many as there are seats, the others are told, and the API serves.
+    let mut all: Vec<Child> = (0..100)
+        .map(|_| {
+            let mut command = agentd.command(&["vm", "console", "web", "--watch"]);
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("agentctl")
+        })
+        .collect();
+    wait_until("those without a seat are told", SOON, || {
+        let mut ended = 0;
+        for child in &mut all {
+            ended += usize::from(matches!(child.try_wait(), Ok(Some(s)) if s.code() == Some(1)));
+        }
+        if ended == 36 { Ok(()) } else { Err(format!("{ended} of 36 were refused")) }
+    });
+    agentd.ok(&["vm", "list"]);
+    all.iter_mut().for_each(|child| {
+        let _ = child.kill();
+        child.wait().expect("its end");
+    });
+    wait_until("the seats are free again", SOON, || {
+        let mut person = Person::runs(&agentd, &["vm", "console", "web"]);
+        std::thread::sleep(Duration::from_millis(200));
+        person.look();
+        if person.is_raw() { Ok(()) } else { Err(person.seen.clone()) }
+    });
+    // What has no screen says so, and what helps.
+    let answer = agentd.ctl(&["vm", "screenshot", "web", "/nowhere/a.png"]);
+    assert_eq!(answer.status, 5, "{answer:?}");
+    assert!(answer.stderr.contains("hint:") && answer.stderr.contains("--graphics"), "{answer:?}");
+    assert_eq!(agentd.ctl(&["vm", "vnc", "web"]).status, 5);
+});
+
+host_test!(vm_console_outlives_a_killed_agentd_and_loses_no_byte, |host| {
+    let mut agentd = host.with_agentd();
+    agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "128MiB"]);
+    guest::answers(&agentd, "web");
+    let mut person = Person::runs(&agentd, &["vm", "console", "web"]);
+    person.sees("micro: boot 1");
+    person.types(&format!("\r{}", count(4000)));
+    person.sees("n=300\r\n");
+    agentd.kill();
+    assert_eq!((person.ends(), person.is_raw()), (1, false), "{}", person.seen);
+    assert!(person.seen.contains("the daemon went away"), "{}", person.seen);
+    agentd.start();
+    let mut person = Person::runs(&agentd, &["vm", "console", "web"]);
+    person.sees("done-4000");
+    person.types("echo still''-here\r");
+    person.sees("still-here");
+    whole(&agentd.ok(&["vm", "logs", "web"]), 4000).expect("each line once");
+
+    // What is said later than a time, to the second.
+    std::thread::sleep(Duration::from_millis(2500));
+    let before = Instant::now();
+    person.types("echo the''-last\r");
+    person.sees("the-last");
+    let since = format!("{}ms", before.elapsed().as_millis() + 200);
+    let late = agentd.ok(&["vm", "logs", "web", "--since", &since]);
+    assert!(late.contains("the-last") && !late.contains("still-here"), "{late}");
+    let last = agentd.ok(&["vm", "logs", "web", "--tail", "2"]);
+    assert!(last.lines().count() <= 2 && last.contains("the-last"), "{last}");
+    let vm = agentd.vm("web");
+    let started = vm["status"]["started_at"].as_str().expect("a time");
+    assert!(agentd.ok(&["vm", "logs", "web", "--since", started]).contains("micro: boot 1"));
+});
+
+host_test!(vm_console_log_is_bounded_and_followed_over_its_rotation, |host| {
+    // Smaller than libvirt's own, so that the test turns it over in seconds.
+    let conf = Path::new("/etc/libvirt/virtlogd.conf");
+    let small = host.scratch().join("virtlogd.conf");
+    std::fs::write(&small, "max_size = 65536\nmax_backups = 2\n").expect("a configuration");
+    agent_tests::host::namespace::run(
+        "/bin/mount",
+        &["--bind", &small.to_string_lossy(), &conf.to_string_lossy()],
+    )
+    .expect("virtlogd's configuration");
+    let agentd = host.with_agentd();
+    agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "128MiB"]);
+    guest::answers(&agentd, "web");
+    let out = host.scratch().join("followed");
+    let mut follower = agentd
+        .command(&["vm", "logs", "web", "--follow"])
+        .stdout(File::create(&out).expect("a file"))
+        .spawn()
+        .expect("agentctl starts");
+    let mut person = Person::runs(&agentd, &["vm", "console", "web"]);
+    person.sees("micro: boot 1");
+    let rounds = 40_000;
+    person.types(&format!("\r{}", count(rounds)));
+    let followed = || String::from_utf8_lossy(&std::fs::read(&out).unwrap_or_default()).into_owned();
+    wait_until("all of it is followed", Duration::from_secs(120), || {
+        let text = followed();
+        if text.contains(&format!("done-{rounds}")) { Ok(()) } else { Err(format!("{} bytes", text.len())) }
+    });
+    whole(&followed(), rounds).expect("each line once");
+    person.sees(&format!("done-{rounds}"));
+    let kept = log_bytes(&log_folder(&agentd));
+    assert!(kept <= 3 * 65_536, "{kept} bytes are kept");
+    assert!(agentd.ok(&["vm", "logs", "web"]).len() as u64 <= kept);
+    agentd.ok(&["vm", "rm", "web"]);
+    wait_until("the follower ends with the VM", SOON, || match follower.try_wait().expect("a child") {
+        Some(status) if status.success() => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(person.ends(), 0, "the VM is gone: {}", person.seen);
+});
+
+/// The handshake of RFB 3.8 with a password, up to the screen's size; what the server says where it refuses.
+fn rfb(address: &str, password: &str) -> Result<(u16, u16), String> {
+    let fail = |e: std::io::Error| e.to_string();
+    let mut stream = TcpStream::connect(address).map_err(fail)?;
+    stream.set_read_timeout(Some(SOON)).map_err(fail)?;
+    let mut exact = |size: usize| {
+        let mut bytes = vec![0; size];
+        stream.read_exact(&mut bytes).map(|()| bytes).map_err(fail)
+    };
+    assert_eq!(exact(12)?, b"RFB 003.008\n");
+    let mut to = stream.try_clone().map_err(fail)?;
+    to.write_all(b"RFB 003.008\n").map_err(fail)?;
+    let mut exact = |size: usize| {
+        let mut bytes = vec![0; size];
+        stream.read_exact(&mut bytes).map(|()| bytes).map_err(fail)
+    };
+    let count = exact(1)?[0];
+    let kinds = exact(usize::from(count))?;
+    assert_eq!(kinds, [2], "a password is the only way in");
+    to.write_all(&[2]).map_err(fail)?;
+    let challenge: [u8; 16] = exact(16)?.try_into().expect("sixteen");
+    to.write_all(&answer(challenge, password)).map_err(fail)?;
+    if exact(4)? != [0; 4] {
+        return Err("refused".to_owned());
+    }
+    to.write_all(&[1]).map_err(fail)?;
+    let init = exact(24)?;
+    Ok((u16::from_be_bytes([init[0], init[1]]), u16::from_be_bytes([init[2], init[3]])))
+}
+
+/// The challenge, enciphered with the password as VNC does: DES, each of the key's bytes with its bits reversed.
+fn answer(challenge: [u8; 16], password: &str) -> Vec<u8> {
+    let mut key = [0u8; 8];
+    for (to, from) in key.iter_mut().zip(password.bytes()) {
+        *to = from.reverse_bits();
+    }
+    let des = Des::new(&key.into());
+    let mut out = Vec::new();
+    for half in challenge.chunks_exact(8) {
+        let mut block: [u8; 8] = half.try_into().expect("eight");
+        des.encrypt_block((&mut block).into());
+        out.extend_from_slice(&block);
+    }
+    out
+}
+
+/// agentctl that has opened a port for a viewer: the port's address, and the ticket.
+fn vnc(agentd: &Agentd) -> (Child, String, String) {
+    let mut command = agentd.command(&["vm", "vnc", "web", "-o", "json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("agentctl starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
+    let text = |key: &str| told[key].as_str().expect(key).to_owned();
+    (child, text("address"), text("password"))
+}
+
+fn png_size(file: &Path) -> (u32, u32) {
+    let png = std::fs::read(file).expect("a picture");
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{:?}", &png[..png.len().min(16)]);
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().expect("four bytes"));
+    (number(16), number(20))
+}
+
+host_test!(vm_screen_is_pictured_and_viewed_by_one_with_a_ticket, |host| {
+    let agentd = host.with_agentd();
+    agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "128MiB", "--graphics"]);
+    guest::answers(&agentd, "web");
+    let (ours, theirs) = (host.scratch().join("ours.png"), host.scratch().join("theirs.ppm"));
+    agentd.ok(&["vm", "screenshot", "web", &ours.to_string_lossy()]);
+    let domain = virsh(&["list", "--name"]).expect("virsh").trim().to_owned();
+    virsh(&["screenshot", &domain, &theirs.to_string_lossy()]).expect("virsh screenshot");
+    let ppm = std::fs::read(&theirs).expect("a picture");
+    let head = String::from_utf8_lossy(&ppm[..ppm.len().min(32)]).into_owned();
+    let mut words = head.split_whitespace().skip(1).map_while(|word| word.parse::<u32>().ok());
+    let size = (words.next().expect("a width"), words.next().expect("a height"));
+    assert_eq!(png_size(&ours), size);
+    assert!(size.0 >= 640 && size.1 >= 400, "{size:?}");
+
+    // The right ticket, once; while it is used there is no port, and no other viewer.
+    let listening = || std::fs::read_to_string("/proc/net/tcp").expect("sockets").matches(" 0A ").count();
+    let before = listening();
+    let (mut child, address, ticket) = vnc(&agentd);
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    assert_eq!(listening(), before + 1);
+    assert_eq!(agentd.ctl(&["vm", "vnc", "web"]).status, 4, "a second viewer");
+    let seen = rfb(&address, &ticket).expect("let in");
+    assert_eq!((u32::from(seen.0), u32::from(seen.1)), size);
+    assert_eq!(listening(), before, "nothing listens once the one has come");
+    wait_until("agentctl ends with its viewer", SOON, || match child.try_wait().expect("a child") {
+        Some(status) if status.success() => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(rfb(&address, &ticket).is_err(), "the port is closed");
+
+    // A wrong ticket lets nobody in, and one that was used no more.
+    let (mut child, address, new) = vnc(&agentd);
+    assert_ne!(new, ticket);
+    assert_eq!(rfb(&address, &ticket), Err("refused".to_owned()));
+    wait_until("its one connection was used up", SOON, || match child.try_wait().expect("a child") {
+        Some(_) => Ok(()),
+        None => Err("agentctl still waits".to_owned()),
+    });
+});
