@@ -6,6 +6,7 @@
 
 mod console;
 pub mod guest;
+mod snapshot;
 mod stats;
 mod tuning;
 
@@ -39,6 +40,12 @@ pub trait Bed: Send + Sync {
     async fn disk(&self, spec: &DomainSpec, serial: &str) -> DomainDisk;
     /// The n-th ISO beside it.
     async fn iso(&self, spec: &DomainSpec, number: u32) -> PathBuf;
+    /// Writes that byte all over the beginning of the domain's own disk, while it is off.
+    async fn write_disk(&self, spec: &DomainSpec, byte: u8);
+    /// Panics where something else is there.
+    async fn disk_holds(&self, spec: &DomainSpec, byte: u8);
+    /// Panics where its guest has booted more often.
+    async fn booted_only(&self, spec: &DomainSpec, times: usize);
     async fn destroy_behind(&self, id: Uuid);
     async fn undefine_behind(&self, id: Uuid);
     /// Ends the guest's emulator by SIGKILL.
@@ -61,6 +68,8 @@ pub async fn hold(bed: &dyn Bed) {
         ("disks", Box::pin(disks::they_come_and_go_under_a_running_guest(bed))),
         ("a medium", Box::pin(disks::a_medium_is_changed_under_a_running_guest(bed))),
         ("consoles and screens", Box::pin(console::consoles_and_screens(bed))),
+        ("snapshots", Box::pin(snapshot::disks_go_back_and_snapshots_go_in_any_order(bed))),
+        ("memory on disk", Box::pin(snapshot::a_guest_goes_on_from_its_memory(bed))),
         ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
     ];
     for (name, part) in parts {

@@ -69,6 +69,12 @@ impl LibvirtBed {
     }
 }
 
+fn qemu_io(spec: &DomainSpec, command: &str) {
+    let disk = spec.disk.to_str().expect("UTF-8");
+    let said = run("/usr/bin/qemu-io", &["-f", "qcow2", "-c", command, disk]).expect("qemu-io");
+    assert!(!said.contains("failed"), "{command}: {said}");
+}
+
 pub fn console(spec: &DomainSpec) -> String {
     String::from_utf8_lossy(&fs::read(&spec.console_log).unwrap_or_default()).into_owned()
 }
@@ -137,6 +143,20 @@ impl Bed for LibvirtBed {
         let file = spec.disk.with_file_name(format!("{number}.iso"));
         fs::write(&file, vec![0; 64 << 10]).expect("a file");
         file
+    }
+
+    async fn write_disk(&self, spec: &DomainSpec, byte: u8) {
+        qemu_io(spec, &format!("write -q -P {byte} 0 1M"));
+    }
+
+    async fn disk_holds(&self, spec: &DomainSpec, byte: u8) {
+        // Says so, and ends with 1, where another byte is there.
+        qemu_io(spec, &format!("read -q -P {byte} 0 1M"));
+    }
+
+    async fn booted_only(&self, spec: &DomainSpec, times: usize) {
+        let log = console(spec);
+        assert_eq!(log.matches(guest::UP).count(), times, "{log}");
     }
 
     async fn destroy_behind(&self, id: Uuid) {

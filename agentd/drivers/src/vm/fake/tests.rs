@@ -50,6 +50,13 @@ impl Bed for FakeVm {
     async fn iso(&self, _spec: &DomainSpec, number: u32) -> PathBuf {
         format!("/nowhere/{number}.iso").into()
     }
+    async fn write_disk(&self, spec: &DomainSpec, byte: u8) {
+        FakeVm::write_disk(self, spec.id, &byte.to_string());
+    }
+    async fn disk_holds(&self, spec: &DomainSpec, byte: u8) {
+        assert_eq!(self.read_disk(spec.id), byte.to_string());
+    }
+    async fn booted_only(&self, _spec: &DomainSpec, _times: usize) {}
     async fn destroy_behind(&self, id: Uuid) {
         self.behind_our_back_destroy(id);
     }

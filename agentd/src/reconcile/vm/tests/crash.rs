@@ -14,7 +14,7 @@ use crate::reconcile::testing::{BOOT, Host, key};
 /// A way has come to its end when the daemon has not died of the next change for this long after the goal was reached.
 const NO_MORE: Duration = Duration::from_millis(600);
 
-async fn furnished() -> Host {
+pub(super) async fn furnished() -> Host {
     let host = Host::new();
     host.furnish().await;
     host
@@ -22,7 +22,7 @@ async fn furnished() -> Host {
 
 /// Starts a daemon that dies at change `n`, waits until it has or the goal is reached, and starts one that lives.
 /// Whether it died.
-async fn die_at(host: &Host, n: i64, after: bool, goal: impl Fn() -> bool) -> bool {
+pub(super) async fn die_at(host: &Host, n: i64, after: bool, goal: impl Fn() -> bool) -> bool {
     let killer = Killer::at(n, after);
     let daemon = host.start_with(under(&killer, &host.drivers()), BOOT);
     let reached = async {

@@ -5,4 +5,5 @@ mod killer;
 mod life;
 mod plan;
 mod policy;
+mod snapshots;
 mod standing;
