@@ -53,6 +53,9 @@ pub enum Noun {
     /// What VMs' disks start as: build, import, pull, list, show, rm
     #[command(subcommand)]
     Image(noun::image::Image),
+    /// Disks that outlive VMs: create, attach, detach, resize, list, show, rm
+    #[command(subcommand)]
+    Volume(noun::volume::Volume),
     /// Networks of this host: list, show
     #[command(subcommand)]
     Network(noun::network::Network),
@@ -92,6 +95,7 @@ impl Cli {
         match self.noun {
             Noun::Vm(noun) => noun.run(&app).await,
             Noun::Image(noun) => noun.run(&app).await,
+            Noun::Volume(noun) => noun.run(&app).await,
             Noun::Network(noun) => noun.run(&app).await,
             Noun::Snapshot(noun) => noun.run(&app).await,
             Noun::SshKey(noun) => noun.run(&app).await,

@@ -16,4 +16,5 @@ pub mod stats;
 pub mod top;
 pub mod version;
 pub mod vm;
+pub mod volume;
 pub mod watch;

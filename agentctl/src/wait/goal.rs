@@ -13,6 +13,12 @@ pub enum Goal {
     /// Taken back to a snapshot, and at rest again.
     Restored,
     Gone,
+    /// For VMs: the guest has the disks that it should have, and no others.
+    Plugged,
+    /// For volumes.
+    Attached,
+    /// For volumes: as large as wanted.
+    Sized,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +37,8 @@ impl Goal {
             Self::Paused => Some(State::Paused),
             Self::Suspended => Some(State::Suspended),
             Self::Ready => Some(State::Ready),
-            Self::Restored | Self::Gone => None,
+            Self::Attached => Some(State::Attached),
+            Self::Restored | Self::Gone | Self::Plugged | Self::Sized => None,
         }
     }
     /// As in "web is not running yet".
@@ -44,6 +51,9 @@ impl Goal {
             Self::Ready => "ready",
             Self::Restored => "restored",
             Self::Gone => "gone",
+            Self::Plugged => "as wanted",
+            Self::Attached => "attached",
+            Self::Sized => "as large as wanted",
         }
     }
 
@@ -53,7 +63,9 @@ impl Goal {
         if self == Self::Restored {
             return restored(object, generation);
         }
-        let Some(wanted) = self.state() else { return Judged::NotYet };
+        if self == Self::Gone {
+            return Judged::NotYet;
+        }
         if object.meta.deleting() {
             return Judged::Failed("it is being deleted".to_owned());
         }
@@ -64,7 +76,12 @@ impl Goal {
         if status.state == State::Failed {
             return Judged::Failed(reason());
         }
-        if status.state == wanted && !self.half_done(object) {
+        let there = match self.state() {
+            Some(wanted) => status.state == wanted,
+            None if self == Self::Sized => object.status["size"] == object.spec["size"],
+            None => plugged(object, status.state),
+        };
+        if there && !self.half_done(object) {
             return Judged::Reached;
         }
         if self == Self::Running && status.state == State::Stopped && ended_by_itself(object, generation) {
@@ -102,6 +119,20 @@ fn restored(object: &AnyObject, generation: u64) -> Judged {
         State::Failed => Judged::Failed(status.reason.unwrap_or_default()),
         _ => Judged::NotYet,
     }
+}
+
+/// Whether a VM has all its volumes and none that it is to let go of. One that is off has no guest that could.
+fn plugged(object: &AnyObject, state: State) -> bool {
+    let none = Vec::new();
+    let has = object.status["volumes"].as_array().unwrap_or(&none);
+    let wanted = object.spec["volumes"].as_array().unwrap_or(&none);
+    let up = matches!(state, State::Running | State::Paused);
+    let settled = matches!(state, State::Running | State::Paused | State::Stopped);
+    let one = |wanted: &serde_json::Value| {
+        let found = has.iter().find(|v| v["volume"] == wanted["volume"]);
+        found.is_some_and(|v| !up || v["device"].is_string())
+    };
+    settled && has.len() == wanted.len() && wanted.iter().all(one)
 }
 
 /// Whether the guest ended after it was started for this wish, and nothing will start it again.

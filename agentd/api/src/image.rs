@@ -90,7 +90,7 @@ pub struct ImageStatus {
     /// What it takes on this host's disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored_size: Option<ByteSize>,
-    /// What the content was recognised as before it was converted: qcow2, raw, vmdk, vhdx.
+    /// What the content was recognised as before it was converted: qcow2, raw, vmdk, vhdx, iso.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_format: Option<String>,
     /// Whether it boots by a kernel of its own, without firmware and boot loader.

@@ -31,6 +31,7 @@ pub mod stats;
 pub mod status;
 pub mod time;
 pub mod vm;
+pub mod volume;
 
 pub use error::{ErrorCode, FieldError, Problem};
 pub use kind::{

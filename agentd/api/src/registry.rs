@@ -11,6 +11,7 @@ use crate::network::Network;
 use crate::snapshot::Snapshot;
 use crate::ssh_key::SshKey;
 use crate::vm::Vm;
+use crate::volume::Volume;
 
 /// A kind with its types erased.
 pub struct AnyKind {
@@ -37,8 +38,14 @@ const fn entry<K: Kind>() -> AnyKind {
 }
 
 /// In the order in which they are shown. A kind stands behind those it refers to.
-pub static ALL: [AnyKind; 5] =
-    [entry::<SshKey>(), entry::<Network>(), entry::<Image>(), entry::<Vm>(), entry::<Snapshot>()];
+pub static ALL: [AnyKind; 6] = [
+    entry::<SshKey>(),
+    entry::<Network>(),
+    entry::<Image>(),
+    entry::<Volume>(),
+    entry::<Vm>(),
+    entry::<Snapshot>(),
+];
 
 pub fn by_kind(kind: &str) -> Option<&'static KindDef> {
     any(kind).map(|k| k.def)

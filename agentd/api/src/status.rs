@@ -26,6 +26,8 @@ pub enum State {
     Suspended,
     /// For things that are there rather than run: images, networks, keys.
     Ready,
+    /// For volumes: a VM has it.
+    Attached,
     /// Given up until the spec changes or `agentctl retry`; the reason says why.
     Failed,
     /// Marked for deletion; gone once the host is clean.
@@ -41,6 +43,7 @@ impl State {
         Self::Paused,
         Self::Suspended,
         Self::Ready,
+        Self::Attached,
         Self::Failed,
         Self::Deleting,
     ];
@@ -53,6 +56,7 @@ impl State {
             Self::Paused => "paused",
             Self::Suspended => "suspended",
             Self::Ready => "ready",
+            Self::Attached => "attached",
             Self::Failed => "failed",
             Self::Deleting => "deleting",
         }

@@ -38,6 +38,13 @@ impl Instance {
     pub fn vm_dir(&self, vm: Uuid) -> PathBuf {
         self.vms_dir().join(vm.to_string())
     }
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.state_dir.join("volumes")
+    }
+    /// The folder of one volume.
+    pub fn volume_dir(&self, volume: Uuid) -> PathBuf {
+        self.volumes_dir().join(volume.to_string())
+    }
     pub fn networks_dir(&self) -> PathBuf {
         self.state_dir.join("networks")
     }

@@ -28,5 +28,6 @@ pub struct Drivers {
     pub vm: Arc<dyn vm::VmDriver>,
     pub image: Arc<dyn image::ImageDriver>,
     pub volume: Arc<dyn volume::VolumeDriver>,
+    pub pool: Arc<dyn volume::pool::PoolDriver>,
     pub network: Arc<dyn network::NetworkDriver>,
 }

@@ -7,6 +7,7 @@ use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
 use agentd_drivers::vm::accel::AccelWish;
 use agentd_drivers::vm::libvirt::{LibvirtOptions, LibvirtVm};
 use agentd_drivers::volume::host::HostVolume;
+use agentd_drivers::volume::pool::dir::DirPool;
 use agentd_drivers::{Drivers, Instance};
 
 use crate::config::{AccelChoice, Config};
@@ -24,6 +25,7 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
         vm: LibvirtVm::new(libvirt),
         image: HostImage::new(instance.clone(), images),
         volume: HostVolume::new(instance.clone()),
+        pool: DirPool::new(instance.clone()),
         network: HostNetwork::new(instance.clone(), NetworkOptions { upstream }),
     })
 }

@@ -43,6 +43,7 @@ struct Seen {
     image_lacks: Vec<(String, String)>,
     accel: Option<AccelAnswer>,
     default_network: Option<String>,
+    pool_free: Option<ByteSize>,
 }
 
 impl Facts {
@@ -110,8 +111,9 @@ impl Facts {
             let both = async { tokio::join!(self.drivers.network.missing(), self.drivers.image.missing()) };
             tokio::time::timeout(PATIENCE, both).await
         };
-        let (libvirt, lacks) = tokio::join!(probe, lacks);
+        let (libvirt, lacks, free) = tokio::join!(probe, lacks, self.drivers.pool.free());
         let mut seen = self.seen.write();
+        seen.pool_free = free.ok();
         seen.libvirt = Some(libvirt);
         if let Ok((network, image)) = lacks {
             (seen.network_lacks, seen.image_lacks) = (network, image);
@@ -229,6 +231,10 @@ impl intent::HostFacts for Facts {
     }
     fn boot_id(&self) -> &str {
         &self.host.boot_id
+    }
+    /// Where it is not known yet, whatever is wanted is taken to fit.
+    fn pool_free(&self) -> ByteSize {
+        self.seen.read().pool_free.unwrap_or(ByteSize(u64::MAX))
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         self.drivers.network.taken().await.map_err(|e| fault::chain(&e))

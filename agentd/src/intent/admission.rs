@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agentd_api::event::Outcome;
 use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
-use agentd_api::{image, network, snapshot, ssh_key, vm};
+use agentd_api::{image, network, snapshot, ssh_key, vm, volume};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub huge_pages: Option<ByteSize>,
     pub accel: Option<Accel>,
     pub boot_id: String,
+    /// What is free in the pool of volumes.
+    pub pool_free: ByteSize,
     /// Empty where the request has nothing to do with it.
     pub taken: Vec<Cidr>,
     pub cursors: Arc<Cursors>,
@@ -139,10 +141,11 @@ const fn entry<K: Admission>() -> AnyAdmission {
     }
 }
 
-static ALL: [AnyAdmission; 5] = [
+static ALL: [AnyAdmission; 6] = [
     entry::<ssh_key::SshKey>(),
     entry::<network::Network>(),
     entry::<image::Image>(),
+    entry::<volume::Volume>(),
     entry::<vm::Vm>(),
     entry::<snapshot::Snapshot>(),
 ];

@@ -27,7 +27,8 @@ impl Admission for Image {
             .hint("create another image"))
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
-        used_by_vms(desk, key, "image")
+        used_by_vms(desk, key, "image")?;
+        used_by_vms(desk, key, "iso")
     }
 }
 

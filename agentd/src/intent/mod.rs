@@ -20,6 +20,7 @@ mod network;
 mod snapshot;
 mod ssh_key;
 mod vm;
+mod volume;
 mod write;
 
 #[cfg(test)]
@@ -48,6 +49,10 @@ pub trait HostFacts: Send + Sync {
     fn accel(&self) -> Option<Accel>;
     /// Differs after each boot.
     fn boot_id(&self) -> &str;
+    /// How much more fits into the pool of volumes, as it was last seen.
+    fn pool_free(&self) -> ByteSize {
+        ByteSize(u64::MAX)
+    }
     /// IPv4 networks that the host has, ours excluded; or why that cannot be told.
     async fn taken(&self) -> Result<Vec<Cidr>, String>;
 }

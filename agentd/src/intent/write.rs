@@ -104,6 +104,7 @@ impl Intents {
     pub(super) fn known(&self) -> Known {
         Known {
             memory: self.facts.memory(),
+            pool_free: self.facts.pool_free(),
             processors: self.facts.processors(),
             huge_pages: None,
             accel: self.facts.accel(),

@@ -13,6 +13,7 @@ mod sweep;
 #[cfg(test)]
 mod testing;
 pub mod vm;
+pub mod volume;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use agentd_api::network::Network;
 use agentd_api::snapshot::Snapshot;
 use agentd_api::ssh_key::SshKey;
 use agentd_api::vm::Vm;
+use agentd_api::volume::Volume;
 use agentd_drivers::{Drivers, Instance};
 use agentd_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,7 @@ pub fn start(runtime: Runtime) -> Trigger {
         SshKey::DEF.kind,
         Network::DEF.kind,
         Image::DEF.kind,
+        Volume::DEF.kind,
         Vm::DEF.kind,
         Snapshot::DEF.kind,
     ]);
@@ -92,6 +95,7 @@ pub fn start(runtime: Runtime) -> Trigger {
         contents: contents.clone(),
         trigger: trigger.clone(),
     });
+    controllers.add(volume::Volumes { drivers: drivers.clone() });
     controllers.add_shared(vms.clone());
     controllers.add(snapshots);
     controllers.start(store.clone(), cancel.clone(), &tracker);

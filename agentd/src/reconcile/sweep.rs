@@ -13,6 +13,7 @@ use agentd_api::event::Outcome;
 use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::vm::Vm;
+use agentd_api::volume::Volume;
 use agentd_drivers::{Classed, Drivers};
 use agentd_store::{NewEvent, Store, TxError};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,7 @@ impl Sweep {
     pub async fn once(&self) {
         self.domains().await;
         self.networks().await;
+        self.volumes().await;
         self.incoming().await;
         if self.folders().await > 0 {
             // Their disks may stand on contents that no object names.
@@ -115,6 +117,22 @@ impl Sweep {
         let still = self.drivers.network.list().await.unwrap_or_default();
         for id in still.iter().filter(|id| orphans.contains(id)) {
             self.leave(Network::DEF.kind, *id, "network").await;
+        }
+    }
+
+    /// Content of volumes that have no object.
+    async fn volumes(&self) {
+        let there = match self.drivers.pool.list().await {
+            Ok(there) => there,
+            Err(error) => return tracing::warn!("volumes are not looked through: {error}"),
+        };
+        let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        let still = self.drivers.pool.list().await.unwrap_or_default();
+        for id in still.iter().filter(|id| orphans.contains(id)) {
+            self.leave(Volume::DEF.kind, *id, "volume").await;
         }
     }
 

@@ -9,6 +9,7 @@ use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
 use agentd_drivers::volume::fake::FakeVolume;
+use agentd_drivers::volume::pool::fake::FakePool;
 use agentd_drivers::{Drivers, Instance};
 use agentd_store::{Expect, NewObject, Options, Store, Stored, TxError, Update};
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ pub struct Host {
     pub vm: FakeVm,
     pub image: Arc<FakeImage>,
     pub volume: Arc<FakeVolume>,
+    pub pool: Arc<FakePool>,
     pub network: Arc<FakeNetwork>,
     pub instance: Instance,
     _dir: tempfile::TempDir,
@@ -38,8 +40,9 @@ impl Host {
         let instance = Instance::new(dir.path());
         let image = FakeImage::new(instance.clone());
         let volume = FakeVolume::new(instance.clone(), image.clone());
+        let pool = FakePool::new(instance.clone(), image.clone());
         let network = FakeNetwork::new(instance.clone());
-        Self { store, vm: FakeVm::new(), image, volume, network, instance, _dir: dir }
+        Self { store, vm: FakeVm::new(), image, volume, pool, network, instance, _dir: dir }
     }
 
     pub fn drivers(&self) -> Drivers {
@@ -47,6 +50,7 @@ impl Host {
             vm: Arc::new(self.vm.clone()),
             image: self.image.clone(),
             volume: self.volume.clone(),
+            pool: self.pool.clone(),
             network: self.network.clone(),
         }
     }

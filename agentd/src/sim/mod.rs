@@ -21,6 +21,7 @@ use agentd_drivers::vm::VmError;
 use agentd_drivers::vm::fake::FakeVm;
 use agentd_drivers::volume::VolumeError;
 use agentd_drivers::volume::fake::FakeVolume;
+use agentd_drivers::volume::pool::fake::FakePool;
 use agentd_drivers::{Drivers, Instance};
 
 pub use listen::listen;
@@ -33,6 +34,7 @@ pub struct Fakes {
     pub vm: FakeVm,
     pub image: Arc<FakeImage>,
     pub volume: Arc<FakeVolume>,
+    pub pool: Arc<FakePool>,
     pub network: Arc<FakeNetwork>,
 }
 
@@ -42,6 +44,7 @@ impl Fakes {
         Self {
             vm: FakeVm::new(),
             volume: FakeVolume::new(instance.clone(), image.clone()),
+            pool: FakePool::new(instance.clone(), image.clone()),
             image,
             network: FakeNetwork::new(instance.clone()),
         }
@@ -52,6 +55,7 @@ impl Fakes {
             vm: Arc::new(self.vm.clone()),
             image: self.image.clone(),
             volume: self.volume.clone(),
+            pool: self.pool.clone(),
             network: self.network.clone(),
         }
     }
@@ -82,6 +86,7 @@ impl Fakes {
             "vm" => self.vm.fail_next(method, times, move || vm_error(how)),
             "image" => self.image.faults().fail_next(method, times, || image_error(how)),
             "volume" => self.volume.faults().fail_next(method, times, || volume_error(how)),
+            "pool" => self.pool.faults().fail_next(method, times, || volume_error(how)),
             _ => self.network.faults().fail_next(method, times, || network_error(how)),
         }
     }
@@ -93,6 +98,7 @@ impl Fakes {
             ("vm", Fault::Slow(by)) => self.vm.slow(method, by),
             ("image", fault) => fault.lay_on(self.image.faults(), method),
             ("volume", fault) => fault.lay_on(self.volume.faults(), method),
+            ("pool", fault) => fault.lay_on(self.pool.faults(), method),
             (_, fault) => fault.lay_on(self.network.faults(), method),
         }
     }
@@ -102,6 +108,7 @@ impl Fakes {
             "vm" => self.vm.calls(method),
             "image" => self.image.faults().calls(method),
             "volume" => self.volume.faults().calls(method),
+            "pool" => self.pool.faults().calls(method),
             _ => self.network.faults().calls(method),
         }
     }

@@ -7,6 +7,7 @@ use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
 use agentd_drivers::volume::fake::FakeVolume;
+use agentd_drivers::volume::pool::fake::FakePool;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -102,10 +103,11 @@ pub struct Target {
 }
 
 /// The drivers, and the methods that their fakes know by name.
-const METHODS: [(&str, &[&str]); 4] = [
+const METHODS: [(&str, &[&str]); 5] = [
     ("vm", FakeVm::METHODS),
     ("image", FakeImage::METHODS),
     ("volume", FakeVolume::METHODS),
+    ("pool", FakePool::METHODS),
     ("network", FakeNetwork::METHODS),
 ];
 

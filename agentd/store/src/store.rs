@@ -169,6 +169,13 @@ impl Store {
         self.shared.memory.read().claims.owner(space, value).cloned()
     }
 
+    /// What one object has taken in a space.
+    pub fn allocated(&self, owner: &ObjectKey, space: &str) -> Vec<String> {
+        let memory = self.shared.memory.read();
+        let own = memory.claims.of(owner).iter().filter(|(taken, _)| &**taken == space);
+        own.map(|(_, value)| value.to_string()).collect()
+    }
+
     /// All allocations, in the order of space and value.
     pub fn allocations(&self) -> Vec<(String, String, ObjectKey)> {
         let memory = self.shared.memory.read();

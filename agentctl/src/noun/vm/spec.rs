@@ -2,6 +2,7 @@
 //! it names the field, and it is right also for clients other than this.
 
 mod cloud_init;
+mod disks;
 mod network;
 mod policy;
 mod size;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 pub use cloud_init::{CloudInitArgs, read_bounded};
+pub use disks::{Attached, DiskArgs};
 pub use network::NetworkArgs;
 pub use policy::PolicyArgs;
 pub use size::SizeArgs;
@@ -28,6 +30,8 @@ pub struct SpecArgs {
     /// Give it a screen, for vnc and screenshot
     #[arg(long)]
     pub graphics: bool,
+    #[command(flatten)]
+    pub disks: DiskArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -74,6 +78,7 @@ impl SpecArgs {
         if self.graphics {
             spec.insert("graphics".to_owned(), json!(true));
         }
+        self.disks.fill(&mut spec);
         self.network.fill(&mut spec);
         self.cloud_init.fill(ssh_keys, &mut spec)?;
         self.policy.fill(&mut spec);

@@ -6,6 +6,7 @@ use super::{KEEP_MAX, VmSpec, policy, tuning};
 use crate::error::FieldError;
 use crate::net::PortMap;
 use crate::quantity::{ByteSize, Span};
+use crate::volume::size_error;
 
 pub const CPUS_MAX: u32 = 256;
 pub const MEMORY_MIN: ByteSize = ByteSize::mib(64);
@@ -15,6 +16,7 @@ pub const USER_DATA_MAX: usize = 256 << 10;
 pub const NETWORK_CONFIG_MAX: usize = 64 << 10;
 pub const GRACE_MAX: Span = Span::seconds(3600);
 const SCHEDULE_MAX: usize = 256;
+pub const DISKS_MAX: usize = 16;
 const LIST_MAX: usize = 64;
 
 /// Every error names its field, as `spec.cpus`.
@@ -64,11 +66,13 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
         ("networks", spec.networks.len()),
         ("publish", spec.publish.len()),
         ("ssh_keys", spec.ssh_keys.len()),
+        ("volumes", spec.volumes.len()),
     ] {
         if length > LIST_MAX {
             wrong(field, format!("has {length} entries; at most {LIST_MAX} are allowed"));
         }
     }
+    check_disks(spec, &mut wrong);
     check_text("user_data", spec.user_data.as_deref(), USER_DATA_MAX, &mut wrong);
     check_text("network_config", spec.network_config.as_deref(), NETWORK_CONFIG_MAX, &mut wrong);
     check_nics(spec, &mut wrong);
@@ -76,6 +80,23 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
     policy::check(spec, &mut wrong);
     tuning::check(spec, &mut wrong);
     errors
+}
+
+fn check_disks(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
+    if spec.disks.len() > DISKS_MAX {
+        wrong("disks", format!("has {} entries; at most {DISKS_MAX} are allowed", spec.disks.len()));
+    }
+    for (n, disk) in spec.disks.iter().enumerate() {
+        if let Some(message) = size_error(disk.size) {
+            wrong(&format!("disks[{n}].size"), message);
+        }
+    }
+    let mut names = BTreeSet::new();
+    for (n, wanted) in spec.volumes.iter().enumerate() {
+        if !names.insert(&wanted.volume) {
+            wrong(&format!("volumes[{n}].volume"), format!("'{}' is named twice", wanted.volume));
+        }
+    }
 }
 
 /// What the guest is given as it is.

@@ -20,8 +20,8 @@ pub use memory::{
     GuestWas, KEEP_MAX, RestorePhase, SnapshotPolicy, SnapshotsTaken, VmRestore, VmRestored, VmSaved,
 };
 pub use policy::Autostart;
-pub use spec::{RestartPolicy, VmDesired, VmNic, VmSpec};
-pub use status::{Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmStatus, VmStop};
+pub use spec::{RestartPolicy, VmDesired, VmDisk, VmNic, VmSpec, VmVolume};
+pub use status::{Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmStatus, VmStop, VmVolumeStatus};
 pub use tuning::{CPU_SHARES_MAX, CpuSet, DiskLimits, NicLimits, WatchdogAction, needs_kvm};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,7 @@ impl Kind for Vm {
             ColumnDef::text("ACCEL", "/status/accel").wide(),
             ColumnDef::text("DISK", "/spec/disk").wide(),
             ColumnDef::text("EXPIRES", "/spec/expires_at").wide(),
+            ColumnDef::text("VOLUMES", "/status/volumes/*/volume").wide(),
             ColumnDef::text("REASON", "/status/reason").wide(),
         ],
         fields: &[
@@ -63,6 +64,8 @@ impl Kind for Vm {
             FieldDef { name: "image", path: "/spec/image" },
             FieldDef { name: "network", path: "/spec/networks/*/network" },
             FieldDef { name: "ssh_key", path: "/spec/ssh_keys/*" },
+            FieldDef { name: "volume", path: "/status/volumes/*/volume" },
+            FieldDef { name: "iso", path: "/spec/iso" },
             FieldDef { name: "publish", path: "/spec/publish/*/host" },
             FieldDef { name: "snapshot_schedule", path: "/spec/snapshot_policy/schedule" },
         ],

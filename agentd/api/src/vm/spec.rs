@@ -34,6 +34,18 @@ pub struct VmSpec {
     /// The size of its disk; the image's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<ByteSize>,
+    /// Further disks of its own, which go with it. They can be added and grown, also while it runs; not taken away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 16)]
+    pub disks: Vec<VmDisk>,
+    /// Volumes that are attached to it, plugged and unplugged also while it runs. They stay when it is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 64)]
+    pub volumes: Vec<VmVolume>,
+    /// An image of the format iso, in its CD-ROM drive. Changed and taken out also while it runs; a VM that was started
+    /// without one has no drive until it is started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iso: Option<ObjectName>,
     #[serde(default = "default_networks")]
     #[schema(max_items = 64)]
     pub networks: Vec<VmNic>,
@@ -89,6 +101,20 @@ pub struct VmSpec {
     /// Gives it a screen, for `vnc` and `screenshot`. Without one it boots faster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub graphics: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmDisk {
+    pub size: ByteSize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmVolume {
+    pub volume: ObjectName,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

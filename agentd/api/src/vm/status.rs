@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::memory::{SnapshotsTaken, VmRestore, VmRestored, VmSaved};
 use crate::name::ObjectName;
@@ -18,6 +19,9 @@ pub struct VmStatus {
     pub common: StatusCommon,
     /// One for each of `spec.networks`, in that order. Allocated when the VM is written down.
     pub addresses: Vec<VmAddress>,
+    /// The volumes that it has or is to have, and those that its guest has not let go of. Allocated with the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VmVolumeStatus>,
     /// How its instructions run: "kvm" or "tcg". Known once it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
@@ -79,6 +83,20 @@ pub struct VmAddress {
     #[schema(value_type = String, format = Ipv4)]
     pub ip: Ipv4Addr,
     pub mac: MacAddr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmVolumeStatus {
+    pub volume: ObjectName,
+    /// The volume's id: another one may come under its name.
+    pub id: Uuid,
+    pub read_only: bool,
+    /// What its disk is called in the running domain, as vdc. Absent while the guest does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// It is not wanted any more, and is another VM's only once this guest has let go of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detaching: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

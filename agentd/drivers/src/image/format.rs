@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// Enough of the beginning to hold every mark that is looked for; btrfs has the last one, at 64 KiB.
 const HEAD: usize = 80 << 10;
 const SECTOR: u64 = 512;
+const ISO: (usize, &[u8]) = (32_769, b"CD001");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -16,16 +17,27 @@ pub enum Format {
     Raw,
     Vmdk,
     Vhdx,
+    /// A CD's or DVD's file system, which is a raw disk to QEMU.
+    Iso,
 }
 
 impl Format {
-    /// As qemu-img's `-f` has it.
+    /// As it is told.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Qcow2 => "qcow2",
             Self::Raw => "raw",
             Self::Vmdk => "vmdk",
             Self::Vhdx => "vhdx",
+            Self::Iso => "iso",
+        }
+    }
+
+    /// As qemu-img's `-f` has it.
+    pub const fn qemu(self) -> &'static str {
+        match self {
+            Self::Iso => "raw",
+            other => other.as_str(),
         }
     }
 }
@@ -217,7 +229,7 @@ fn raw(head: &[u8], length: u64) -> Result<Recognised, FormatError> {
         (1080, b"\x53\xef"),
         (0, b"XFSB"),
         (0x1_0040, b"_BHRfS_M"),
-        (32_769, b"CD001"),
+        ISO,
     ];
     if !MARKS.iter().any(|(at, mark)| has(head, *at, mark)) {
         let text = head.iter().take(4096).all(|b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..));
@@ -228,6 +240,15 @@ fn raw(head: &[u8], length: u64) -> Result<Recognised, FormatError> {
         } else {
             "is no disk image: neither qcow2, VMDK or VHDX, nor a raw disk with a partition table or a file system"
         });
+    }
+    if has(head, ISO.0, ISO.1) {
+        // Also one that can be put on a stick, and then has a partition table too.
+        return match length.is_multiple_of(2048) {
+            true => Ok(Recognised { format: Format::Iso, virtual_size: Some(length) }),
+            false => refused(format!(
+                "is an ISO of {length} bytes, which is no whole number of blocks: it was cut off"
+            )),
+        };
     }
     if !length.is_multiple_of(SECTOR) {
         return refused(format!(

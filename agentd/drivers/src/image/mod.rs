@@ -34,7 +34,7 @@ pub struct ImageContent {
     pub boot: Option<DirectBoot>,
     pub virtual_size: ByteSize,
     pub stored_size: ByteSize,
-    /// What it was recognised as before it was converted: qcow2, raw, vmdk, vhdx; "built" for a recipe's.
+    /// What it was recognised as before it was converted: qcow2, raw, vmdk, vhdx, iso; "built" for a recipe's.
     pub source_format: String,
 }
 

@@ -71,7 +71,7 @@ pub struct DomainDisk {
     pub read_only: bool,
 }
 
-/// A CD-ROM drive, and the ISO in it: a raw file.
+/// A CD-ROM drive, and the disc in it: a qcow2 file, as every image is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cdrom {
     pub medium: Option<PathBuf>,

@@ -44,6 +44,7 @@ pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
     assert_eq!(driver.ensure_seed(&seed).await.expect("written again"), path);
     assert_eq!(driver.observe(vm).await.expect("observed").seed, Some(path));
 
+    further(driver, vm).await;
     refusals(driver, &spec).await;
 
     // A console alone is a folder too, and removing removes all.
@@ -57,6 +58,20 @@ pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
     }
     assert_eq!(driver.list().await.expect("listed"), Vec::<Uuid>::new());
     assert_eq!(driver.observe(vm).await.expect("observed"), VolumeSeen::default());
+}
+
+/// Further disks come by their numbers, grow and never shrink, and are the VM's own as its disk is.
+async fn further(driver: &dyn VolumeDriver, vm: Uuid) {
+    let second = driver.ensure_further(vm, 2, ByteSize::mib(16)).await.expect("made");
+    let first = driver.ensure_further(vm, 1, ByteSize::mib(20)).await.expect("made");
+    assert_ne!(first, second);
+    assert_eq!(driver.ensure_further(vm, 2, ByteSize::mib(24)).await.expect("grown"), second);
+    assert_eq!(driver.ensure_further(vm, 1, ByteSize::mib(16)).await.expect("left"), first);
+    let seen = driver.observe(vm).await.expect("observed");
+    let sizes: Vec<_> = seen.further.iter().map(|disk| (disk.number, disk.size)).collect();
+    assert_eq!(sizes, [(1, ByteSize::mib(20)), (2, ByteSize::mib(24))]);
+    let disk = seen.disk.clone().expect("a disk");
+    assert_eq!(seen.own_disks().collect::<Vec<_>>(), [&disk, &first, &second]);
 }
 
 /// A disk that cannot be is refused, and none is left that stands for it.
@@ -85,12 +100,27 @@ pub(crate) async fn host_image() -> (tempfile::TempDir, std::path::PathBuf) {
     (state, disk)
 }
 
+/// A fake's image of 32 MiB, and its disk.
+#[cfg(test)]
+pub(crate) async fn fake_image(
+    instance: &crate::Instance,
+) -> (std::sync::Arc<crate::image::fake::FakeImage>, std::path::PathBuf) {
+    use crate::image::ImageDriver;
+    let images = crate::image::fake::FakeImage::new(instance.clone());
+    let image = Uuid::now_v7();
+    let mut file = vec![0u8; 32 << 20];
+    file[510..512].copy_from_slice(b"\x55\xaa");
+    let source = agentd_api::image::UploadSource { size: file.len() as u64, sha256: None };
+    images.receive(image, &source, &mut &file[..]).await.expect("received");
+    let work = crate::image::Work::detached(image);
+    let disk = images.import(&source, &work).await.expect("imported").disk;
+    (images, disk)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Instance;
-    use crate::image::ImageDriver;
-    use crate::image::fake::FakeImage;
     use crate::volume::fake::FakeVolume;
     use crate::volume::host::HostVolume;
 
@@ -103,14 +133,7 @@ mod tests {
     #[tokio::test]
     async fn the_fake() {
         let instance = Instance::new(std::path::Path::new("/nowhere"));
-        let images = FakeImage::new(instance.clone());
-        let image = Uuid::now_v7();
-        let mut file = vec![0u8; 32 << 20];
-        file[510..512].copy_from_slice(b"\x55\xaa");
-        let source = agentd_api::image::UploadSource { size: file.len() as u64, sha256: None };
-        images.receive(image, &source, &mut &file[..]).await.expect("received");
-        let work = crate::image::Work::detached(image);
-        let disk = images.import(&source, &work).await.expect("imported").disk;
+        let (images, disk) = fake_image(&instance).await;
         all(&*FakeVolume::new(instance, images), disk).await;
     }
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
+use super::{DiskSpec, FurtherDisk, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use crate::Instance;
 use crate::faults::Faults;
 use crate::image::fake::FakeImage;
@@ -28,13 +28,15 @@ pub struct FakeVolume {
 #[derive(Debug, Default)]
 struct Folder {
     disk: Option<ByteSize>,
+    further: BTreeMap<usize, ByteSize>,
     seed: Option<Seed>,
     seed_writes: u64,
 }
 
 impl FakeVolume {
     /// The methods that can be made to fail, hang or be slow, by the names of the trait.
-    pub const METHODS: &[&str] = &["ensure_disk", "ensure_seed", "observe", "list", "remove", "console_log"];
+    pub const METHODS: &[&str] =
+        &["ensure_disk", "ensure_further", "ensure_seed", "observe", "list", "remove", "console_log"];
 
     pub fn new(instance: Instance, images: Arc<FakeImage>) -> Arc<Self> {
         Arc::new(Self { instance, images, faults: Faults::new(Self::METHODS), folders: Mutex::default() })
@@ -79,6 +81,14 @@ impl VolumeDriver for FakeVolume {
         Ok(self.path(spec.vm, super::DISK))
     }
 
+    async fn ensure_further(&self, vm: Uuid, number: usize, size: ByteSize) -> Result<PathBuf, VolumeError> {
+        self.faults.pass("ensure_further").await?;
+        let mut folders = self.folders.lock();
+        let is = folders.entry(vm).or_default().further.entry(number).or_default();
+        *is = size.max(*is);
+        Ok(self.path(vm, &super::further_name(number)))
+    }
+
     async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError> {
         self.faults.pass("ensure_seed").await?;
         let mut folders = self.folders.lock();
@@ -97,6 +107,15 @@ impl VolumeDriver for FakeVolume {
         Ok(VolumeSeen {
             disk: folder.disk.map(|_| self.path(vm, super::DISK)),
             disk_size: folder.disk,
+            further: folder
+                .further
+                .iter()
+                .map(|(&number, &size)| FurtherDisk {
+                    number,
+                    path: self.path(vm, &super::further_name(number)),
+                    size,
+                })
+                .collect(),
             seed: folder.seed.as_ref().map(|_| self.path(vm, super::SEED)),
         })
     }

@@ -1,4 +1,5 @@
-//! The files of a VM on this host: its disk, a qcow2 overlay on an image, and its cloud-init seed.
+//! The files of a VM on this host: its disk, a qcow2 overlay on an image, its further disks, and its cloud-init seed.
+//! Volumes, which belong to no VM, are in a [`pool`].
 //!
 //! All of a VM's files lie in one folder named by its id, so that what belongs to nobody can be found and removing a VM
 //! is removing its folder. A file appears by a rename, whole and synced, or not at all.
@@ -8,6 +9,7 @@ pub mod contract;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod host;
+pub mod pool;
 
 use std::path::PathBuf;
 
@@ -57,7 +59,28 @@ impl std::fmt::Debug for Seed {
 pub struct VolumeSeen {
     pub disk: Option<PathBuf>,
     pub disk_size: Option<ByteSize>,
+    /// Its further disks, by their numbers.
+    pub further: Vec<FurtherDisk>,
     pub seed: Option<PathBuf>,
+}
+
+impl VolumeSeen {
+    /// All disks of the VM's own: what a snapshot of it holds, and what goes with it.
+    pub fn own_disks(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.disk.iter().chain(self.further.iter().map(|disk| &disk.path)).map(PathBuf::as_path)
+    }
+    pub fn further(&self, number: usize) -> Option<&FurtherDisk> {
+        self.further.iter().find(|disk| disk.number == number)
+    }
+}
+
+/// A further disk of a VM's own, a qcow2 file that stands on nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FurtherDisk {
+    /// Counted from 1, as in the VM's spec.
+    pub number: usize,
+    pub path: PathBuf,
+    pub size: ByteSize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +109,21 @@ impl crate::Classed for VolumeError {
 
 /// The files in a VM's folder.
 pub const DISK: &str = "disk.qcow2";
+/// The further disks are `disk-1.qcow2`, ...
+const FURTHER: (&str, &str) = ("disk-", ".qcow2");
 pub const SEED: &str = "seed.img";
 pub const CONSOLE: &str = "console.log";
+
+/// The file of the n-th further disk.
+fn further_name(number: usize) -> String {
+    format!("{}{number}{}", FURTHER.0, FURTHER.1)
+}
+
+/// The number of the further disk that is in a file of that name.
+fn further_number(name: &str) -> Option<usize> {
+    let number = name.strip_prefix(FURTHER.0)?.strip_suffix(FURTHER.1)?.parse().ok()?;
+    (further_name(number) == name).then_some(number)
+}
 
 /// The size that a disk on an image gets.
 fn disk_size(wanted: Option<ByteSize>, image: ByteSize) -> Result<ByteSize, VolumeError> {
@@ -103,6 +139,9 @@ fn disk_size(wanted: Option<ByteSize>, image: ByteSize) -> Result<ByteSize, Volu
 pub trait VolumeDriver: Send + Sync {
     /// Makes the disk where it is not there; one that is there is left as it is, but grown to `size` where smaller.
     async fn ensure_disk(&self, spec: &DiskSpec) -> Result<PathBuf, VolumeError>;
+    /// Makes the VM's n-th further disk, counted from 1, where it is not there; one that is there is grown to `size` where
+    /// smaller. One that a guest has cannot be grown, and is Failed: only its QEMU can.
+    async fn ensure_further(&self, vm: Uuid, number: usize, size: ByteSize) -> Result<PathBuf, VolumeError>;
     /// Writes the seed; one of the same content is left as it is.
     async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError>;
     async fn observe(&self, vm: Uuid) -> Result<VolumeSeen, VolumeError>;

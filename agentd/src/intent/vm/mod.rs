@@ -2,6 +2,7 @@
 
 mod actions;
 mod addresses;
+mod disks;
 mod policies;
 mod ports;
 
@@ -25,6 +26,7 @@ impl Admission for Vm {
         check_schedule(spec)?;
         check_references(desk, key, spec)?;
         image::refer(desk, key, &spec.image)?;
+        disks::admit(desk, key, None, spec)?;
         ports::publish(desk, key, &[], &spec.publish)?;
         let addresses = addresses::assign(desk, key, &[], &spec.networks)?;
         Ok(VmStatus { addresses, ..VmStatus::default() })
@@ -37,6 +39,7 @@ impl Admission for Vm {
         policies::check(desk.known, Some(&is.spec), spec)?;
         check_schedule(spec)?;
         check_references(desk, &key, spec)?;
+        disks::admit(desk, &key, Some(&is.spec), spec)?;
         if is.spec.publish != spec.publish {
             ports::publish(desk, &key, &is.spec.publish, &spec.publish)?;
         }
@@ -89,6 +92,7 @@ fn check_fixed(is: &VmSpec, spec: &VmSpec) -> Result<(), Problem> {
         }
         _ => {}
     }
+    disks::check_fixed(is, spec, &mut errors);
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
 }
 

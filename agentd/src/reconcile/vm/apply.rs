@@ -10,6 +10,7 @@ use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus, VmStop};
 use agentd_api::{Object, State, Timestamp};
 use agentd_drivers::vm::{DomainSeen, VmError};
 
+use super::disks::DISKS_PLUGGED;
 use super::observe::{self, STOPPING, View};
 use super::plan::{Step, VmPlan, plan_vm};
 use super::policy::{self, Expiry};
@@ -112,6 +113,7 @@ impl Work<'_> {
     async fn round(&mut self) -> Result<Turn, Halt> {
         let domain = self.told(self.vms.drivers.vm.observe(self.object.meta.id).await)?;
         self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
+        self.account_volumes(domain.as_ref()).await?;
         if let Some(way) = self.status.restore.clone() {
             return self.restore(way, domain.as_ref()).await;
         }
@@ -218,6 +220,7 @@ impl Work<'_> {
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = domain.accel.or(self.status.accel);
+        let again = self.plug(&domain).await?;
         self.tune().await?;
         let mut pending = self.pending_restart(&domain).await;
         if let Some(pending) = &mut pending {
@@ -233,7 +236,7 @@ impl Work<'_> {
             Some(waits) if waits.is_empty() => common.clear_condition(PENDING_RESTART),
             Some(waits) => common.set_condition(PENDING_RESTART, true, waits.join("; ")),
         }
-        Ok(Turn::End(None))
+        Ok(Turn::End(again))
     }
 
     fn rest(&mut self) -> Turn {
@@ -259,6 +262,7 @@ impl Work<'_> {
         (common.state, common.reason, common.progress) = (State::Stopped, reason, None);
         common.clear_condition(STOPPING);
         common.clear_condition(PENDING_RESTART);
+        common.clear_condition(DISKS_PLUGGED);
         Turn::End(None)
     }
 }

@@ -4,7 +4,7 @@ use agentd_api::Object;
 use agentd_api::vm::{Accel, Vm};
 use agentd_drivers::Instance;
 use agentd_drivers::image::ImageContent;
-use agentd_drivers::vm::{DomainNic, DomainSpec, Hardware, Nesting, Tuning};
+use agentd_drivers::vm::{Cdrom, DomainDisk, DomainNic, DomainSpec, Hardware, Nesting, Tuning};
 use agentd_drivers::volume::{Seed, SeedNic};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -17,6 +17,9 @@ pub struct Files {
     pub disk: PathBuf,
     pub seed: Option<PathBuf>,
     pub console_log: PathBuf,
+    /// Further disks and volumes.
+    pub disks: Vec<DomainDisk>,
+    pub cdrom: Option<Cdrom>,
 }
 
 /// How the domain is bound to this host.
@@ -50,8 +53,8 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
         disk: files.disk,
         boot: content.boot.clone(),
         seed: files.seed,
-        disks: Vec::new(),
-        cdrom: None,
+        disks: files.disks,
+        cdrom: files.cdrom,
         nics: nics
             .map(|(n, (mac, _, bridge))| DomainNic { mac, bridge, tap: binding.instance.tap(id, n) })
             .collect(),

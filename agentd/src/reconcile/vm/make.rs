@@ -6,14 +6,15 @@ use agentd_api::{ErrorCode, MacAddr, ObjectKey, Progress, State, Timestamp};
 use agentd_drivers::Class;
 use agentd_drivers::image::ImageContent;
 use agentd_drivers::vm::accel::nesting;
-use agentd_drivers::vm::{DomainSeen, DomainSpec};
+use agentd_drivers::vm::{Cdrom, DomainSeen, DomainSpec};
 use agentd_drivers::volume::DiskSpec;
 use uuid::Uuid;
 
 use super::apply::{Halt, Turn, Work};
 use super::define::{self, Binding, Files};
+use super::disks::DISKS_PLUGGED;
 use super::live;
-use super::needs::{self, IMAGE_READY, KEYS_READY, NETWORK_READY, Needs, Waiting};
+use super::needs::{self, IMAGE_READY, ISO_READY, KEYS_READY, NETWORK_READY, Needs, VOLUMES_READY, Waiting};
 use super::observe::STOPPING;
 use crate::reconcile::runtime::{Fault, Note};
 
@@ -63,6 +64,9 @@ impl Work<'_> {
         self.status.image_digest = Some(needs.content.digest.clone());
         self.status.common.set_condition(IMAGE_READY, true, "");
         self.status.common.clear_condition(KEYS_READY);
+        self.status.common.clear_condition(VOLUMES_READY);
+        self.status.common.clear_condition(ISO_READY);
+        self.status.common.clear_condition(DISKS_PLUGGED);
         self.status.common.progress = step(0, "making its disk and its place on the network");
         self.publish().await?;
         Ok(Ok(needs))
@@ -92,7 +96,7 @@ impl Work<'_> {
     }
 
     pub(super) async fn needs(&self) -> Result<Result<Needs, Waiting>, Fault> {
-        needs::gather(self.pass, self.vms.drivers.image.as_ref(), self.object, &self.status).await
+        needs::gather(self.pass, &self.vms.drivers, self.object, &self.status).await
     }
 
     fn wait_for(&mut self, waiting: Waiting) -> Turn {
@@ -141,7 +145,14 @@ impl Work<'_> {
         let backing = needs.content.disk.clone();
         let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;
         let seed = volumes.ensure_seed(&define::seed(self.object, needs)).await?;
-        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await? })
+        let mut disks = Vec::new();
+        for (number, wanted) in (1..).zip(&self.object.spec.disks) {
+            let path = volumes.ensure_further(vm, number, wanted.size).await?;
+            disks.push(super::disks::own_disk(number, path));
+        }
+        disks.extend(needs.volumes.iter().cloned());
+        let cdrom = self.object.spec.iso.as_ref().map(|_| Cdrom { medium: needs.medium.clone() });
+        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await?, disks, cdrom })
     }
 
     async fn spec(
@@ -196,9 +207,16 @@ impl Work<'_> {
             let key = ObjectKey::of::<Network>(self.object.meta.project.clone(), address.network.clone());
             nics.push((address.mac, self.pass.store().get(&key)?.id()));
         }
-        let files = Files { disk, seed: files.seed, console_log: log.into() };
+        // Disks are compared one by one, elsewhere.
+        let files = Files { disk, seed: files.seed, console_log: log.into(), disks: Vec::new(), cdrom: None };
         let spec = self.spec(&content, files, nics.into_iter()).await;
-        Some(live::waits(&self.object.spec, &self.vms.drivers.vm.fixed_digest(&spec), live))
+        let mut waits = live::waits(&self.object.spec, &self.vms.drivers.vm.fixed_digest(&spec), live);
+        if let Some(iso) = &self.object.spec.iso
+            && domain.cdrom().is_none()
+        {
+            waits.push(format!("iso '{iso}' waits for a restart: the guest has no CD-ROM drive"));
+        }
+        Some(waits)
     }
 }
 

@@ -5,9 +5,15 @@
 use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
-use agentd_api::vm::{Vm, VmAddress, VmStatus};
+use agentd_api::vm::{Vm, VmAddress, VmStatus, VmVolume};
+use agentd_api::volume::{ATTACHED, Volume};
 use agentd_api::{ErrorCode, Object, ObjectName, Progress, State, StatusCommon};
+use agentd_drivers::Drivers;
 use agentd_drivers::image::{ImageContent, ImageDriver};
+use agentd_drivers::vm::DomainDisk;
+use agentd_drivers::vm::disks::volume_serial;
+use agentd_drivers::volume::pool::PoolDriver;
+use std::path::PathBuf;
 
 use crate::reconcile::runtime::{Fault, Pass};
 
@@ -17,6 +23,9 @@ pub struct Needs {
     /// One for each of the VM's addresses.
     pub nics: Vec<Nic>,
     pub ssh_keys: Vec<String>,
+    pub volumes: Vec<DomainDisk>,
+    /// The disc for its drive.
+    pub medium: Option<PathBuf>,
 }
 
 pub struct Nic {
@@ -40,10 +49,16 @@ pub const NETWORK_READY: &str = "network_ready";
 /// There only while a key is missing.
 pub const KEYS_READY: &str = "ssh_keys_ready";
 
+/// There only while a volume or the ISO is missing.
+pub const VOLUMES_READY: &str = "volumes_ready";
+pub const ISO_READY: &str = "iso_ready";
+/// The format of an image that is a disc.
+const ISO: &str = "iso";
+
 /// Either all that is needed or what is missing first.
 pub async fn gather(
     pass: &Pass,
-    images: &dyn ImageDriver,
+    drivers: &Drivers,
     object: &Object<Vm>,
     status: &VmStatus,
 ) -> Result<Result<Needs, Waiting>, Fault> {
@@ -71,11 +86,22 @@ pub async fn gather(
             None => return Ok(Err(waiting(KEYS_READY, format!("ssh key '{name}' does not exist"), false))),
         }
     }
-    let Some(content) = images.observe(&digest).await? else {
+    let mut volumes = Vec::new();
+    for wanted in &object.spec.volumes {
+        match volume(pass, drivers.pool.as_ref(), wanted).await? {
+            Ok(disk) => volumes.push(disk),
+            Err(waiting) => return Ok(Err(waiting)),
+        }
+    }
+    let medium = match medium(pass, drivers.image.as_ref(), object).await? {
+        Ok(medium) => medium,
+        Err(waiting) => return Ok(Err(waiting)),
+    };
+    let Some(content) = drivers.image.observe(&digest).await? else {
         let message = format!("the content {digest} of image '{}' is gone from the disk", object.spec.image);
         return Err(Fault::permanent(ErrorCode::NotFound, message));
     };
-    Ok(Ok(Needs { content, nics, ssh_keys }))
+    Ok(Ok(Needs { content, nics, ssh_keys, volumes, medium }))
 }
 
 /// The digest that a new disk stands on.
@@ -83,10 +109,62 @@ fn image(pass: &Pass, name: &ObjectName) -> Result<Result<String, Waiting>, Faul
     let Some(image) = pass.get::<Image>(name)?.filter(|i| !i.meta.deleting()) else {
         return Ok(Err(waiting(IMAGE_READY, format!("image '{name}' does not exist"), false)));
     };
+    if image.status.source_format.as_deref() == Some(ISO) {
+        let reason =
+            format!("image '{name}' is an ISO, which no disk can start as; it can be given as `iso`");
+        return Ok(Err(waiting(IMAGE_READY, reason, true)));
+    }
     if let (State::Ready, Some(digest)) = (image.status.common.state, image.status.digest) {
         return Ok(Ok(digest));
     }
     Ok(Err(not_ready(IMAGE_READY, &format!("image '{name}'"), image.status.common)))
+}
+
+/// A volume, as a disk of the domain.
+pub async fn volume(
+    pass: &Pass,
+    pool: &dyn PoolDriver,
+    wanted: &VmVolume,
+) -> Result<Result<DomainDisk, Waiting>, Fault> {
+    let what = format!("volume '{}'", wanted.volume);
+    let Some(volume) = pass.get::<Volume>(&wanted.volume)? else {
+        return Ok(Err(waiting(VOLUMES_READY, format!("{what} does not exist"), false)));
+    };
+    if !matches!(volume.status.common.state, State::Ready | State::Attached) {
+        return Ok(Err(not_ready(VOLUMES_READY, &what, volume.status.common)));
+    }
+    let id = volume.meta.id;
+    if pass.store().owner_of(ATTACHED, &id.to_string()).as_ref() != Some(pass.key()) {
+        return Ok(Err(waiting(VOLUMES_READY, format!("{what} is not this VM's"), false)));
+    }
+    let Some(there) = pool.observe(id).await? else {
+        return Ok(Err(waiting(VOLUMES_READY, format!("the content of {what} is gone from the pool"), true)));
+    };
+    let (serial, read_only) = (volume_serial(id), wanted.read_only);
+    Ok(Ok(DomainDisk { serial, source: there.source, format: there.format, read_only }))
+}
+
+/// The disc that the spec wants in the drive, if any.
+pub async fn medium(
+    pass: &Pass,
+    images: &dyn ImageDriver,
+    object: &Object<Vm>,
+) -> Result<Result<Option<PathBuf>, Waiting>, Fault> {
+    let Some(name) = &object.spec.iso else { return Ok(Ok(None)) };
+    let what = format!("image '{name}'");
+    let Some(image) = pass.get::<Image>(name)? else {
+        return Ok(Err(waiting(ISO_READY, format!("{what} does not exist"), false)));
+    };
+    let (State::Ready, Some(digest)) = (image.status.common.state, &image.status.digest) else {
+        return Ok(Err(not_ready(ISO_READY, &what, image.status.common)));
+    };
+    if image.status.source_format.as_deref() != Some(ISO) {
+        return Ok(Err(waiting(ISO_READY, format!("{what} is a disk and not an ISO"), true)));
+    }
+    match images.observe(digest).await? {
+        Some(content) => Ok(Ok(Some(content.disk))),
+        None => Ok(Err(waiting(ISO_READY, format!("the content of {what} is gone from the disk"), true))),
+    }
 }
 
 fn network(pass: &Pass, name: &ObjectName) -> Result<Result<Object<Network>, Waiting>, Fault> {

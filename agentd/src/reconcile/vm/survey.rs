@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use agentd_api::vm::{RestartPolicy, Vm, VmDesired};
 use agentd_api::{Kind, Object, State, Timestamp};
-use agentd_drivers::vm::{DomainEvent, DomainSeen};
+use agentd_drivers::vm::disks::volume_serial;
+use agentd_drivers::vm::{DomainEvent, DomainSeen, Power};
 use agentd_store::{Query, Store};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::disks::DISKS_PLUGGED;
 use super::observe::{self, STOPPING};
 use super::plan::Seen;
 use super::{BACKEND_AVAILABLE, Vms};
@@ -103,6 +105,15 @@ fn expires(vm: &Object<Vm>) -> bool {
     !vm.meta.deleting() && vm.spec.expiry().is_some_and(|at| at <= soon)
 }
 
+/// Whether the guest has the volumes that it was last seen to have, and none is on its way.
+fn disks_settled(vm: &Object<Vm>, domain: Option<&DomainSeen>) -> bool {
+    let running = domain.filter(|domain| domain.power != Power::Off);
+    vm.status.volumes.iter().all(|volume| {
+        let device = running.and_then(|d| d.disk(&volume_serial(volume.id))).map(|disk| &disk.target);
+        !volume.detaching && volume.device.as_ref() == device && (device.is_some() || running.is_none())
+    })
+}
+
 fn known_away(vm: &Object<Vm>) -> bool {
     let current = vm.status.common.observed_generation == vm.meta.generation;
     !vm.meta.deleting() && current && vm.status.common.condition(BACKEND_AVAILABLE).is_some_and(|c| !c.status)
@@ -122,6 +133,8 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
         && !status.restart_requested
         && status.restore.is_none()
         && common.condition(STOPPING).is_none()
+        && common.condition(DISKS_PLUGGED).is_none()
+        && disks_settled(vm, domain)
         && common.condition(BACKEND_AVAILABLE).is_some_and(|c| c.status);
     let up = || domain.is_some_and(|d| d.persistent) && status.host_boot.as_deref() == Some(boot);
     let off_for_this_boot = super::boot::held(vm, boot)

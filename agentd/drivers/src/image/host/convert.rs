@@ -49,7 +49,7 @@ pub(super) async fn convert(
     .await?;
     let format = recognised.format;
     look(&source, format, recognised.virtual_size, work).await?;
-    if format != Format::Raw {
+    if !matches!(format, Format::Raw | Format::Iso) {
         check(&source, format, work).await?;
     }
     copy(&source, &content.join(DISK), format, work).await?;
@@ -70,7 +70,7 @@ struct Info {
 
 /// What qemu-img sees in it must be what we saw.
 async fn look(file: &Path, format: Format, size: Option<u64>, work: &Work) -> Result<(), ImageError> {
-    let program = qemu_img(work, ["info", "--output=json", "-f", format.as_str()])?.arg(file).deadline(LOOK);
+    let program = qemu_img(work, ["info", "--output=json", "-f", format.qemu()])?.arg(file).deadline(LOOK);
     let text = program.run().await.map_err(|error| unreadable(format, error))?;
     let info: Info = serde_json::from_slice(&text).map_err(|error| ImageError::Failed {
         step: "checking".to_owned(),
@@ -80,7 +80,7 @@ async fn look(file: &Path, format: Format, size: Option<u64>, work: &Work) -> Re
 }
 
 fn judge(info: &Info, file: &Path, format: Format, size: Option<u64>) -> Result<(), String> {
-    if info.format != format.as_str() || size.is_some_and(|size| size != info.virtual_size) {
+    if info.format != format.qemu() || size.is_some_and(|size| size != info.virtual_size) {
         return Err("is one thing by its header and another by its content".to_owned());
     }
     if info.backing_filename.is_some() || info.full_backing_filename.is_some() {
@@ -106,8 +106,7 @@ fn judge(info: &Info, file: &Path, format: Format, size: Option<u64>) -> Result<
 
 /// Tables that point behind the end of the file would be read as zeros; a file that was cut off is found here.
 async fn check(file: &Path, format: Format, work: &Work) -> Result<(), ImageError> {
-    let program =
-        qemu_img(work, ["check", "--output=json", "-f", format.as_str()])?.arg(file).deadline(CHECK);
+    let program = qemu_img(work, ["check", "--output=json", "-f", format.qemu()])?.arg(file).deadline(CHECK);
     match program.run().await {
         Ok(_) => Ok(()),
         Err(ExecError::Status { status, .. }) if status == "exit status: 3" => Ok(()),
@@ -136,7 +135,7 @@ fn unreadable(format: Format, error: ExecError) -> ImageError {
 async fn copy(file: &Path, disk: &Path, format: Format, work: &Work) -> Result<(), ImageError> {
     const STEP: &str = "converting";
     let total = written(file).max(1);
-    let program = qemu_img(work, ["convert", "-q", "-f", format.as_str(), "-O", "qcow2"])?
+    let program = qemu_img(work, ["convert", "-q", "-f", format.qemu(), "-O", "qcow2"])?
         .arg(file)
         .arg(disk)
         .deadline(CONVERT);

@@ -16,8 +16,17 @@ const STEPS: u64 = 6;
 /// Without these there is no disk, no network and no power button. Loaded before anything else.
 const EARLY: [&str; 6] = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"];
 /// Loaded while DHCP is under way.
-const LATE: [&str; 6] =
-    ["virtio_balloon", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1"];
+const LATE: [&str; 8] = [
+    "virtio_balloon",
+    "virtio_console",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_iso8859_1",
+    // For a CD-ROM drive.
+    "virtio_scsi",
+    "sr_mod",
+];
 /// What the guest's scripts use.
 const APPLETS: [&str; 8] = ["httpd", "udhcpc", "acpid", "nslookup", "wget", "insmod", "findfs", "cttyhack"];
 
@@ -95,6 +104,7 @@ async fn initrd(
         ("www/cgi-bin/resolve", include_str!("micro/resolve.cgi")),
         ("www/cgi-bin/get", include_str!("micro/get.cgi")),
         ("www/cgi-bin/write", include_str!("micro/write.cgi")),
+        ("www/cgi-bin/disk", include_str!("micro/disk.cgi")),
     ] {
         archive.program(path, text.as_bytes());
     }

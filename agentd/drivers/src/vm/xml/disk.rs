@@ -89,7 +89,7 @@ fn drive_at(cdrom: &Cdrom, target: &str) -> Element {
     el("disk")
         .attr("type", "file")
         .attr("device", "cdrom")
-        .child(el("driver").attr("name", "qemu").attr("type", "raw"))
+        .child(el("driver").attr("name", "qemu").attr("type", "qcow2"))
         .children(cdrom.medium.iter().map(|file| el("source").attr("file", file.display())))
         .child(el("target").attr("dev", target).attr("bus", "scsi"))
         .child(el("readonly"))

@@ -8,7 +8,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// A folder that others may pass through, for QEMU runs as another user. Its mode is set whatever the umask.
-pub(super) fn ensure_folder(path: &Path) -> io::Result<()> {
+pub(in crate::volume) fn ensure_folder(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o711).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -22,30 +22,35 @@ pub(super) fn ensure_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Asks the disk to keep a file, or a folder's names.
-pub(super) fn sync(path: &Path) -> io::Result<()> {
+pub(in crate::volume) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Gives a finished file its name.
-pub(super) fn publish(new: &Path, name: &Path, mode: u32) -> io::Result<()> {
+pub(in crate::volume) fn publish(new: &Path, name: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(new, Permissions::from_mode(mode))?;
     sync(new)?;
     fs::rename(new, name)?;
     name.parent().map_or(Ok(()), sync)
 }
 
-/// Writes a file whole. No one else can open it for a moment in between: it is created with its mode.
-pub(super) fn write(new: &Path, name: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    match fs::remove_file(new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Removes a file, if it is there.
+pub(in crate::volume) fn gone(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
+}
+
+/// Writes a file whole. No one else can open it for a moment in between: it is created with its mode.
+pub(in crate::volume) fn write(new: &Path, name: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    gone(new)?;
     OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?.write_all(content)?;
     publish(new, name, mode)
 }
 
 /// The names in a folder that are ids. Other names are not ours; a folder that is not there holds nothing.
-pub(super) fn uuids_in(folder: &Path) -> io::Result<Vec<Uuid>> {
+pub(in crate::volume) fn uuids_in(folder: &Path) -> io::Result<Vec<Uuid>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -60,7 +65,7 @@ pub(super) fn uuids_in(folder: &Path) -> io::Result<Vec<Uuid>> {
 }
 
 /// Removes a folder with all in it. Links in it are removed and not followed.
-pub(super) fn remove_folder(parent: &Path, folder: &Path) -> io::Result<()> {
+pub(in crate::volume) fn remove_folder(parent: &Path, folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Ok(()) => sync(parent),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -69,7 +74,7 @@ pub(super) fn remove_folder(parent: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// The size of the disk that a guest sees of a qcow2 file.
-pub(super) fn qcow2_size(path: &Path) -> io::Result<agentd_api::ByteSize> {
+pub(in crate::volume) fn qcow2_size(path: &Path) -> io::Result<agentd_api::ByteSize> {
     let mut header = [0u8; 32];
     let read = File::open(path)?.read_exact(&mut header);
     if read.is_err() || !header.starts_with(b"QFI\xfb") {

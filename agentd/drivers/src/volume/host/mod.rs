@@ -4,7 +4,7 @@
 //! crash left under the other name is overwritten by the next try. libvirt changes the owner of a disk or seed while
 //! a guest uses it, so files that are as they should be are never touched.
 
-mod file;
+pub(super) mod file;
 mod seed;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,10 @@ use agentd_api::ByteSize;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{CONSOLE, DISK, DiskSpec, SEED, Seed, VolumeDriver, VolumeError, VolumeSeen, disk_size};
+use super::{
+    CONSOLE, DISK, DiskSpec, FurtherDisk, SEED, Seed, VolumeDriver, VolumeError, VolumeSeen, disk_size,
+    further_name, further_number,
+};
 use crate::Instance;
 use crate::exec::{ExecError, Program};
 
@@ -88,6 +91,21 @@ impl VolumeDriver for HostVolume {
         Ok(disk)
     }
 
+    async fn ensure_further(&self, vm: Uuid, number: usize, size: ByteSize) -> Result<PathBuf, VolumeError> {
+        const STEP: &str = "making a further disk";
+        let folder = self.folder(vm).await?;
+        let disk = folder.join(further_name(number));
+        if tokio::fs::try_exists(&disk).await.unwrap_or(false) {
+            self.grow_disk(&disk, size).await?;
+            return Ok(disk);
+        }
+        let (new, whole) = (folder.join("further.new"), disk.clone());
+        let program = Program::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&new);
+        program.arg(size.bytes().to_string()).run().await.map_err(|error| failed(STEP, error))?;
+        blocking(STEP, move || file::publish(&new, &whole, 0o600)).await?;
+        Ok(disk)
+    }
+
     async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError> {
         const STEP: &str = "writing the seed";
         let folder = self.folder(seed.vm).await?;
@@ -115,7 +133,8 @@ impl VolumeDriver for HostVolume {
             Some(disk) => Some(size_of(disk).await?),
             None => None,
         };
-        Ok(VolumeSeen { disk, disk_size, seed })
+        let further = blocking("looking at the VM's disks", move || further_in(&folder)).await?;
+        Ok(VolumeSeen { disk, disk_size, further, seed })
     }
 
     async fn list(&self) -> Result<Vec<Uuid>, VolumeError> {
@@ -133,6 +152,24 @@ impl VolumeDriver for HostVolume {
     }
 }
 
+fn further_in(folder: &Path) -> std::io::Result<Vec<FurtherDisk>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(further_number) {
+            let (path, size) = (entry.path(), file::qcow2_size(&entry.path())?);
+            all.push(FurtherDisk { number, path, size });
+        }
+    }
+    all.sort_unstable_by_key(|disk| disk.number);
+    Ok(all)
+}
+
 /// The size of the disk in a qcow2 file of ours, whether or not a guest holds it. Read from the header by ourselves:
 /// asking qemu-img costs 20 ms, and this is asked of every VM.
 async fn size_of(disk: &Path) -> Result<ByteSize, VolumeError> {
@@ -141,7 +178,7 @@ async fn size_of(disk: &Path) -> Result<ByteSize, VolumeError> {
 }
 
 /// Runs what blocks on a thread for that.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     step: &str,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, VolumeError> {
@@ -157,7 +194,7 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn failed(step: &str, error: ExecError) -> VolumeError {
+pub(super) fn failed(step: &str, error: ExecError) -> VolumeError {
     match error {
         ExecError::Missing(program) => VolumeError::ProgramMissing { program },
         ExecError::Status { stderr, .. } if stderr.contains("No space left on device") => {

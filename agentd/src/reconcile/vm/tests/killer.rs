@@ -16,6 +16,7 @@ use agentd_drivers::vm::{
     AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, GuestConsole, GuestGraphics, Power,
     Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError, VmTuning,
 };
+use agentd_drivers::volume::pool::{PoolDriver, PoolVolume, PooledVolume};
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
 use std::path::PathBuf;
@@ -59,7 +60,8 @@ pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
     Drivers {
         vm: Arc::new(Killed { killer: killer.clone(), driver: drivers.vm.clone() }),
         network: Arc::new(Killed { killer: killer.clone(), driver: drivers.network.clone() }),
-        volume: Arc::new(Killed { killer, driver: drivers.volume.clone() }),
+        volume: Arc::new(Killed { killer: killer.clone(), driver: drivers.volume.clone() }),
+        pool: Arc::new(Killed { killer, driver: drivers.pool.clone() }),
         image: drivers.image.clone(),
     }
 }
@@ -221,6 +223,9 @@ impl VolumeDriver for Killed<dyn VolumeDriver> {
     async fn ensure_disk(&self, spec: &DiskSpec) -> Result<PathBuf, VolumeError> {
         self.killer.change(self.driver.ensure_disk(spec)).await
     }
+    async fn ensure_further(&self, vm: Uuid, number: usize, size: ByteSize) -> Result<PathBuf, VolumeError> {
+        self.killer.change(self.driver.ensure_further(vm, number, size)).await
+    }
     async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError> {
         self.killer.change(self.driver.ensure_seed(seed)).await
     }
@@ -235,6 +240,28 @@ impl VolumeDriver for Killed<dyn VolumeDriver> {
     }
     async fn console_log(&self, vm: Uuid) -> Result<PathBuf, VolumeError> {
         self.killer.change(self.driver.console_log(vm)).await
+    }
+}
+
+#[async_trait]
+impl PoolDriver for Killed<dyn PoolDriver> {
+    async fn ensure(&self, volume: &PoolVolume) -> Result<PooledVolume, VolumeError> {
+        self.killer.change(self.driver.ensure(volume)).await
+    }
+    async fn grow(&self, id: Uuid, size: ByteSize) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.grow(id, size)).await
+    }
+    async fn observe(&self, id: Uuid) -> Result<Option<PooledVolume>, VolumeError> {
+        self.driver.observe(id).await
+    }
+    async fn list(&self) -> Result<Vec<Uuid>, VolumeError> {
+        self.driver.list().await
+    }
+    async fn remove(&self, id: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.remove(id)).await
+    }
+    async fn free(&self) -> Result<ByteSize, VolumeError> {
+        self.driver.free().await
     }
 }
 
