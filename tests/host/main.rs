@@ -11,3 +11,4 @@ mod refusals;
 mod side_by_side;
 mod stats;
 mod template;
+mod volume;

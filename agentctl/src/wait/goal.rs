@@ -127,7 +127,8 @@ fn plugged(object: &AnyObject, state: State) -> bool {
     let has = object.status["volumes"].as_array().unwrap_or(&none);
     let wanted = object.spec["volumes"].as_array().unwrap_or(&none);
     let up = matches!(state, State::Running | State::Paused);
-    let settled = matches!(state, State::Running | State::Paused | State::Stopped);
+    let troubled = object.common().condition("disks_plugged").is_some_and(|c| !c.status);
+    let settled = !troubled && matches!(state, State::Running | State::Paused | State::Stopped);
     let one = |wanted: &serde_json::Value| {
         let found = has.iter().find(|v| v["volume"] == wanted["volume"]);
         found.is_some_and(|v| !up || v["device"].is_string())

@@ -112,7 +112,7 @@ async fn initrd(
     archive.file("etc/hosts", b"127.0.0.1 localhost\n");
     archive.file("etc/nsswitch.conf", b"hosts: files dns\n");
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n");
-    for (list, wanted) in [("early", &EARLY), ("late", &LATE)] {
+    for (list, wanted) in [("early", &EARLY[..]), ("late", &LATE[..])] {
         let names = kernel.add_modules(kitchen, &mut archive, wanted).await?;
         archive.file(&format!("lib/modules/{list}"), (names.join("\n") + "\n").as_bytes());
     }

@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
-use agentd_api::State;
+use agentd_api::volume::ATTACHED;
+use agentd_api::{ObjectKey, State};
+use agentd_drivers::vm::disks::volume_serial;
 use agentd_drivers::vm::{Power, VmDriver};
 use agentd_drivers::volume::VolumeDriver;
+use agentd_drivers::volume::pool::PoolDriver;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::killer::{Killer, under};
-use crate::reconcile::testing::{BOOT, Host, key};
+use crate::reconcile::testing::{BOOT, Host, key, wait_until};
 
 /// A way has come to its end when the daemon has not died of the next change for this long after the goal was reached.
 const NO_MORE: Duration = Duration::from_millis(600);
@@ -85,6 +89,61 @@ async fn a_deletion_cut_off_anywhere_leaves_nothing() {
             assert!(host.network.firewall().forwards.is_empty());
             if !died {
                 assert!(n > 4, "only {n} changes were seen");
+                break;
+            }
+        }
+    }
+}
+
+/// The volume's id, taken by the VM with the spec that names it, as the intents do.
+async fn want_volume(host: &Host, vm: &ObjectKey, volume: Uuid, wanted: bool) {
+    let owner = vm.clone();
+    let taken = host.store.transact(move |tx| match wanted {
+        true => tx.allocate(ATTACHED, &volume.to_string(), &owner),
+        false => Ok(()),
+    });
+    taken.await.expect("taken");
+    let all = if wanted { json!([{"volume": "data"}]) } else { json!([]) };
+    host.set_spec(vm, "volumes", all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_plugged_or_unplugged_cut_off_anywhere_converges() {
+    for (wanted, after) in [(true, false), (true, true), (false, false), (false, true)] {
+        for n in 1.. {
+            let host = furnished().await;
+            let spec = json!({"size": "64MiB", "format": "qcow2"});
+            let data = key("volume", "data");
+            let volume = host.create(&data, &["content"], spec, serde_json::Value::Null).await.id();
+            let vm = host.vm("web", 2, json!({})).await.id();
+            let web = key("vm", "web");
+            let daemon = host.start();
+            host.until_state(&web, State::Running).await;
+            host.until_state(&data, State::Ready).await;
+            if !wanted {
+                want_volume(&host, &web, volume, true).await;
+                host.until_state(&data, State::Attached).await;
+            }
+            host.until_quiet().await;
+            daemon.stop().await;
+            want_volume(&host, &web, volume, wanted).await;
+            let goal = if wanted { "attached" } else { "ready" };
+            let there = || host.state(&data).as_deref() == Some(goal);
+            let died = die_at(&host, n, after, there).await;
+            let _daemon = host.start();
+            wait_until("it is as wanted", || {
+                there() && host.store.owner_of(ATTACHED, &volume.to_string()).is_some() == wanted
+            })
+            .await;
+            let domain = host.vm.observe(vm).await.expect("seen").expect("there");
+            assert_eq!(domain.power, Power::Running);
+            assert_eq!(domain.disk(&volume_serial(volume)).is_some(), wanted);
+            let defined = host.vm.defined(vm).expect("defined");
+            assert_eq!(defined.disks.len(), usize::from(wanted));
+            assert_eq!(host.pool.list().await.expect("a list"), [volume], "its content stays");
+            assert_eq!(host.vm.calls("start"), 1, "the guest was not touched");
+            if !died {
+                assert!(n > 1, "no change was seen");
                 break;
             }
         }
