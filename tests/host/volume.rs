@@ -90,7 +90,7 @@ host_test!(vm_volumes_come_and_go_under_running_guests_and_keep_their_content, |
     agentd.ok(&["vm", "restart", "a"]);
     guest::answers(&agentd, "a");
     assert!(line(&agentd, "a", &one).is_some_and(|l| l.contains(" 100663296 ")));
-    sees(&agentd, "a", "three");
+    assert_eq!(sees(&agentd, "a", "three"), "vde", "a start closes the gap");
     agentd.ok(&["vm", "rm", "a"]);
     let three = agentd.get("volume", "three").expect("it outlives the VM");
     assert_eq!(three["status"]["state"], "ready", "{three}");
@@ -142,7 +142,7 @@ host_test!(vm_that_cannot_let_go_of_a_volume_keeps_it_until_it_can, |host| {
 
 /// The disc of these bytes at its beginning, with what makes it one behind them.
 fn disc(text: &str) -> Vec<u8> {
-    let mut disc = vec![0u8; 256 << 10];
+    let mut disc = vec![0u8; 1 << 20];
     disc[..text.len()].copy_from_slice(text.as_bytes());
     disc[16 * 2048] = 1;
     disc[16 * 2048 + 1..][..6].copy_from_slice(b"CD001\x01");

@@ -10,8 +10,9 @@ use super::tuning;
 use crate::vm::DomainSpec;
 use crate::vm::disks::{Cdrom, DiskSeen, DiskSource, DomainDisk, ROOT, SEED};
 
-/// The first targets are the root disk's and the seed's, whether there is a seed or not.
-const FIRST_FREE: usize = 2;
+/// The first target is the root disk's. The others follow without a gap, so that a guest that names disks in the order
+/// in which it finds them names them alike.
+const FIRST_FREE: usize = 1;
 /// The root disk's target.
 pub(crate) const ROOT_TARGET: &str = "vda";
 const CDROM_TARGET: &str = "sda";
@@ -24,11 +25,16 @@ pub(super) fn disks(spec: &DomainSpec) -> Vec<Element> {
         .seed
         .as_ref()
         .map(|seed| disk(("file", "raw"), seed, "vdb").child(el("readonly")).child(el("serial").text(SEED)));
-    let others = spec.disks.iter().enumerate().map(|(n, disk)| plugged(disk, &target(FIRST_FREE + n)));
+    let others = spec.disks.iter().enumerate().map(|(n, disk)| plugged(disk, &target_of(spec, n)));
     let cdrom = spec.cdrom.iter().flat_map(|cdrom| {
         [el("controller").attr("type", "scsi").attr("index", 0).attr("model", "virtio-scsi"), drive(cdrom)]
     });
     std::iter::once(root).chain(seed).chain(others).chain(cdrom).collect()
+}
+
+/// The target of the n-th further disk of a guest that is started anew.
+fn target_of(spec: &DomainSpec, n: usize) -> String {
+    target(FIRST_FREE + usize::from(spec.seed.is_some()) + n)
 }
 
 /// The name of the n-th virtio disk, as Linux counts: vda to vdz, vdaa, ...
@@ -129,18 +135,23 @@ fn read_disk(disk: &Element) -> Option<DiskSeen> {
     })
 }
 
-/// Whether a definition has the disks and the drive of `spec`. Disks without a serial are somebody
+/// Whether a definition has the disks and the drive of `spec`, as they would be named at a start. Disks without a serial are somebody
 /// else's, and neither missed nor minded.
 pub(crate) fn as_wanted(definition: &str, spec: &DomainSpec) -> bool {
     let Some(seen) = read_disks(definition) else { return false };
-    let ours = |s: &DiskSeen| -> Option<(String, std::path::PathBuf, bool)> {
-        Some((s.serial.clone().filter(|_| !s.cdrom)?, s.source.clone()?, s.read_only))
+    let ours = |s: &DiskSeen| -> Option<(String, std::path::PathBuf, bool, String)> {
+        let serial = s.serial.clone().filter(|_| !s.cdrom)?;
+        Some((serial, s.source.clone()?, s.read_only, s.target.clone()))
     };
     let mut is: Vec<_> = seen.iter().filter_map(ours).collect();
-    let wanted = spec.disks.iter().map(|d| (d.serial.clone(), d.source.path().to_owned(), d.read_only));
-    let seed = spec.seed.iter().map(|seed| (SEED.to_owned(), seed.clone(), true));
+    let wanted = spec
+        .disks
+        .iter()
+        .enumerate()
+        .map(|(n, d)| (d.serial.clone(), d.source.path().to_owned(), d.read_only, target_of(spec, n)));
+    let seed = spec.seed.iter().map(|seed| (SEED.to_owned(), seed.clone(), true, target(1)));
     let mut wanted: Vec<_> =
-        wanted.chain([(ROOT.to_owned(), spec.disk.clone(), false)]).chain(seed).collect();
+        wanted.chain([(ROOT.to_owned(), spec.disk.clone(), false, target(0))]).chain(seed).collect();
     is.sort_unstable();
     wanted.sort_unstable();
     let drive = seen.iter().find(|disk| disk.cdrom).map(|disk| Cdrom { medium: disk.source.clone() });
