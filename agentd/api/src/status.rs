@@ -35,7 +35,7 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pending,
         Self::Provisioning,
         Self::Running,

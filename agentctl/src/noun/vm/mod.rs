@@ -1,10 +1,7 @@
 //! `agentctl vm`: virtual machines.
 
-<<<<<<< HEAD
 mod console;
-=======
 mod iso;
->>>>>>> 1c730bb (Tests of volumes)
 mod logs;
 mod run;
 mod screenshot;
@@ -70,13 +67,10 @@ pub enum Vm {
     Show(Show),
     /// Print what VMs use: CPU, memory, disk, network
     Stats(Stats),
-<<<<<<< HEAD
     /// Sit at a VM's serial console
     Console(console::Console),
-=======
     /// Put an ISO into a VM's CD-ROM drive, or take it out
     Iso(iso::Iso),
->>>>>>> 1c730bb (Tests of volumes)
     /// Print what a VM's guest said on its serial console
     Logs(logs::Logs),
     /// Open a port of this machine that leads one VNC viewer to a VM's screen
@@ -140,11 +134,8 @@ impl Vm {
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, Some(DEF)).await,
-<<<<<<< HEAD
             Self::Console(console) => console.run(app).await,
-=======
             Self::Iso(iso) => iso.run(app).await,
->>>>>>> 1c730bb (Tests of volumes)
             Self::Logs(logs) => logs.run(app).await,
             Self::Vnc(vnc) => vnc.run(app).await,
             Self::Screenshot(screenshot) => screenshot.run(app).await,
