@@ -104,6 +104,7 @@ impl Bed {
                     request_id: "r".to_owned(),
                     dry_run: false,
                     idempotency_key: None,
+                    cascade: false,
                 },
                 object: self.store.by_id(self.id).expect("the VM is there"),
                 sub: Vm::DEF.sub(sub).expect("declared"),
