@@ -48,13 +48,12 @@ fn terminal_in(xml: &str) -> Option<PathBuf> {
     let mut inside = false;
     loop {
         match reader.read_event().ok()? {
-            Event::Start(tag) if tag.name().as_ref() == "serial" => {
-                inside = attribute(&tag, "type").is_some_and(|kind| kind == "pty");
-                if !inside {
-                    return None;
-                }
-            }
-            Event::End(tag) if tag.name().as_ref() == "serial" => return None,
+            // A disk's serial number is an element of that name too, without a type.
+            Event::Start(tag) if tag.name().as_ref() == "serial" => match attribute(&tag, "type") {
+                Some(kind) if kind != "pty" => return None,
+                kind => inside = kind.is_some(),
+            },
+            Event::End(tag) if inside && tag.name().as_ref() == "serial" => return None,
             Event::Empty(tag) | Event::Start(tag) if inside && tag.name().as_ref() == "source" => {
                 return attribute(&tag, "path").map(PathBuf::from);
             }
@@ -70,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_first_serial_port_is_found() {
-        let xml = "<domain><devices><channel type='pty'><source path='/dev/pts/9'/></channel>\
+        let xml = "<domain><devices><disk><serial>root</serial></disk><channel type='pty'><source path='/dev/pts/9'/></channel>\
                    <serial type='pty'><source path='/dev/pts/3'/><log file='/l'/><target port='0'/></serial>\
                    <console type='pty' tty='/dev/pts/3'><source path='/dev/pts/3'/></console></devices></domain>";
         assert_eq!(terminal_in(xml), Some(PathBuf::from("/dev/pts/3")));
