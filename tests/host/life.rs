@@ -28,6 +28,15 @@ host_test!(vm_boots_answers_stops_cleanly_starts_again_and_goes_without_a_trace,
     assert!(page.contains("web"), "the guest knows its name: {page}");
     assert!(page.contains(&agentd.address("web")), "the guest has the address that the store says: {page}");
 
+    // Its drivers load while it answers already.
+    let devices = wait_until("the guest sees its devices", guest::BOOT, || {
+        let text = guest::get(&agentd.address("web"), 80, "/cgi-bin/devices")?;
+        if text.contains("channels: \n") { Err(text) } else { Ok(text) }
+    });
+    assert!(devices.contains("channels: org.qemu.guest_agent.0 \n"), "no channel for an agent: {devices}");
+    assert!(devices.contains("rng: virtio_rng"), "no source of randomness: {devices}");
+    assert!(devices.contains("random_bytes: 32\n"), "it gives nothing: {devices}");
+
     // Which program runs it, and how.
     let arguments = traces::processes("qemu-system-x86").join("\n");
     assert!(arguments.contains("sandbox"), "no seccomp sandbox: {arguments}");
