@@ -14,6 +14,7 @@ mod limit;
 mod read;
 mod start;
 mod table;
+mod vm;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ struct Arguments {
     #[arg(long, value_parser = ["incus"])]
     peer: Option<String>,
     /// Only these rows.
-    #[arg(long, value_delimiter = ',', default_value = "get,list,create,start,watch,idle")]
+    #[arg(long, value_delimiter = ',', default_value = "get,list,create,start,watch,idle,vm")]
     rows: Vec<String>,
     /// A tenth of the work, to see that it runs; its figures are worth nothing.
     #[arg(long)]
@@ -44,6 +45,9 @@ struct Arguments {
 enum Role {
     #[command(hide = true)]
     LimitHttp { socket: PathBuf, body: PathBuf },
+    /// Starts VMs, within a namespace of its own.
+    #[command(hide = true)]
+    VmStart { times: usize },
 }
 
 /// What every row needs.
@@ -64,8 +68,10 @@ impl Bench {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Role::LimitHttp { socket, body }) = &arguments.role {
-        return limit::serve(socket, body);
+    match &arguments.role {
+        Some(Role::LimitHttp { socket, body }) => return limit::serve(socket, body),
+        Some(Role::VmStart { times }) => return vm::inside(*times),
+        None => {}
     }
     let peer = match arguments.peer.as_deref() {
         Some(_) => Some(incus::Incus::find()?),
@@ -83,6 +89,7 @@ fn main() -> Result<()> {
             "start" => start::rows(&bench, &mut table)?,
             "watch" => watch::rows(&bench, &mut table)?,
             "idle" => idle::rows(&bench, &mut table)?,
+            "vm" => vm::rows(&bench, &mut table)?,
             other => anyhow::bail!("no row '{other}'"),
         }
     }

@@ -33,10 +33,11 @@ pub fn clock(what: &str) {
     println!("[{:7.2} s] {what}", BEGIN.get_or_init(Instant::now).elapsed().as_secs_f64());
 }
 
-/// A binary of this build: beside the test's own.
+/// A binary of this build: beside this program, or beside the folder of tests that it is in.
 pub fn binary(name: &str) -> PathBuf {
-    let exe = std::env::current_exe().expect("the test's own path");
-    let folder = exe.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let exe = std::env::current_exe().expect("this program's own path");
+    let own = exe.parent().expect("target/<profile>");
+    let folder = if own.ends_with("deps") { own.parent().expect("target/<profile>/deps") } else { own };
     let path = folder.join(name);
     assert!(path.is_file(), "{} is not built: cargo build --workspace", path.display());
     path

@@ -40,32 +40,30 @@ pub fn run_inside(test: &str, limit: Duration) {
 }
 
 /// On a disk and not in a tmpfs, and such that the user of QEMU can reach files in it.
-fn scratch_folder() -> Result<tempfile::TempDir> {
+pub fn scratch_folder() -> Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new().prefix("agentd-test-").tempdir_in("/var/tmp")?;
     fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
     Ok(folder)
 }
 
+/// What runs a program, given as arguments, within a namespace of its own, and tells it its scratch folder.
 #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+pub fn command(scratch: &Path) -> Command {
+    let mut command = Command::new("/usr/bin/unshare");
+    command
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["--propagation", "private", "--"])
+        // The shell is the namespace's init: it waits for the program and reaps whatever is left to it.
+        .args(["/bin/sh", "-c", "\"$@\" & test=$!; wait $test; exit $?", "init"])
+        .env(INSIDE, scratch);
+    command
+}
+
 fn spawn(test: &str, scratch: &Path, log: &Path, limit: Duration) -> Result<Option<ExitStatus>> {
     let output = File::create(log)?;
-    let mut child = Command::new("/usr/bin/unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--propagation",
-            "private",
-            "--",
-        ])
-        // The shell is the namespace's init: it waits for the test and reaps whatever is left to it.
-        .args(["/bin/sh", "-c", "\"$@\" & test=$!; wait $test; exit $?", "init"])
+    let mut child = command(scratch)
         .arg(std::env::current_exe()?)
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads", "1"])
-        .env(INSIDE, scratch)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
