@@ -10,3 +10,8 @@ pub mod reconcile;
 pub mod schedule;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+
+/// What one thread makes and another drops, in all sizes and for weeks: the C library's allocator keeps a quarter more
+/// memory after many changes, and took a seventh of the time of creates.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use smol_str::SmolStr;
 
 use crate::schema::text_schema;
 
@@ -25,9 +26,10 @@ pub enum NameError {
     LabelShape,
 }
 
-/// The name of an object: a DNS label (RFC 1123), 1 to 63 of `a-z 0-9 -`, no hyphen at either end.
+/// The name of an object: a DNS label (RFC 1123), 1 to 63 of `a-z 0-9 -`, no hyphen at either end. A name of up to 23
+/// characters has no memory of its own, and a copy of a longer one shares it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct ObjectName(String);
+pub struct ObjectName(SmolStr);
 
 impl ObjectName {
     pub fn parse(text: &str) -> Result<Self, NameError> {
@@ -40,7 +42,7 @@ impl ObjectName {
                     return Err(NameError::TooLong(length));
                 }
                 let shaped = inner(*first) && inner(*last) && bytes.iter().all(|b| inner(*b) || *b == b'-');
-                if shaped { Ok(Self(text.to_owned())) } else { Err(NameError::Shape) }
+                if shaped { Ok(Self(text.into())) } else { Err(NameError::Shape) }
             }
             _ => Err(NameError::Empty),
         }

@@ -1,6 +1,6 @@
 //! What happened, bounded in number, oldest out first. Served from memory, kept in the engine.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use agentd_api::event::{Event, EventList};
 use uuid::Uuid;
@@ -32,29 +32,53 @@ impl EventQuery {
 }
 
 pub(crate) struct EventLog {
-    kept: VecDeque<Event>,
+    kept: VecDeque<Kept>,
+    /// The last event of each object that has one among those kept: what became of one object is found without looking
+    /// through what became of all.
+    latest: HashMap<Uuid, u64>,
     max: usize,
     /// Of the last event there was.
     last: u64,
 }
 
+struct Kept {
+    event: Event,
+    /// The same object's event before; it may no longer be kept. Zero where there was none.
+    previous: u64,
+}
+
 impl EventLog {
     pub(crate) fn new(max: usize, last: u64) -> Self {
-        Self { kept: VecDeque::new(), max, last }
+        Self { kept: VecDeque::new(), latest: HashMap::new(), max, last }
     }
 
     /// Events come in the order of their numbers.
     pub(crate) fn push(&mut self, event: Event) {
         self.last = event.seq;
-        self.kept.push_back(event);
+        let previous = self.latest.insert(event.id, event.seq).unwrap_or(0);
+        self.kept.push_back(Kept { event, previous });
         while self.kept.len() > self.max {
-            self.kept.pop_front();
+            let Some(Kept { event: gone, .. }) = self.kept.pop_front() else { break };
+            if self.latest.get(&gone.id) == Some(&gone.seq) {
+                self.latest.remove(&gone.id);
+            }
         }
     }
 
     /// The number before the first that is kept.
     pub(crate) fn forgotten(&self) -> u64 {
-        self.kept.front().map_or(self.last, |first| first.seq - 1)
+        self.kept.front().map_or(self.last, |first| first.event.seq - 1)
+    }
+
+    /// The events of one object, the last one first.
+    fn of(&self, id: Uuid) -> impl Iterator<Item = &Event> {
+        let mut next = self.latest.get(&id).copied().unwrap_or(0);
+        std::iter::from_fn(move || {
+            let at = self.kept.partition_point(|kept| kept.event.seq < next);
+            let found = self.kept.get(at).filter(|kept| kept.event.seq == next)?;
+            next = found.previous;
+            Some(&found.event)
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -64,13 +88,18 @@ impl EventLog {
     pub(crate) fn list(&self, query: &EventQuery) -> EventList {
         let limit = query.limit.unwrap_or(usize::MAX);
         let Some(since) = query.since else {
-            let mut items: Vec<_> =
-                self.kept.iter().rev().filter(|event| query.matches(event)).take(limit).cloned().collect();
+            let last = |events: &mut dyn Iterator<Item = &Event>| -> Vec<Event> {
+                events.filter(|event| query.matches(event)).take(limit).cloned().collect()
+            };
+            let mut items = match query.id {
+                Some(id) => last(&mut self.of(id)),
+                None => last(&mut self.kept.iter().rev().map(|kept| &kept.event)),
+            };
             items.reverse();
             return EventList { items, next: self.last };
         };
-        let from = self.kept.partition_point(|event| event.seq <= since);
-        let mut found = self.kept.range(from..).filter(|event| query.matches(event));
+        let from = self.kept.partition_point(|kept| kept.event.seq <= since);
+        let mut found = self.kept.range(from..).map(|kept| &kept.event).filter(|event| query.matches(event));
         let items: Vec<_> = found.by_ref().take(limit).cloned().collect();
         // A page that is full goes on behind its last event; one that is not has looked at all there are.
         let more = found.next().is_some();

@@ -117,11 +117,12 @@ pub struct Watch {
 impl Watch {
     pub(crate) fn new(shared: Arc<Shared>, since: Option<u64>) -> Result<Self, Compacted> {
         let wake = shared.wake.subscribe();
-        let position = {
-            let history = shared.history.read();
-            let since = since.unwrap_or_else(|| history.newest());
-            history.reaches(since)?;
-            since
+        let position = match since {
+            None => shared.memory.read().revision,
+            Some(since) => {
+                shared.history.read().reaches(since)?;
+                since
+            }
         };
         Ok(Self { shared, position, ahead: VecDeque::new(), wake })
     }

@@ -20,6 +20,7 @@ mod events;
 mod history;
 mod load;
 mod memory;
+mod past;
 mod query;
 mod scan;
 mod shared;

@@ -1,8 +1,8 @@
 //! What the writer and all readers hold together. Locks are taken in the order of the fields, and only to look
 //! something up or to publish a batch that is durable already.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use agentd_api::event::Event;
 use parking_lot::{Mutex, RwLock};
@@ -14,10 +14,13 @@ use crate::history::{Change, History};
 use crate::memory::Memory;
 use crate::memory::answers::Answers;
 
+/// What is made of the rows that the start found when it is first asked for, or in the background if that comes first.
+pub(crate) type Late<T> = LazyLock<RwLock<T>, Box<dyn FnOnce() -> RwLock<T> + Send>>;
+
 pub(crate) struct Shared {
     pub memory: RwLock<Memory>,
-    pub history: RwLock<History>,
-    pub events: RwLock<EventLog>,
+    pub history: Late<History>,
+    pub events: Late<EventLog>,
     pub answers: Mutex<Answers>,
     /// What the last commit failed with, until one succeeds.
     pub trouble: Mutex<Option<StoreError>>,
@@ -60,6 +63,8 @@ impl Shared {
         let Publication { changes, claims, events, answers } = publication;
         let revision = changes.last().map(|change| change.revision);
         let seq = events.last().map(|event| event.seq);
+        // Made before the memory is locked, where that has not been done yet: readers need not wait for it.
+        let (history, log) = (&*self.history, &*self.events);
         // What is dropped is dropped behind the locks.
         let mut gone = Vec::new();
         if !changes.is_empty() || !claims.is_empty() {
@@ -74,13 +79,13 @@ impl Shared {
                     debug_assert!(owned, "a stage keeps no allocation without an owner");
                 }
             }
-            let mut history = self.history.write();
+            let mut history = history.write();
             for change in changes {
                 history.push(change, &mut gone);
             }
         }
         if !events.is_empty() {
-            let mut log = self.events.write();
+            let mut log = log.write();
             events.into_iter().for_each(|event| log.push(event));
         }
         if !answers.is_empty() {

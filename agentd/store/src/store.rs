@@ -2,24 +2,26 @@
 //! writes go to the writer thread and return when they are durable.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use agentd_api::ObjectKey;
 use agentd_api::event::EventList;
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::batch::Backlog;
-use crate::engine::Engine;
 use crate::engine::sqlite::SqliteEngine;
+use crate::engine::{Counters, Engine};
 use crate::error::{OpenError, StoreError, Transact};
 use crate::events::{EventLog, EventQuery};
 use crate::history::{Compacted, History, Watch};
 use crate::load::{Loaded, load};
 use crate::memory::answers::{Answers, Limits};
+use crate::past::{self, PastChanges};
 use crate::query::{Listing, Query};
 use crate::shared::{Counts, Shared};
 use crate::stored::Stored;
@@ -50,6 +52,20 @@ impl Default for Options {
             answer_age: Duration::from_secs(24 * 3600),
         }
     }
+}
+
+fn past_changes(past: PastChanges, counters: Counters, (count, bytes): (usize, usize)) -> History {
+    let changes = past.read();
+    let compacted = changes.first().map_or(counters.revision, |first| first.revision - 1);
+    let mut history = History::new(compacted, count, bytes);
+    changes.into_iter().for_each(|change| history.push(change, &mut Vec::new()));
+    history
+}
+
+fn past_events(rows: Vec<(u64, Bytes)>, counters: Counters, count: usize) -> EventLog {
+    let mut log = EventLog::new(count, counters.event_seq);
+    past::events(rows).for_each(|event| log.push(event));
+    log
 }
 
 /// Numbers for the metrics.
@@ -104,18 +120,16 @@ impl Store {
 
     pub fn with_engine(mut engine: Box<dyn Engine>, options: Options) -> Result<Self, OpenError> {
         let Loaded { counters, interner, memory, changes, events, answers } = load(engine.as_mut())?;
-        let mut history = History::new(counters.compacted, options.history, options.history_bytes);
-        changes.into_iter().for_each(|change| history.push(change, &mut Vec::new()));
-        let mut log = EventLog::new(options.events, counters.event_seq);
-        let events_dropped = events.first().map_or(counters.event_seq, |first| first.seq - 1);
-        events.into_iter().for_each(|event| log.push(event));
-        let Options { answer_age: age, answers: count, answer_bytes: bytes, .. } = options;
+        let events_dropped = events.first().map_or(counters.event_seq, |(first, _)| first - 1);
+        let Options { answer_age: age, answers: count, answer_bytes: bytes, events: kept_events, .. } =
+            options;
+        let history = (options.history, options.history_bytes);
         let mut known = Answers::new(Limits { age, count, bytes });
         answers.into_iter().for_each(|(key, at, answer)| known.put(key, at, answer));
         let shared = Arc::new(Shared {
             memory: RwLock::new(memory),
-            history: RwLock::new(history),
-            events: RwLock::new(log),
+            history: LazyLock::new(Box::new(move || RwLock::new(past_changes(changes, counters, history)))),
+            events: LazyLock::new(Box::new(move || RwLock::new(past_events(events, counters, kept_events)))),
             answers: Mutex::new(known),
             trouble: Mutex::new(None),
             wake: watch::Sender::new(counters.revision),
@@ -131,6 +145,13 @@ impl Store {
             .name("agentd-store".to_owned())
             .spawn(move || writer.run())
             .map_err(|e| OpenError::Io { file: "thread agentd-store".into(), detail: e.to_string() })?;
+        let past = shared.clone();
+        let read = move || {
+            LazyLock::force(&past.history);
+            LazyLock::force(&past.events);
+        };
+        // Where there is no thread for it, whoever asks first reads it.
+        drop(std::thread::Builder::new().name("agentd-past".to_owned()).spawn(read));
         Ok(Self { shared, handle: Arc::new(Handle { queue }) })
     }
 

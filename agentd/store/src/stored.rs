@@ -125,9 +125,6 @@ impl Stored {
         serde_json::from_slice(&self.json).expect("it was parsed when it was made")
     }
 
-    pub(crate) fn id_ref(&self) -> &Uuid {
-        &self.id
-    }
     pub(crate) fn shared_key(&self) -> &Arc<ObjectKey> {
         &self.key
     }

@@ -23,6 +23,8 @@ use super::{BACKEND_AVAILABLE, Vms};
 use crate::reconcile::runtime::Trigger;
 
 const EVERY: Duration = Duration::from_secs(60);
+/// After how many VMs the look makes room for others: to answer a request is more pressing.
+const YIELD: usize = 64;
 
 /// How pressing what was found is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,10 @@ async fn look(vms: &Vms, store: &Store, trigger: &Trigger, haste: Haste) {
         },
     };
     let domains: Option<HashMap<_, DomainSeen>> = listed.map(|l| l.into_iter().map(|d| (d.id, d)).collect());
-    for stored in store.list(&Query::kind(Vm::DEF.kind)).items {
+    for (n, stored) in store.list(&Query::kind(Vm::DEF.kind)).items.into_iter().enumerate() {
+        if n % YIELD == YIELD - 1 {
+            tokio::task::yield_now().await;
+        }
         let settled = match (&domains, stored.object::<Vm>()) {
             (_, Err(_)) => true,
             (_, Ok(vm)) if expires(&vm) => false,

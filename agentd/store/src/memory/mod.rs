@@ -2,11 +2,10 @@
 
 pub(crate) mod answers;
 pub(crate) mod claims;
-pub(crate) mod table;
+mod slots;
+mod table;
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use agentd_api::ObjectKey;
@@ -17,12 +16,14 @@ use crate::history::Change;
 use crate::query::{Listing, Query, token};
 use crate::stored::Stored;
 use claims::Claims;
+use slots::{Slot, Slots};
 use table::Table;
 
 #[derive(Default)]
 pub(crate) struct Memory {
+    slots: Slots,
     kinds: BTreeMap<String, Table>,
-    ids: HashSet<ById>,
+    ids: HashMap<Uuid, Slot>,
     pub claims: Claims,
     /// Of the last change that is in here.
     pub revision: u64,
@@ -35,39 +36,40 @@ impl Memory {
         if let Some(pair) = objects.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
             return Err(format!("there are two objects {}", pair[0].key()));
         }
-        let mut memory = Self::default();
+        let mut memory = Self { slots: Slots::with_capacity(objects.len()), ..Self::default() };
         memory.ids.reserve(objects.len());
+        let mut placed = Vec::with_capacity(objects.len());
         for object in &objects {
-            if !memory.ids.insert(ById(object.clone())) {
+            let slot = memory.slots.add(object.clone());
+            if memory.ids.insert(object.id(), slot).is_some() {
                 return Err(format!("{} has the id of another, {}", object.key(), object.id()));
             }
+            placed.push((slot, object));
         }
-        let mut rest = objects.as_slice();
-        while let Some(first) = rest.first() {
-            let count = rest.partition_point(|object| object.kind() == first.kind());
-            let (of_kind, others) = rest.split_at(count);
+        for of_kind in placed.chunk_by(|(_, a), (_, b)| a.kind() == b.kind()) {
+            let [(_, first), ..] = of_kind else { continue };
             memory.kinds.insert(first.kind().to_owned(), Table::build(of_kind));
-            rest = others;
         }
         Ok(memory)
     }
 
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Arc<Stored>> {
-        self.kinds.get(&key.kind)?.get(key.project.as_str(), key.name.as_str())
+        let slot = self.kinds.get(&key.kind)?.get(key.project.as_str(), key.name.as_str())?;
+        Some(self.slots.get(slot))
     }
 
     pub(crate) fn by_id(&self, id: Uuid) -> Option<&Arc<Stored>> {
-        self.ids.get(&id).map(|found| &found.0)
+        self.ids.get(&id).map(|slot| self.slots.get(*slot))
     }
 
     /// All, in no order.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Stored>> {
-        self.ids.iter().map(|found| &found.0)
+        self.slots.iter()
     }
 
     /// All that answer to the query from where its page begins on, in order.
     pub(crate) fn scan<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = &'a Arc<Stored>> {
-        self.kinds.get(&query.kind).into_iter().flat_map(|table| table.scan(query))
+        self.kinds.get(&query.kind).into_iter().flat_map(|table| table.scan(&self.slots, query))
     }
 
     pub(crate) fn list(&self, query: &Query) -> Listing {
@@ -83,17 +85,27 @@ impl Memory {
             self.kinds.insert(object.kind().to_owned(), Table::default());
         }
         let table = self.kinds.get_mut(object.kind()).expect("it was just put there");
-        if change.what == WatchKind::Deleted {
-            self.ids.remove(&object.id());
-            table.remove(object);
-        } else {
-            self.ids.replace(ById(object.clone()));
-            table.put(object, change.before.as_deref());
+        let known = self.ids.get(&object.id()).copied();
+        match (known, &change.before) {
+            (Some(slot), _) if change.what == WatchKind::Deleted => {
+                table.remove(slot, object);
+                self.ids.remove(&object.id());
+                self.slots.remove(slot);
+            }
+            (Some(slot), Some(before)) => {
+                table.change(slot, object, before);
+                self.slots.replace(slot, object.clone());
+            }
+            (None, _) if change.what == WatchKind::Deleted => {}
+            _ => {
+                let slot = self.slots.add(object.clone());
+                self.ids.insert(object.id(), slot);
+                table.add(slot, object);
+            }
         }
         self.revision = change.revision;
     }
 
-    /// Takes a value for an object that exists. False where it does not.
     pub(crate) fn claim(&mut self, space: &str, value: &str, owner: &ObjectKey) -> bool {
         let Some(owner) = self.get(owner).map(|object| object.shared_key().clone()) else { return false };
         self.claims.put(space, value, owner);
@@ -106,25 +118,5 @@ impl Memory {
 
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
         self.kinds.iter().map(|(kind, table)| (kind.as_str(), table.len()))
-    }
-}
-
-/// An object that is found by its id, without a copy of the id.
-struct ById(Arc<Stored>);
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id() == other.0.id()
-    }
-}
-impl Eq for ById {}
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id().hash(state);
-    }
-}
-impl Borrow<Uuid> for ById {
-    fn borrow(&self) -> &Uuid {
-        self.0.id_ref()
     }
 }

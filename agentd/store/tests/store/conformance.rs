@@ -46,6 +46,7 @@ conform! {
         expectations_are_held,
         deleting_is_marked_once,
         everything_is_there_after_reopening,
+        a_crowd_is_there_after_reopening,
         a_new_object_of_an_old_name_is_another,
     }
     transactions {

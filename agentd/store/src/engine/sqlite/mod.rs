@@ -27,6 +27,7 @@ use rusqlite::Connection;
 use self::failure::write_failed;
 use self::lock::Lock;
 use self::mark::{Mark, Marked};
+use self::open::Pages;
 use self::state::State;
 use self::write::Writing;
 use super::{Batch, Counters, Engine, Row};
@@ -44,6 +45,7 @@ pub struct SqliteEngine {
     state: State,
     /// What the mark said when the file was opened.
     marked: Marked,
+    pages: Pages,
     /// Written from when everything was verified.
     mark: Option<Mark>,
     log_pages: Arc<AtomicU32>,
@@ -94,6 +96,7 @@ impl SqliteEngine {
 impl Engine for SqliteEngine {
     fn load(&mut self, each: &mut dyn FnMut(Row) -> Result<(), String>) -> Result<Counters, OpenError> {
         rows::load(&self.connection, &self.path, &mut self.state, each)?;
+        self.pages.sound(&self.path)?;
         self.check_mark()?;
         let path = suffixed(&self.path, ".mark");
         let mark = Mark::open(&path, self.state.commits).map_err(|error| failure::open_io(&path, &error))?;

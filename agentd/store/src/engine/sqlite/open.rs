@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -54,9 +55,9 @@ impl SqliteEngine {
                 format!("it has no tables, but commit {last} was acknowledged"),
             );
         }
-        if !fresh {
-            check_pages(&connection, path)?;
-        }
+        let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+        let current = schema::version(&connection).is_ok_and(|is| is == known);
+        let pages = if fresh { Pages::Sound } else { Pages::check(&connection, path, current)? };
         prepare(&connection, path)?;
         migrate(&mut connection, path, migrations, |new| State::default().insert(new))?;
         schema::check(&connection, path, migrations)?;
@@ -66,7 +67,7 @@ impl SqliteEngine {
         };
         let log_pages = count_log_pages(&mut connection, path)?;
         let path = path.to_owned();
-        Ok(Self { path, connection, state, marked, mark: None, log_pages, _lock: lock })
+        Ok(Self { path, connection, state, marked, pages, mark: None, log_pages, _lock: lock })
     }
 }
 
@@ -117,6 +118,51 @@ fn recognise(connection: &Connection, path: &Path, known: usize) -> Result<bool,
         return Err(OpenError::Newer { file: path.to_owned(), is, known });
     }
     Ok(false)
+}
+
+/// Whether the pages are sound.
+pub(super) enum Pages {
+    Sound,
+    /// They are still being looked at, on a thread of its own.
+    Checking(JoinHandle<Result<(), OpenError>>),
+}
+
+impl Pages {
+    /// Where all of the database is in its file, and nothing will be written before its rows are read, the check goes
+    /// on beside the reading. Otherwise it is made here and now.
+    fn check(connection: &Connection, path: &Path, current: bool) -> Result<Self, OpenError> {
+        if current
+            && length(&suffixed(path, "-wal"))? == 0
+            && let Some(second) = as_it_is(path)
+        {
+            let owned = path.to_owned();
+            let beside = std::thread::Builder::new().name("agentd-check".to_owned());
+            if let Ok(checking) = beside.spawn(move || check_pages(&second, &owned)) {
+                return Ok(Self::Checking(checking));
+            }
+        }
+        check_pages(connection, path).map(|()| Self::Sound)
+    }
+
+    /// To be called before anything is written.
+    pub(super) fn sound(&mut self, path: &Path) -> Result<(), OpenError> {
+        match std::mem::replace(self, Self::Sound) {
+            Self::Sound => Ok(()),
+            Self::Checking(checking) => checking.join().unwrap_or_else(|_| {
+                let detail = "the check of its pages panicked".to_owned();
+                Err(OpenError::Io { file: path.to_owned(), detail })
+            }),
+        }
+    }
+}
+
+/// A second connection that reads the file and takes nothing else into account, neither locks nor a log.
+fn as_it_is(path: &Path) -> Option<Connection> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    let path = path.to_str().filter(|path| path.chars().all(plain))?;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).ok()
 }
 
 /// The structure of all pages, the free ones too, and that indexes agree with their tables.

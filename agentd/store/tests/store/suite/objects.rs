@@ -1,10 +1,11 @@
 //! Objects, one at a time.
 
+use agentd_api::ObjectKey;
 use agentd_api::vm::Vm;
-use agentd_store::{Expect, NewObject, Options, Transact, TxError, Update};
+use agentd_store::{Expect, NewObject, Options, Query, Transact, Tx, TxError, Update};
 use serde_json::json;
 
-use crate::fixture::{Open, create, done, dump, key, labels, new_vm, remove, set_status, vm};
+use crate::fixture::{Open, create, done, dump, event, key, labels, name, new_vm, remove, set_status, vm};
 
 pub async fn an_object_is_as_it_was_written(open: Open<'_>) {
     let store = open(Options::default());
@@ -173,4 +174,28 @@ pub async fn a_new_object_of_an_old_name_is_another(open: Open<'_>) {
     let store = open(Options::default());
     assert_eq!(store.get(&vm("web")).map(|object| object.id()), Some(new.id()));
     assert_eq!(store.stats().objects, 1);
+}
+
+/// More than are read at a time, of two kinds, with what they have taken.
+pub async fn a_crowd_is_there_after_reopening(open: Open<'_>) {
+    let store = open(Options::default());
+    for from in (0..900).step_by(100) {
+        let some = move |tx: &mut dyn Tx| {
+            for at in from..from + 100 {
+                let kind = if at % 3 == 0 { "network" } else { "vm" };
+                let key = ObjectKey::new(kind, name("default"), name(&format!("one-{at}")));
+                tx.allocate("ip", &format!("10.0.{}.{}", at / 250, at % 250), &key)?;
+                tx.create(NewObject { key, ..new_vm("any") })?;
+                tx.record(event(&format!("one-{at}"), "created"));
+            }
+            Ok(())
+        };
+        done(&store, some).await;
+    }
+    let before = dump(&store);
+    assert_eq!((before.objects.len(), before.allocations.len(), before.changes.len()), (900, 900, 900));
+    store.close().await.expect("closed");
+    let store = open(Options::default());
+    assert!(store.list(&Query::kind("vm")).items.len() == 600, "before anybody has asked for the past");
+    assert_eq!(dump(&store), before);
 }
