@@ -6,6 +6,7 @@ mod console;
 mod kill;
 mod life;
 mod network;
+mod policies;
 mod pull;
 mod refusals;
 mod side_by_side;

@@ -16,7 +16,8 @@ const STEPS: u64 = 6;
 /// Without these there is no disk, no network and no power button. Loaded before anything else.
 const EARLY: [&str; 6] = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"];
 /// Loaded while DHCP is under way.
-const LATE: [&str; 8] = [
+const LATE: [&str; 9] = [
+    "pvpanic_mmio",
     "virtio_balloon",
     "virtio_console",
     "vfat",
