@@ -56,6 +56,9 @@ pub enum Noun {
     /// Disks that outlive VMs: create, attach, detach, resize, list, show, rm
     #[command(subcommand)]
     Volume(noun::volume::Volume),
+    /// Sizes of VMs, by name: create, list, show, rm
+    #[command(subcommand)]
+    Flavor(noun::flavor::Flavor),
     /// Networks of this host: list, show
     #[command(subcommand)]
     Network(noun::network::Network),
@@ -96,6 +99,7 @@ impl Cli {
             Noun::Vm(noun) => noun.run(&app).await,
             Noun::Image(noun) => noun.run(&app).await,
             Noun::Volume(noun) => noun.run(&app).await,
+            Noun::Flavor(noun) => noun.run(&app).await,
             Noun::Network(noun) => noun.run(&app).await,
             Noun::Snapshot(noun) => noun.run(&app).await,
             Noun::SshKey(noun) => noun.run(&app).await,

@@ -5,6 +5,7 @@ pub mod delete;
 pub mod describe;
 pub mod doctor;
 pub mod events;
+pub mod flavor;
 pub mod get;
 pub mod image;
 pub mod info;

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod fields;
+pub mod flavor;
 pub mod frame;
 pub mod image;
 pub mod kind;

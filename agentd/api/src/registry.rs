@@ -5,6 +5,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::error::FieldError;
+use crate::flavor::Flavor;
 use crate::image::Image;
 use crate::kind::{Kind, KindDef};
 use crate::network::Network;
@@ -38,11 +39,12 @@ const fn entry<K: Kind>() -> AnyKind {
 }
 
 /// In the order in which they are shown. A kind stands behind those it refers to.
-pub static ALL: [AnyKind; 6] = [
+pub static ALL: [AnyKind; 7] = [
     entry::<SshKey>(),
     entry::<Network>(),
     entry::<Image>(),
     entry::<Volume>(),
+    entry::<Flavor>(),
     entry::<Vm>(),
     entry::<Snapshot>(),
 ];

@@ -120,6 +120,7 @@ impl Daemon {
 
         let facts = Facts::new(config.clone(), instance.clone(), drivers.clone(), store.clone());
         let (http, background, passes) = (Part::default(), Part::default(), Part::default());
+        reconcile::ensure_shipped_flavors(&store, state_dir).await?;
         default_network(&config, (&store, &drivers), &facts, &background).await;
         let figures = figures::AllFigures::new(store.clone(), drivers.vm.clone(), instance.clone());
         let trigger = reconcile::start(reconcile::Runtime {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agentd_api::event::Outcome;
 use agentd_api::vm::{Accel, CpuSet};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
-use agentd_api::{image, network, snapshot, ssh_key, vm, volume};
+use agentd_api::{flavor, image, network, snapshot, ssh_key, vm, volume};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
 use serde_json::Value;
 
@@ -72,6 +72,17 @@ pub(super) trait Admission: Kind {
     /// What must be undone on the host when such an object goes, in order.
     const FINALIZERS: &'static [&'static str];
 
+    /// Fills in what another object says of this one, and refuses what contradicts it. `given` are the fields of the
+    /// spec that the caller sent. `is` is None for a new object.
+    fn resolve(
+        _: &mut Desk<'_>,
+        _: &ObjectKey,
+        _is: Option<&Self::Spec>,
+        spec: Self::Spec,
+        _given: &[String],
+    ) -> Result<Self::Spec, Problem> {
+        Ok(spec)
+    }
     /// Checks a new object and takes what it needs. Its answer is the status that the object begins with.
     fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &Self::Spec) -> Result<Self::Status, Problem>;
     /// Checks a changed spec and takes or gives back the difference. A new status where that changes with it.
@@ -106,10 +117,14 @@ pub(super) struct ActedAny {
     pub elsewhere: bool,
 }
 
+/// The key, the object as it is where it is there, the wanted spec, and which of its fields were given.
+type Resolve = fn(&mut Desk<'_>, &ObjectKey, Option<&Stored>, &Value, &[String]) -> Result<Value, Problem>;
+
 /// An [`Admission`] with its types erased.
 pub(super) struct AnyAdmission {
     pub kind: &'static str,
     pub finalizers: &'static [&'static str],
+    pub resolve: Resolve,
     pub create: fn(&mut Desk<'_>, &ObjectKey, &Value) -> Result<Value, Problem>,
     pub change: fn(&mut Desk<'_>, &Stored, &Value) -> Result<Option<Value>, Problem>,
     pub delete: fn(&mut Desk<'_>, &ObjectKey) -> Result<(), Problem>,
@@ -122,6 +137,10 @@ const fn entry<K: Admission>() -> AnyAdmission {
     AnyAdmission {
         kind: K::DEF.kind,
         finalizers: K::FINALIZERS,
+        resolve: |desk, key, is, spec, given| {
+            let is = is.map(object::<K>).transpose()?.map(|is| is.spec);
+            json(&K::resolve(desk, key, is.as_ref(), typed::<K>(spec)?, given)?)
+        },
         create: |desk, key, spec| json(&K::create(desk, key, &typed::<K>(spec)?)?),
         change: |desk, is, spec| {
             let status = K::change(desk, &object::<K>(is)?, &typed::<K>(spec)?)?;
@@ -141,11 +160,12 @@ const fn entry<K: Admission>() -> AnyAdmission {
     }
 }
 
-static ALL: [AnyAdmission; 6] = [
+static ALL: [AnyAdmission; 7] = [
     entry::<ssh_key::SshKey>(),
     entry::<network::Network>(),
     entry::<image::Image>(),
     entry::<volume::Volume>(),
+    entry::<flavor::Flavor>(),
     entry::<vm::Vm>(),
     entry::<snapshot::Snapshot>(),
 ];

@@ -22,6 +22,8 @@ pub(super) struct Draft {
     pub labels: Labels,
     pub annotations: BTreeMap<String, String>,
     pub spec: Value,
+    /// The fields of the spec that were given, others being at their defaults.
+    pub given: Vec<String>,
 }
 
 /// The name and the rest of what is to be created.
@@ -161,12 +163,17 @@ fn parse_rest(
         },
     };
     match spec {
-        Ok(spec) => Some(Draft { labels, annotations, spec }),
+        Ok(spec) => Some(Draft { labels, annotations, spec, given: given(map.get("spec")) }),
         Err(wrong) => {
             errors.extend(wrong);
             None
         }
     }
+}
+
+fn given(spec: Option<&Value>) -> Vec<String> {
+    let fields = spec.and_then(Value::as_object).into_iter().flatten();
+    fields.filter(|(_, value)| !value.is_null()).map(|(field, _)| field.clone()).collect()
 }
 
 /// The members of a map of strings; anything else is an error.

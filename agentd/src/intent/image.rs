@@ -43,7 +43,8 @@ pub(super) fn refer(desk: &mut Desk<'_>, vm: &ObjectKey, name: &ObjectName) -> R
         None => match Recipe::by_name(name.as_str()) {
             Some(recipe) => {
                 let spec = json!({"source": {"recipe": recipe.as_str()}});
-                let draft = Draft { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec };
+                let draft =
+                    Draft { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec, given: Vec::new() };
                 let made = write::create(desk, &key, draft)?;
                 desk.record(&made, "created", format!("wanted by {vm}"));
                 Ok(())

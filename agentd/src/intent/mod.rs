@@ -15,6 +15,7 @@ mod admission;
 mod caller;
 mod commit;
 mod draft;
+mod flavor;
 mod image;
 mod network;
 mod snapshot;

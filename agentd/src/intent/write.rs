@@ -140,7 +140,7 @@ pub(super) fn expect(if_match: Option<u64>) -> Expect {
 }
 
 /// Writes a new object down, with all that it needs.
-pub(super) fn create(desk: &mut Desk<'_>, key: &ObjectKey, draft: Draft) -> Result<Arc<Stored>, Problem> {
+pub(super) fn create(desk: &mut Desk<'_>, key: &ObjectKey, mut draft: Draft) -> Result<Arc<Stored>, Problem> {
     let admission = admission::of(&key.kind)?;
     // Asked first: a name that is taken is the better answer than whatever else is wrong.
     if let Some(there) = desk.tx.get(key) {
@@ -154,6 +154,7 @@ pub(super) fn create(desk: &mut Desk<'_>, key: &ObjectKey, draft: Draft) -> Resu
             problem
         });
     }
+    draft.spec = (admission.resolve)(desk, key, None, &draft.spec, &draft.given)?;
     let status = (admission.create)(desk, key, &draft.spec)?;
     let new = NewObject {
         key: key.clone(),
@@ -199,8 +200,17 @@ pub(super) fn changeable(
     Ok(is)
 }
 
-fn change(desk: &mut Desk<'_>, is: &Stored, draft: Draft, if_match: Option<u64>) -> Result<Reply, Problem> {
+fn change(
+    desk: &mut Desk<'_>,
+    is: &Stored,
+    mut draft: Draft,
+    if_match: Option<u64>,
+) -> Result<Reply, Problem> {
     let key = is.key().clone();
+    if is.value().get("spec") != Some(&draft.spec) {
+        let resolve = admission::of(&key.kind)?.resolve;
+        draft.spec = resolve(desk, &key, Some(is), &draft.spec, &draft.given)?;
+    }
     let new_spec = is.value().get("spec") != Some(&draft.spec);
     let status = if new_spec { (admission::of(&key.kind)?.change)(desk, is, &draft.spec)? } else { None };
     let update = Update {

@@ -4,6 +4,7 @@
 //! [`runtime`]. Reconcilers know the store and the drivers, and no HTTP. Nothing here is needed for the API to answer: a
 //! backend that is away, a driver that fails, a pass that panics are shown on the objects concerned.
 
+pub mod flavor;
 pub mod image;
 pub mod network;
 pub mod runtime;
@@ -18,6 +19,7 @@ pub mod volume;
 use std::sync::Arc;
 
 use agentd_api::Kind;
+use agentd_api::flavor::Flavor;
 use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::snapshot::Snapshot;
@@ -29,6 +31,7 @@ use agentd_store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use flavor::ensure_shipped_flavors;
 pub use network::ensure_default_network;
 pub use runtime::Trigger;
 
@@ -56,6 +59,7 @@ pub fn start(runtime: Runtime) -> Trigger {
         Network::DEF.kind,
         Image::DEF.kind,
         Volume::DEF.kind,
+        Flavor::DEF.kind,
         Vm::DEF.kind,
         Snapshot::DEF.kind,
     ]);
@@ -88,6 +92,7 @@ pub fn start(runtime: Runtime) -> Trigger {
     });
 
     controllers.add(ssh_key::SshKeys);
+    controllers.add(flavor::Flavors);
     controllers.add(network::Networks { driver: drivers.network.clone(), sync });
     controllers.add(image::Images {
         driver: drivers.image.clone(),

@@ -55,6 +55,7 @@ impl Kind for Vm {
             ColumnDef::age("AGE", "/created_at"),
             ColumnDef::text("ACCEL", "/status/accel").wide(),
             ColumnDef::text("DISK", "/spec/disk").wide(),
+            ColumnDef::text("FLAVOR", "/spec/flavor").wide(),
             ColumnDef::text("EXPIRES", "/spec/expires_at").wide(),
             ColumnDef::text("VOLUMES", "/status/volumes/*/volume").wide(),
             ColumnDef::text("REASON", "/status/reason").wide(),
@@ -62,6 +63,7 @@ impl Kind for Vm {
         fields: &[
             FieldDef { name: "state", path: "/status/state" },
             FieldDef { name: "image", path: "/spec/image" },
+            FieldDef { name: "flavor", path: "/spec/flavor" },
             FieldDef { name: "network", path: "/spec/networks/*/network" },
             FieldDef { name: "ssh_key", path: "/spec/ssh_keys/*" },
             FieldDef { name: "volume", path: "/status/volumes/*/volume" },

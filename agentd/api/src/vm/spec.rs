@@ -18,6 +18,10 @@ use crate::time::Timestamp;
 pub struct VmSpec {
     /// The image its disk starts as. A recipe's name builds the image when it is not there.
     pub image: ObjectName,
+    /// The flavor that its size is of. What the flavor says is written into this spec when the VM is made of it or changed
+    /// to it, and cannot be contradicted here; a later change of the flavor changes nothing of the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<ObjectName>,
     #[serde(default = "one")]
     #[schema(minimum = 1, maximum = 256)]
     pub cpus: u32,

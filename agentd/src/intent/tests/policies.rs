@@ -68,3 +68,50 @@ async fn stopped_until_the_next_boot_it_is_wanted_all_the_same() {
     assert_eq!(world.act(&web, "stop-until-boot").await.expect("so already").status, 200);
     assert!(world.get(&web)["status"]["held_boot"].is_null(), "what is to be off stays off");
 }
+
+#[tokio::test]
+async fn a_flavor_is_what_its_vms_are_and_is_not_contradicted() {
+    let world = World::new().await;
+    let size = json!({"cpus": 2, "memory": "256MiB", "disk": "2GiB", "cpu_shares": 50});
+    world.make("flavor", json!({"name": "mine", "spec": size})).await;
+    world.make("flavor", json!({"name": "wide", "spec": {"cpus": 3, "memory": "512MiB"}})).await;
+    for (more, field) in [
+        (json!({"flavor": "mine", "cpus": 4}), "spec.cpus"),
+        (json!({"flavor": "mine", "memory": "1GiB"}), "spec.memory"),
+        (json!({"flavor": "mine", "disk": "4GiB"}), "spec.disk"),
+        (json!({"flavor": "mine", "cpu_shares": 60}), "spec.cpu_shares"),
+        (json!({"flavor": "none-such"}), "spec.flavor"),
+    ] {
+        let problem = world.refused_vm(more.clone()).await;
+        assert_eq!(
+            (code(&problem), fields(&problem)),
+            (ErrorCode::Invalid, vec![field]),
+            "{more}: {problem}"
+        );
+    }
+    let web = key("vm", "web");
+    world
+        .create("vm", json!({"name": "web", "spec": {"image": "micro", "flavor": "mine", "cpus": 2}}))
+        .await
+        .expect("made");
+    let spec = |world: &World| world.get(&web)["spec"].clone();
+    let is = spec(&world);
+    assert_eq!((&is["cpus"], &is["memory"], &is["disk"]), (&json!(2), &json!("256MiB"), &json!("2GiB")));
+    assert_eq!(is["cpu_shares"], 50);
+
+    // A flavor that is in use stays; a change of it is for VMs to come.
+    let mine = key("flavor", "mine");
+    assert_eq!(code(&world.delete(&mine).await.expect_err("in use")), ErrorCode::InUse);
+    world.patch(&mine, json!({"spec": {"cpus": 4}})).await.expect("changed");
+    world.patch(&web, json!({"spec": {"restart": "always"}})).await.expect("changed");
+    assert_eq!(spec(&world)["cpus"], 2);
+    let problem = world.patch(&web, json!({"spec": {"cpus": 4}})).await.expect_err("contradicts");
+    assert_eq!(fields(&problem), ["spec.cpus"]);
+
+    // Another flavor, or none.
+    world.patch(&web, json!({"spec": {"flavor": "wide"}})).await.expect("changed");
+    assert_eq!((&spec(&world)["cpus"], &spec(&world)["memory"]), (&json!(3), &json!("512MiB")));
+    world.patch(&web, json!({"spec": {"flavor": null, "cpus": 1}})).await.expect("changed");
+    assert_eq!(spec(&world)["cpus"], 1);
+    world.delete(&mine).await.expect("no VM is of it any more");
+}

@@ -13,12 +13,22 @@ use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem, State};
 use agentd_store::Query;
 
 use super::admission::{Acted, Admission, Desk, Known};
-use super::{image, snapshot};
+use super::{flavor, image, snapshot};
 use crate::schedule::Schedule;
 pub(super) use addresses::Cursors;
 
 impl Admission for Vm {
     const FINALIZERS: &'static [&'static str] = &["domain", "network", "volume"];
+
+    fn resolve(
+        desk: &mut Desk<'_>,
+        key: &ObjectKey,
+        is: Option<&VmSpec>,
+        spec: VmSpec,
+        given: &[String],
+    ) -> Result<VmSpec, Problem> {
+        flavor::resolve(desk, key, is, spec, given)
+    }
 
     fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &VmSpec) -> Result<VmStatus, Problem> {
         check_memory(desk, spec)?;

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 #[derive(Debug, Default, Args)]
 pub struct SizeArgs {
+    /// The flavor that its size is of, in place of --cpus, --memory and --disk
+    #[arg(long, value_name = "FLAVOR")]
+    pub flavor: Option<String>,
     /// How many CPUs it has [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<u32>,
@@ -28,6 +31,9 @@ impl SizeArgs {
             if let Some(number) = number {
                 spec.insert(field.to_owned(), json!(number));
             }
+        }
+        if let Some(flavor) = &self.flavor {
+            spec.insert("flavor".to_owned(), json!(flavor));
         }
         for (field, text) in
             [("memory", &self.memory), ("memory_max", &self.memory_max), ("disk", &self.disk)]

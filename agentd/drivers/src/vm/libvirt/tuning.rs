@@ -15,7 +15,7 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::domains::find;
-use super::fault::Fault;
+use super::fault::{Fault, lacks_shaper};
 use super::{ASK, LibvirtVm, TELL, ffi};
 use crate::vm::xml::{self, kib};
 use crate::vm::{DomainSpec, Tuning, Unmet, VmError, VmTuning};
@@ -122,14 +122,15 @@ fn told(done: Result<(), Fault>, field: &'static str, unmet: &mut Vec<Unmet>) ->
 }
 
 fn cannot(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        ErrorNumber::OperationInvalid
-            | ErrorNumber::OperationUnsupported
-            | ErrorNumber::ConfigUnsupported
-            | ErrorNumber::ArgumentUnsupported
-            | ErrorNumber::NoSupport
-    )
+    lacks_shaper(error)
+        || matches!(
+            error.code(),
+            ErrorNumber::OperationInvalid
+                | ErrorNumber::OperationUnsupported
+                | ErrorNumber::ConfigUnsupported
+                | ErrorNumber::ArgumentUnsupported
+                | ErrorNumber::NoSupport
+        )
 }
 
 /// Zero takes a limit off.
