@@ -10,6 +10,7 @@ mod policies;
 mod pull;
 mod refusals;
 mod side_by_side;
+mod snapshot;
 mod stats;
 mod template;
 mod volume;

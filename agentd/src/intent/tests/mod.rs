@@ -5,6 +5,7 @@ mod objects;
 mod policies;
 mod refusals;
 mod requests;
+mod snapshots;
 mod vm_actions;
 
 use std::path::Path;
