@@ -28,7 +28,7 @@ pub const UNDO: Uuid = Uuid::nil();
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnDisks {
     pub vm: Uuid,
-    /// qcow2 files.
+    /// qcow2 files, the one that it boots from first.
     pub disks: Vec<PathBuf>,
 }
 
@@ -45,8 +45,8 @@ pub struct TakeSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSeen {
     pub id: Uuid,
-    /// Whether every one of the disks has it.
-    pub in_all_disks: bool,
+    /// Whether the first of the disks has it. One that lacks it was added since.
+    pub in_first_disk: bool,
     /// What its memory takes; None where it has none, or none that is whole.
     pub memory: Option<ByteSize>,
 }
@@ -87,8 +87,8 @@ pub trait VmSnapshots: Send + Sync {
     async fn snapshot_size(&self, of: &OwnDisks, id: Uuid) -> Result<ByteSize, VmError>;
     /// Of the disks and of the memory, whether the guest runs or not. AlreadySo where there is none.
     async fn delete_snapshot(&self, of: &OwnDisks, id: Uuid) -> Result<Change, VmError>;
-    /// Takes the disks back to it. Fails, as Failed, while the guest runs, and where a disk lacks it; then none of them
-    /// is changed.
+    /// Takes the disks back to it, and leaves those as they are that were added since. Fails, as Failed, while the guest
+    /// runs, and where the first disk lacks it; then none of them is changed.
     async fn revert(&self, of: &OwnDisks, id: Uuid) -> Result<(), VmError>;
     /// Writes the guest's memory down and ends the domain, as one: where the writing fails the guest runs on as it did.
     /// Fails, as Failed, where the guest is off.

@@ -144,7 +144,8 @@ impl Vms {
 /// The disks that come and go with a VM. None where it has none yet.
 pub async fn own_disks(volumes: &dyn VolumeDriver, vm: Uuid) -> Result<Option<OwnDisks>, Fault> {
     let seen = volumes.observe(vm).await?;
-    Ok(seen.disk.map(|disk| OwnDisks { vm, disks: vec![disk] }))
+    let disks: Vec<_> = seen.own_disks().map(Into::into).collect();
+    Ok(seen.disk.is_some().then_some(OwnDisks { vm, disks }))
 }
 
 /// A VM that goes without anybody having asked about its snapshots (it was to go when it stopped) takes them with it.

@@ -73,7 +73,7 @@ impl Work<'_> {
         let whole = there
             .iter()
             .find(|seen| seen.id == way.id)
-            .is_some_and(|seen| seen.in_all_disks && (!way.memory || seen.memory.is_some()));
+            .is_some_and(|seen| seen.in_first_disk && (!way.memory || seen.memory.is_some()));
         if power == Power::Off {
             // Its memory is whole where it ended by our doing; else it ended by itself, and stays so.
             let kept = self.told(vm.saved_memory(of.vm, Memory::Undo).await)?;
@@ -186,7 +186,7 @@ impl Work<'_> {
     async fn undo(&mut self, way: VmRestore, of: &OwnDisks, power: Power) -> Result<Turn, Halt> {
         let vm = self.vms.drivers.vm.clone();
         let kept = self.told(vm.snapshots(of).await)?;
-        let kept = kept.iter().any(|seen| seen.id == UNDO && seen.in_all_disks);
+        let kept = kept.iter().any(|seen| seen.id == UNDO && seen.in_first_disk);
         let memory = self.told(vm.saved_memory(of.vm, Memory::Undo).await)?;
         // Up without anything having been undone: its start was given up and happened all the same. With nothing kept
         // it is as it was already.

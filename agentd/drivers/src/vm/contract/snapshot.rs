@@ -81,7 +81,7 @@ pub(super) async fn a_guest_goes_on_from_its_memory(bed: &dyn Bed) {
     let snapshot = take(bed, &spec, true).await;
     assert_eq!(see(vm, id).await.power, Power::Running, "it goes on");
     let seen = vm.snapshots(&of).await.expect("snapshots");
-    assert!(seen[0].in_all_disks && seen[0].memory.is_some_and(|m| m.bytes() > 0), "{seen:?}");
+    assert!(seen[0].in_first_disk && seen[0].memory.is_some_and(|m| m.bytes() > 0), "{seen:?}");
     let size = vm.snapshot_size(&of, snapshot).await.expect("a size");
     assert!(Some(size) >= seen[0].memory, "{size} of {seen:?}");
 

@@ -104,7 +104,7 @@ impl VmSnapshots for FakeVm {
         self.call("snapshots", move |inner| {
             Ok(inner.kept.of(vm, |kept| {
                 let memory = |id| kept.memories.contains_key(&Memory::Snapshot(id)).then_some(MEMORY);
-                let seen = |id: &Uuid| SnapshotSeen { id: *id, in_all_disks: true, memory: memory(*id) };
+                let seen = |id: &Uuid| SnapshotSeen { id: *id, in_first_disk: true, memory: memory(*id) };
                 kept.snapshots.keys().map(seen).collect()
             }))
         })

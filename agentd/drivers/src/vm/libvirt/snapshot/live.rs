@@ -67,19 +67,18 @@ pub(super) fn take(domain: &Domain, disks: &[PathBuf], id: Uuid) -> Result<(), F
 
 /// Whether any of the disks had it.
 pub(super) fn delete(domain: &Domain, disks: &[PathBuf], id: Uuid) -> Result<bool, Fault> {
-    let nodes = nodes(domain, disks)?;
-    let mut had = false;
-    for (node, disk) in nodes.into_iter().zip(disks) {
+    let mut having = Vec::new();
+    for disk in disks {
         if table(disk)?.iter().any(|s| s.name == name(id)) {
-            let arguments = json!({"device": node, "name": name(id)});
-            qmp(
-                domain,
-                &json!({"execute": "blockdev-snapshot-delete-internal-sync", "arguments": arguments}),
-            )?;
-            had = true;
+            having.push(disk.clone());
         }
     }
-    Ok(had)
+    for node in nodes(domain, &having)? {
+        let arguments = json!({"device": node, "name": name(id)});
+        let command = json!({"execute": "blockdev-snapshot-delete-internal-sync", "arguments": arguments});
+        qmp(domain, &command)?;
+    }
+    Ok(!having.is_empty())
 }
 
 /// Writes the memory of a guest that is paused into a file.

@@ -234,14 +234,20 @@ impl Hands {
         if self.power(of.vm).await? != Power::Off {
             return Err(VmError::Failed { call, detail: "the guest runs".to_owned() });
         }
-        for disk in of.disks.clone() {
-            let there = move || Ok((table(&disk)?.iter().any(|s| s.name == name(id)), disk));
-            if let (false, disk) = blocking(there).await? {
-                let detail = format!("{} has no snapshot {id}", disk.display());
-                return Err(VmError::Failed { call, detail });
+        let disks = of.disks;
+        let having = blocking(move || {
+            let mut having = Vec::new();
+            for (n, disk) in disks.into_iter().enumerate() {
+                if table(&disk)?.iter().any(|s| s.name == name(id)) {
+                    having.push(disk);
+                } else if n == 0 {
+                    let detail = format!("{} has no snapshot {id}", disk.display());
+                    return Err(VmError::Failed { call, detail });
+                }
             }
-        }
-        for disk in &of.disks {
+            Ok(having)
+        });
+        for disk in &having.await? {
             img(call, snapshot_img("-a", id, disk)).await?;
             blocking(sync_of(disk)).await?;
         }
@@ -288,12 +294,9 @@ impl VmSnapshots for LibvirtVm {
             let mut seen: Vec<SnapshotSeen> = Vec::new();
             for (n, disk) in of.disks.iter().enumerate() {
                 let ids: Vec<Uuid> = table(disk)?.iter().filter_map(id_of).collect();
-                for known in &mut seen {
-                    known.in_all_disks &= ids.contains(&known.id);
-                }
                 for id in ids.into_iter().filter(|id| seen.iter().all(|s| s.id != *id)).collect::<Vec<_>>() {
                     let memory = memory::whole(&hands.file(of.vm, Memory::Snapshot(id)))?;
-                    seen.push(SnapshotSeen { id, in_all_disks: n == 0, memory });
+                    seen.push(SnapshotSeen { id, in_first_disk: n == 0, memory });
                 }
             }
             Ok(seen)
