@@ -83,6 +83,11 @@ async fn by_id(app: &App, def: &'static KindDef, id: Uuid) -> Result<Option<AnyO
     Ok(None)
 }
 
+/// A failure about a VM's guest: what is not found may be in it, and then no list of ours has it.
+pub fn not_found_in(error: ClientError, about: &str) -> Failure {
+    Failure::from(error).about(about)
+}
+
 /// Not found is answered with where to look, unless the daemon knew better.
 pub fn not_found_hint(error: ClientError, def: &KindDef) -> Failure {
     let bare = matches!(&error, ClientError::Problem(p) if p.hint.is_none() && p.errors.is_empty());

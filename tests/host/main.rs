@@ -3,6 +3,7 @@
 mod bare;
 mod behind;
 mod console;
+mod exec;
 mod kill;
 mod life;
 mod network;

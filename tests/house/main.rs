@@ -40,9 +40,14 @@ fn the_arrows_of_the_house_hold() {
     };
     assert_eq!(ours("agentd-api"), BTreeSet::new());
     assert_eq!(ours("agentd-client"), ["agentd-api"].into());
-    assert_eq!(ours("agentctl"), ["agentd-api", "agentd-client"].into());
+    assert_eq!(ours("agentctl"), ["agentd-api", "agentd-client", "agentd-guest-tree"].into());
     assert_eq!(ours("agentd-store"), ["agentd-api"].into());
-    assert_eq!(ours("agentd-drivers"), ["agentd-api"].into());
+    assert_eq!(ours("agentd-drivers"), ["agentd-api", "agentd-guest-wire"].into());
+    // The program in guests is no part of the daemon: what both know is what they say to each other.
+    assert_eq!(ours("agentd-guest"), ["agentd-guest-tree", "agentd-guest-wire"].into());
+    assert_eq!(ours("agentd-guest-wire"), BTreeSet::new());
+    assert_eq!(ours("agentd-guest-tree"), BTreeSet::new());
+    assert_eq!(arrows["agentd-guest"].len(), 3, "it stays small: {:?}", arrows["agentd-guest"]);
     assert_eq!(ours("agentd"), ["agentd-api", "agentd-drivers", "agentd-store"].into());
     for (package, never) in [
         ("agentd-api", &["tokio", "axum", "hyper", "rusqlite", "virt"][..]),
@@ -56,6 +61,20 @@ fn the_arrows_of_the_house_hold() {
             assert!(!arrows[package].contains(*name), "{package} knows {name}");
         }
     }
+}
+
+/// It runs in any distribution's guest: it asks for no interpreter, and so for no library.
+#[test]
+fn the_program_for_guests_is_static() {
+    let bytes = std::fs::read(agent_tests::host::daemon::binary("agentd-guest")).expect("it is built");
+    assert_eq!(&bytes[..6], b"\x7fELF\x02\x01", "64 bits, the low ones first");
+    let number = |at: usize, size: usize| {
+        bytes[at..at + size].iter().rev().fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte))
+    };
+    let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let kinds: Vec<usize> = (0..count).map(|n| number(headers + n * size, 4)).collect();
+    assert!(kinds.contains(&1) && !kinds.contains(&3), "it is to be loaded, by no interpreter: {kinds:?}");
+    assert!(bytes.len() < 3 << 20, "it has {} bytes", bytes.len());
 }
 
 #[test]

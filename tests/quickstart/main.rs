@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_tests::door;
-use agent_tests::host::{daemon::binary, namespace, traces};
+use agent_tests::host::{daemon::binary, namespace, traces, wait_until};
 
 const TEST: &str = "vm_quickstart_ends_with_a_debian_that_answers";
 const LIMIT: Duration = Duration::from_secs(900);
@@ -19,6 +19,10 @@ fn vm_quickstart_ends_with_a_debian_that_answers() {
     };
     namespace::furnish(&scratch).expect("a furnished namespace");
     let state = scratch.join("state");
+    let keys = scratch.join("home/.ssh");
+    std::fs::create_dir_all(&keys).expect("a home");
+    let key = keys.join("id_ed25519").to_string_lossy().into_owned();
+    namespace::run("/usr/bin/ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &key]).expect("a key");
     let (status, said, took) = quickstart(&[], &state);
     println!("{said}\nquickstart took {} s", took.as_secs());
     assert!(status, "{said}");
@@ -28,6 +32,7 @@ fn vm_quickstart_ends_with_a_debian_that_answers() {
     assert!(took < PROMISED, "{took:?}");
 
     guest_is_as_promised(&state);
+    guest_does_what_it_is_told(&scratch);
 
     let (status, said, again) = quickstart(&[], &state);
     assert!(status, "a second time is harmless: {said}");
@@ -63,6 +68,40 @@ fn guest_is_as_promised(state: &std::path::Path) {
     assert_eq!(mode & 0o777, 0o600, "the seed holds secrets");
 }
 
+/// By its agent and over ssh, with the key that quickstart found.
+fn guest_does_what_it_is_told(scratch: &std::path::Path) {
+    let said = wait_until("its agent answers", Duration::from_secs(60), || {
+        ctl(scratch, &["vm", "exec", "hello", "--", "cat", "/etc/debian_version"])
+    });
+    assert!(said.starts_with("12."), "{said}");
+    let said = ctl(scratch, &["vm", "exec", "hello", "--user", "debian", "--", "sh", "-c", "id -nG; pwd"]);
+    assert!(said.as_ref().is_ok_and(|s| s.contains("sudo") && s.ends_with("/home/debian\n")), "{said:?}");
+    let facts = wait_until("its facts are known", Duration::from_secs(60), || {
+        let vm = ctl(scratch, &["get", "vm/hello", "-o", "json"])?;
+        let vm: serde_json::Value = serde_json::from_str(&vm).map_err(|e| e.to_string())?;
+        if vm["status"]["guest"].is_null() {
+            Err(vm["status"].to_string())
+        } else {
+            Ok(vm["status"]["guest"].clone())
+        }
+    });
+    assert_eq!((&facts["os"]["id"], &facts["hostname"]), (&"debian".into(), &"hello".into()), "{facts}");
+    // cloud-init puts the key in at its own time.
+    let said = wait_until("ssh lets us in", Duration::from_secs(120), || {
+        ctl(scratch, &["vm", "ssh", "hello", "--", "whoami; hostname"])
+    });
+    assert_eq!(said, "debian\nhello\n");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+fn ctl(scratch: &std::path::Path, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(binary("agentctl"));
+    command.args(arguments).env("HOME", scratch.join("home")).stdin(Stdio::null());
+    let output = command.output().expect("agentctl runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(said) } else { Err(format!("{output:?}")) }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
 fn quickstart(arguments: &[&str], state: &std::path::Path) -> (bool, String, Duration) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/quickstart");
@@ -73,6 +112,7 @@ fn quickstart(arguments: &[&str], state: &std::path::Path) -> (bool, String, Dur
         .args(arguments)
         .env("AGENTD_BIN_DIR", agentd.parent().expect("a folder"))
         .env("AGENTD_STATE_DIR", state)
+        .env("HOME", state.with_file_name("home"))
         .env("http_proxy", door::PROXY)
         .stdin(Stdio::null())
         .output()

@@ -133,7 +133,7 @@ pub async fn ensure(app: &App, key: &str, dry_run: bool) -> Result<Option<String
 }
 
 /// The key without its comment.
-fn body(line: &str) -> String {
+pub fn body(line: &str) -> String {
     line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 

@@ -149,8 +149,12 @@ impl KindDef {
     pub fn action(&self, name: &str) -> Option<&'static ActionDef> {
         self.actions.iter().find(|a| a.name == name)
     }
+    /// The first of that name: a name may stand for several, told apart by their methods.
     pub fn sub(&self, name: &str) -> Option<&'static SubDef> {
         self.subs.iter().find(|s| s.name == name)
+    }
+    pub fn sub_by(&self, name: &str, method: SubMethod) -> Option<&'static SubDef> {
+        self.subs.iter().find(|s| s.name == name && s.method == method)
     }
     pub fn field(&self, name: &str) -> Option<(usize, &'static FieldDef)> {
         self.fields.iter().enumerate().find(|(_, f)| f.name == name)

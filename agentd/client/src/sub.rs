@@ -7,8 +7,10 @@ use agentd_api::frame::{Frame, HEAD};
 use agentd_api::kind::{KindDef, SubAnswer, SubDef, SubMethod};
 use agentd_api::{ObjectName, Problem};
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -81,6 +83,26 @@ impl Client {
         let call = path.call();
         let body = self.open(&call).await?;
         Ok(Download { body, call, client: self.clone() })
+    }
+
+    /// Sends content to a subresource, as it comes, and gives the whole answer. Has no time limit. An answer that comes
+    /// before all was sent ends the sending.
+    pub async fn send_content(
+        &self,
+        path: SubPath<'_>,
+        content: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Bytes, ClientError> {
+        let call = path.call();
+        let body =
+            UnsyncBoxBody::new(StreamBody::new(content.map(|piece| piece.map(hyper::body::Frame::data))));
+        let mut request = call.request(&self.inner.socket, body)?;
+        let kind = HeaderValue::from_static("application/octet-stream");
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let answer =
+            self.inner.http.request(request).await.map_err(|error| self.broken(&call, Box::new(error)))?;
+        let status = answer.status();
+        let body = self.collect(&call, answer.into_body()).await?;
+        if status.is_success() { Ok(body) } else { Err(refusal(&call, status, &body)) }
     }
 
     /// A two-way stream. What the daemon refuses is refused before it begins.

@@ -21,13 +21,18 @@ pub enum Class {
 pub trait Classed: std::error::Error {
     fn class(&self) -> Class;
     fn code(&self) -> ErrorCode {
-        match self.class() {
-            Class::Transient => ErrorCode::BackendUnavailable,
-            Class::Conflict => ErrorCode::Conflict,
-            Class::Capacity => ErrorCode::InsufficientCapacity,
-            Class::Permanent => ErrorCode::Invalid,
-            Class::Unsupported => ErrorCode::Unsupported,
-        }
+        code_of(self.class())
+    }
+}
+
+/// The code of a class whose error has no closer one.
+pub fn code_of(class: Class) -> ErrorCode {
+    match class {
+        Class::Transient => ErrorCode::BackendUnavailable,
+        Class::Conflict => ErrorCode::Conflict,
+        Class::Capacity => ErrorCode::InsufficientCapacity,
+        Class::Permanent => ErrorCode::Invalid,
+        Class::Unsupported => ErrorCode::Unsupported,
     }
 }
 

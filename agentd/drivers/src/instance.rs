@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+/// The longest path of a Unix socket (`sun_path`, less its NUL).
+const SOCKET_PATH_MAX: usize = 107;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     tag: String,
@@ -44,6 +47,11 @@ impl Instance {
     /// The folder of one volume.
     pub fn volume_dir(&self, volume: Uuid) -> PathBuf {
         self.volumes_dir().join(volume.to_string())
+    }
+    /// Where the agent in a VM's guest is reached. None where the path is longer than a socket's may be.
+    pub fn agent_socket(&self, vm: Uuid) -> Option<PathBuf> {
+        let path = self.vm_dir(vm).join("agent.sock");
+        (path.as_os_str().len() <= SOCKET_PATH_MAX).then_some(path)
     }
     pub fn networks_dir(&self) -> PathBuf {
         self.state_dir.join("networks")

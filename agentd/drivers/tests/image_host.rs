@@ -85,9 +85,10 @@ impl Vm {
             user_data: user_data.map(str::to_owned),
             network_config: None,
             nics: vec![nic],
+            guest_program: false,
         };
         let disk = DiskSpec { vm, backing: built.content.disk.clone(), size: Some(size) };
-        Self { volumes: HostVolume::new(Instance::new(built.state.path())), disk, seed }
+        Self { volumes: HostVolume::new(Instance::new(built.state.path()), None), disk, seed }
     }
 
     async fn boot(&self, built: &Built, memory: &str, port: u16) -> Guest {

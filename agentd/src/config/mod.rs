@@ -55,6 +55,9 @@ pub struct DaemonConfig {
 pub struct VmConfig {
     pub accel: AccelChoice,
     pub libvirt_uri: String,
+    /// agentd's program for guests. Absent: `agentd-guest` beside agentd, or in /usr/lib/agentd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_program: Option<PathBuf>,
 }
 
 /// How guests' instructions run: as a probe finds, or as told.
@@ -98,7 +101,7 @@ impl Default for DaemonConfig {
 
 impl Default for VmConfig {
     fn default() -> Self {
-        Self { accel: AccelChoice::Auto, libvirt_uri: "qemu:///system".to_owned() }
+        Self { accel: AccelChoice::Auto, libvirt_uri: "qemu:///system".to_owned(), guest_program: None }
     }
 }
 
@@ -159,6 +162,9 @@ impl Config {
         }
         if self.vm.libvirt_uri.is_empty() || self.vm.libvirt_uri.chars().any(char::is_control) {
             return wrong("vm.libvirt_uri", "must be a libvirt URI, as in \"qemu:///system\"".to_owned());
+        }
+        if self.vm.guest_program.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return wrong("vm.guest_program", "must be an absolute path".to_owned());
         }
         if let Some(cidr) = self.network.cidr
             && !(network::PREFIX_MIN..=network::PREFIX_MAX).contains(&cidr.prefix())

@@ -1,6 +1,7 @@
 //! The drivers of a real host, as the configuration wants them. None of them connects to anything yet.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use agentd_drivers::image::host::{HostImage, ImageOptions};
 use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
@@ -12,6 +13,8 @@ use agentd_drivers::{Drivers, Instance};
 
 use crate::config::{AccelChoice, Config};
 
+const GUEST_PROGRAM: &str = "agentd-guest";
+
 pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
     let accel = match config.vm.accel {
         AccelChoice::Auto => AccelWish::Auto,
@@ -20,12 +23,23 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
     };
     let libvirt = LibvirtOptions { uri: config.vm.libvirt_uri.clone(), instance: instance.clone(), accel };
     let upstream = config.network.dns_upstream.iter().copied().map(IpAddr::V4).collect();
-    let images = ImageOptions { mirror: config.image.mirror.clone() };
+    let guest_program = guest_program(config);
+    let images = ImageOptions { mirror: config.image.mirror.clone(), guest_program: guest_program.clone() };
     Ok(Drivers {
         vm: LibvirtVm::new(libvirt),
         image: HostImage::new(instance.clone(), images),
-        volume: HostVolume::new(instance.clone()),
+        volume: HostVolume::new(instance.clone(), guest_program),
         pool: DirPool::new(instance.clone()),
         network: HostNetwork::new(instance.clone(), NetworkOptions { upstream }),
     })
+}
+
+/// Where agentd's program for guests is: as configured, else beside this program, else where packages put it.
+pub fn guest_program(config: &Config) -> Option<PathBuf> {
+    if let Some(path) = &config.vm.guest_program {
+        return Some(path.clone()).filter(|path| path.is_file());
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(GUEST_PROGRAM)));
+    let packaged = Path::new("/usr/lib/agentd").join(GUEST_PROGRAM);
+    beside.into_iter().chain([packaged]).find(|path| path.is_file())
 }

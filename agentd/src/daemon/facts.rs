@@ -149,6 +149,7 @@ impl Facts {
             accel: seen.accel,
             store: self.store.health().map_err(|e| fault::chain(&e)),
             default_network: seen.default_network,
+            guest_program: super::guest_program(&self.config),
         }
     }
 }

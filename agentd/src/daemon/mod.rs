@@ -43,6 +43,7 @@ use crate::intent::{Intents, Wake};
 use crate::reconcile::{self, Trigger};
 use facts::Facts;
 
+pub(crate) use drivers::guest_program;
 pub use drivers::real as real_drivers;
 pub use logging::start as start_logging;
 

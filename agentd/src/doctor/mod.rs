@@ -50,12 +50,15 @@ pub struct Seen {
     pub ip_forward: Option<bool>,
     /// What went wrong with the network `default`, where something did.
     pub default_network: Option<String>,
+    /// Where agentd's program for guests is.
+    pub guest_program: Option<std::path::PathBuf>,
 }
 
 pub fn report(seen: &Seen) -> Report {
     let mut checks = Vec::new();
     checks.push(libvirt(seen));
     checks.extend(programs(seen));
+    checks.push(guest_program(seen));
     checks.extend([kvm(seen), accel(seen), group(seen), store(seen), space(seen), forwarding(seen)]);
     if let Some(why) = &seen.default_network {
         let fix = "set [network] cidr in /etc/agentd/agentd.toml, and restart agentd";
@@ -114,6 +117,18 @@ fn programs(seen: &Seen) -> Vec<Check> {
         }
     }
     checks
+}
+
+fn guest_program(seen: &Seen) -> Check {
+    match &seen.guest_program {
+        Some(path) => ok("agentd-guest", format!("images get {}", path.display())),
+        None => {
+            let detail = "the program for guests is neither beside agentd nor in /usr/lib/agentd: in guests made \
+                          from now on, exec, cp and facts have no answer";
+            let fix = "packaging/build-guest /usr/lib/agentd, and restart agentd";
+            check("agentd-guest", Verdict::Warn, detail, Some(fix))
+        }
+    }
 }
 
 fn kvm(seen: &Seen) -> Check {

@@ -20,6 +20,8 @@ pub struct Looking {
     pub accel: Option<agentd_drivers::vm::AccelAnswer>,
     pub store: Result<(), String>,
     pub default_network: Option<String>,
+    /// agentd's program for guests.
+    pub guest_program: Option<PathBuf>,
 }
 
 /// Reads files and asks the user database: blocks for some milliseconds.
@@ -44,6 +46,7 @@ pub fn observe(looking: Looking) -> Seen {
         group: looking.group,
         store: looking.store,
         default_network: looking.default_network,
+        guest_program: looking.guest_program,
     }
 }
 

@@ -15,6 +15,7 @@ fn bare(dir: &std::path::Path) -> Seen {
         accel: None,
         store: Ok(()),
         default_network: None,
+        guest_program: Some("/usr/lib/agentd/agentd-guest".into()),
     })
 }
 
@@ -101,6 +102,7 @@ fn each_trouble_changes_the_verdict() {
         (Seen { space: Err("gone".to_owned()), ..good() }, "disk space", Verdict::Warn),
         (Seen { ip_forward: Some(false), ..good() }, "ip_forward", Verdict::Warn),
         (Seen { root: false, ..good() }, "root", Verdict::Fail),
+        (Seen { guest_program: None, ..good() }, "agentd-guest", Verdict::Warn),
         (Seen { default_network: Some("overlaps".to_owned()), ..good() }, "default network", Verdict::Warn),
     ] {
         let report = report(&seen);

@@ -2,7 +2,7 @@
 //! written from it and metrics are labelled with it, so that none of the three can know a route that another does not.
 
 use agentd_api::image::Image;
-use agentd_api::kind::{ActionDef, Kind, KindDef, SubDef};
+use agentd_api::kind::{ActionDef, Kind, KindDef, SubDef, SubMethod};
 use agentd_api::{paths, registry};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,7 +74,20 @@ pub(super) struct Found<'a> {
 impl Found<'_> {
     /// The methods that may be used here, as the `Allow` header has them.
     pub fn allow(&self) -> &'static str {
-        self.sub.map_or(self.place.allow(), |sub| sub.method.as_str())
+        let (Some(def), Some(sub)) = (self.def, self.sub) else { return self.place.allow() };
+        let known = |method| def.sub_by(sub.name, method).is_some();
+        match (known(SubMethod::Get), known(SubMethod::Put), known(SubMethod::Post)) {
+            (true, true, true) => "GET, PUT, POST",
+            (true, true, false) => "GET, PUT",
+            (true, false, true) => "GET, POST",
+            (false, true, true) => "PUT, POST",
+            _ => sub.method.as_str(),
+        }
+    }
+    /// The subresource that the method means, of those of its name.
+    pub fn sub_of(&self, method: &str) -> Option<&'static SubDef> {
+        let of_name = self.def?.subs.iter().filter(|sub| Some(sub.name) == self.sub.map(|s| s.name));
+        of_name.into_iter().find(|sub| sub.method.as_str() == method)
     }
     pub fn allows(&self, method: &str) -> bool {
         self.allow().split(", ").any(|known| known == method)

@@ -87,7 +87,7 @@ pub trait Subresources: Send + Sync {
 
 pub(super) async fn open(call: &Call, found: &Found<'_>, mut request: Request<Incoming>) -> Answer {
     let nowhere = || Problem::new(ErrorCode::NotFound, "there is no such subresource");
-    let sub = found.sub.ok_or_else(nowhere)?;
+    let sub = found.sub_of(request.method().as_str()).ok_or_else(nowhere)?;
     let upgrade = sub.answer.protocol().map(|protocol| {
         asks_for(request.headers(), protocol).then(|| hyper::upgrade::on(&mut request)).ok_or(protocol)
     });

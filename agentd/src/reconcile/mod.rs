@@ -111,6 +111,7 @@ pub fn start(runtime: Runtime) -> Trigger {
         clock: Arc::new(agentd_api::Timestamp::now),
     };
     tracker.spawn(snapshot::schedule(scheduled, cancel.clone()));
+    tracker.spawn(vm::guests(vms.clone(), store.clone(), trigger.clone(), cancel.clone()));
     tracker.spawn(vm::survey(vms, store.clone(), trigger.clone(), cancel.clone()));
     tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents, told: Default::default() }, cancel));
     trigger

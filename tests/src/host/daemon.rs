@@ -39,7 +39,7 @@ pub fn binary(name: &str) -> PathBuf {
     let own = exe.parent().expect("target/<profile>");
     let folder = if own.ends_with("deps") { own.parent().expect("target/<profile>/deps") } else { own };
     let path = folder.join(name);
-    assert!(path.is_file(), "{} is not built: cargo build --workspace", path.display());
+    assert!(path.is_file(), "{} is not built: tests/run build", path.display());
     path
 }
 

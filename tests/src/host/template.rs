@@ -15,7 +15,9 @@ use super::{namespace, wait_until};
 const MAKER: &str = "template::micro_is_built";
 
 fn folder() -> PathBuf {
-    let built = fs::metadata(binary("agentd")).and_then(|m| m.modified()).expect("agentd is built");
+    // What images are built by, and the program that they carry.
+    let time = |name| fs::metadata(binary(name)).and_then(|m| m.modified()).expect("it is built");
+    let built = time("agentd").max(time("agentd-guest"));
     let stamp = built.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
     binary("agentd").with_file_name("host-template").join(stamp.to_string())
 }

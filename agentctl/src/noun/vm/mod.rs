@@ -1,12 +1,15 @@
 //! `agentctl vm`: virtual machines.
 
 mod console;
+mod cp;
+mod exec;
 mod iso;
 mod logs;
 mod run;
 mod screenshot;
 mod set;
 mod spec;
+mod ssh;
 mod stop;
 mod vnc;
 
@@ -67,6 +70,12 @@ pub enum Vm {
     Show(Show),
     /// Print what VMs use: CPU, memory, disk, network
     Stats(Stats),
+    /// Run a program in a VM's guest
+    Exec(exec::Exec),
+    /// Copy files and folders into a VM's guest, or out of it
+    Cp(cp::Cp),
+    /// Log in to a VM over ssh
+    Ssh(ssh::Ssh),
     /// Sit at a VM's serial console
     Console(console::Console),
     /// Put an ISO into a VM's CD-ROM drive, or take it out
@@ -134,6 +143,9 @@ impl Vm {
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, Some(DEF)).await,
+            Self::Exec(exec) => exec.run(app).await,
+            Self::Cp(cp) => cp.run(app).await,
+            Self::Ssh(ssh) => ssh.run(app).await,
             Self::Console(console) => console.run(app).await,
             Self::Iso(iso) => iso.run(app).await,
             Self::Logs(logs) => logs.run(app).await,

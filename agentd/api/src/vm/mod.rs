@@ -2,6 +2,8 @@
 //! said of a spec without knowing the host in `check`.
 
 mod check;
+pub mod exec;
+pub mod guest;
 pub mod memory;
 pub mod policy;
 pub mod spec;
@@ -16,6 +18,7 @@ use crate::kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETR
 use crate::status::{State, StatusCommon};
 
 pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, NETWORK_CONFIG_MAX, USER_DATA_MAX};
+pub use exec::{Copied, EXEC_ARGUMENTS_MAX, ExecWish, TerminalSize, check_guest_path};
 pub use memory::{
     GuestWas, KEEP_MAX, RestorePhase, SnapshotPolicy, SnapshotsTaken, VmRestore, VmRestored, VmSaved,
 };

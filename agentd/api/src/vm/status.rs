@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::guest::VmGuest;
 use super::memory::{SnapshotsTaken, VmRestore, VmRestored, VmSaved};
 use crate::name::ObjectName;
 use crate::net::MacAddr;
@@ -39,6 +40,9 @@ pub struct VmStatus {
     /// The boot of the host (its boot_id) in which the guest was last seen running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_boot: Option<String>,
+    /// What its guest says of itself, while its agent answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<VmGuest>,
     /// Set while a restart that was asked for has not been done.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub restart_requested: bool,

@@ -4,7 +4,41 @@ use crate::kind::{ParamDef, ParamShape, SubAnswer, SubDef, SubMethod};
 
 const TAIL: ParamDef = number("tail", "Only the last lines of what was said before.");
 
+const PATH: ParamDef = ParamDef {
+    name: "path",
+    shape: ParamShape::Text,
+    summary: "An absolute path in the guest, without '..'.",
+};
+
+const EXEC: SubDef = SubDef {
+    name: "exec",
+    method: SubMethod::Get,
+    answer: SubAnswer::Frames,
+    params: &[],
+    summary: "Runs a program in its guest. First comes what is wanted (ExecWish, as JSON) as In and InEnd, then the \
+              program's input; Out, Err and Exit answer",
+};
+
+const FILES_OUT: SubDef = SubDef {
+    name: "files",
+    method: SubMethod::Get,
+    answer: SubAnswer::Content("application/x-tar"),
+    params: &[PATH],
+    summary: "A file or folder of its guest, as a tar archive with one top entry",
+};
+
+const FILES_IN: SubDef = SubDef {
+    name: "files",
+    method: SubMethod::Put,
+    answer: SubAnswer::Json,
+    params: &[PATH],
+    summary: "Unpacks a tar archive in its guest: into a folder that is there, or as what is not there yet",
+};
+
 pub(super) const SUBS: &[SubDef] = &[
+    EXEC,
+    FILES_OUT,
+    FILES_IN,
     get(
         "console",
         SubAnswer::Frames,

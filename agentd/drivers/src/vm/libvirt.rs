@@ -34,6 +34,7 @@ use uuid::Uuid;
 use virt::connect::Connect;
 
 use super::accel::{AccelProbe, AccelWish};
+use super::guest::link::Links;
 use super::stats::{DomainStats, VmStats};
 use super::{AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError, xml};
 use crate::Instance;
@@ -65,6 +66,8 @@ pub struct LibvirtVm {
     accel: Arc<AccelProbe>,
     link: Arc<Link>,
     workers: Arc<Workers>,
+    /// The agents in guests.
+    guests: Links,
     /// QEMU's version, once libvirt has told it.
     qemu: Arc<Mutex<Qemu>>,
     hands: snapshot::Hands,
@@ -92,6 +95,7 @@ impl LibvirtVm {
             hands: snapshot::Hands::new(instance.clone(), workers.clone()),
             instance,
             workers,
+            guests: Links::default(),
             qemu: Arc::default(),
             link,
             events,
@@ -225,6 +229,7 @@ impl VmDriver for LibvirtVm {
     }
 
     async fn close(&self) {
+        self.guests.close();
         self.hands.break_off().await;
         self.workers.end();
         self.link.stop();

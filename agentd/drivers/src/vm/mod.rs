@@ -55,6 +55,8 @@ pub struct DomainSpec {
     pub nics: Vec<DomainNic>,
     /// Where the serial console is logged, appended across starts.
     pub console_log: PathBuf,
+    /// The Unix socket at which the guest's own agent is reached; none where its path would be too long for one.
+    pub agent: Option<PathBuf>,
     pub accel: Accel,
     pub hardware: Hardware,
     /// Most of it is changed while the guest runs.

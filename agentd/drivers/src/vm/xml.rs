@@ -100,7 +100,7 @@ pub fn render_nic(nic: &DomainNic) -> String {
 
 /// Refuses what XML or a C string cannot carry.
 pub fn check_spec(spec: &DomainSpec) -> Result<(), VmError> {
-    let paths = [Some(&spec.disk), Some(&spec.console_log), spec.seed.as_ref()];
+    let paths = [Some(&spec.disk), Some(&spec.console_log), spec.seed.as_ref(), spec.agent.as_ref()];
     let boot = spec.boot.as_ref();
     let paths = paths.into_iter().chain([boot.map(|b| &b.kernel), boot.map(|b| &b.initrd)]).flatten();
     let disks = spec.disks.iter().map(|disk| disk.source.path());
@@ -206,7 +206,7 @@ fn devices(spec: &DomainSpec) -> Element {
         .children(disk::disks(spec))
         .children(spec.nics.iter().map(|nic| nic::interface(nic, &spec.tuning)))
         .children(console::console(spec))
-        .child(console::agent_channel())
+        .children(console::agent_channels(spec))
         .child(
             el("rng")
                 .attr("model", "virtio")

@@ -38,6 +38,7 @@ pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
         user_data: None,
         network_config: None,
         nics: vec![],
+        guest_program: false,
     };
     let path = driver.ensure_seed(&seed).await.expect("written");
     seed.user_data = Some("#cloud-config\n{}\n".to_owned());
@@ -127,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn the_host() {
         let (state, disk) = host_image().await;
-        all(&*HostVolume::new(Instance::new(state.path())), disk).await;
+        all(&*HostVolume::new(Instance::new(state.path()), None), disk).await;
     }
 
     #[tokio::test]

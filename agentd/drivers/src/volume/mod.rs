@@ -39,6 +39,8 @@ pub struct Seed {
     /// The user's own network-config, given on as it is. One made of `nics` where absent.
     pub network_config: Option<String>,
     pub nics: Vec<SeedNic>,
+    /// Whether agentd's program for guests goes with it, for an image that does not carry it.
+    pub guest_program: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,10 @@ impl crate::Classed for VolumeError {
         }
     }
 }
+
+/// The unit that starts agentd's program in a guest with systemd.
+pub(crate) const GUEST_UNIT: &str = include_str!("host/agentd-guest.service");
+pub(crate) const GUEST_UNIT_NAME: &str = "agentd-guest.service";
 
 /// The files in a VM's folder.
 pub const DISK: &str = "disk.qcow2";

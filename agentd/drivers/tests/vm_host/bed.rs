@@ -113,6 +113,7 @@ impl Bed for LibvirtBed {
             cdrom: None,
             nics: Vec::new(),
             console_log: folder.join("console.log"),
+            agent: Some(folder.join("agent.sock")),
             accel: Accel::Tcg,
             hardware: Default::default(),
             tuning: Default::default(),

@@ -1,6 +1,9 @@
 //! What stands behind subresources: the table from a kind's declaration to what opens it. One file an opener.
 
+mod agent;
 mod console;
+mod exec;
+mod files;
 mod frames;
 mod log;
 mod logs;
@@ -42,6 +45,8 @@ impl Subs {
         let mut table = Table::new();
         let mut opens = |kind, sub, opener: Arc<dyn Opener>| table.insert((kind, sub), opener);
         opens("vm", "console", Arc::new(console::Console::new(store(), vm(), watches())));
+        opens("vm", "exec", Arc::new(exec::Exec { vm: vm() }));
+        opens("vm", "files", Arc::new(files::Files { vm: vm() }));
         opens("vm", "logs", Arc::new(logs::Logs { store: store(), watches: watches() }));
         opens("vm", "screenshot", Arc::new(screenshot::Screenshot { vm: vm() }));
         opens("vm", "vnc", Arc::new(vnc::Vnc::new(vm())));

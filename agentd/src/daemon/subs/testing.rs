@@ -76,6 +76,7 @@ impl Bed {
             cdrom: None,
             nics: Vec::new(),
             console_log: log,
+            agent: None,
             accel: Accel::Tcg,
             hardware: Default::default(),
             tuning: Default::default(),

@@ -78,7 +78,13 @@ fn all_paths() -> Value {
             all.insert(format!("{base}/{{name}}/{}", action.name), operations::action(def, action));
         }
         for sub in def.subs {
-            all.insert(format!("{base}/{{name}}/{}", sub.name), operations::sub(def, sub));
+            let path = format!("{base}/{{name}}/{}", sub.name);
+            let item = all.entry(path).or_insert_with(|| json!({}));
+            // Several may have a name, each with a method of its own.
+            if let (Some(item), Value::Object(operation)) = (item.as_object_mut(), operations::sub(def, sub))
+            {
+                item.extend(operation);
+            }
         }
     }
     all.insert(Place::Content.template().to_owned(), operations::content());

@@ -168,7 +168,11 @@ pub(super) fn sub(def: &KindDef, sub: &SubDef) -> Value {
     let takes_body = sub.method != SubMethod::Get && sub.answer.protocol().is_none();
     let operation = Operation {
         tag: def.plural,
-        id: format!("{}-{}", sub.name, def.kind),
+        id: if def.sub(sub.name).is_some_and(|first| first.method != sub.method) {
+            format!("{}-{}-{}", sub.method.as_str().to_lowercase(), sub.name, def.kind)
+        } else {
+            format!("{}-{}", sub.name, def.kind)
+        },
         summary: sub.summary.to_owned(),
         parameters,
         body: takes_body.then(|| json!({"required": true, "content": {"application/octet-stream": {}}})),

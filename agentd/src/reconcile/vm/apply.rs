@@ -11,6 +11,7 @@ use agentd_api::{Object, State, Timestamp};
 use agentd_drivers::vm::{DomainSeen, VmError};
 
 use super::disks::DISKS_PLUGGED;
+use super::guests;
 use super::observe::{self, STOPPING, View};
 use super::plan::{Step, VmPlan, plan_vm};
 use super::policy::{self, Expiry};
@@ -149,6 +150,9 @@ impl Work<'_> {
             }
             Step::Resume => {
                 self.told(self.vms.drivers.vm.resume(self.object.meta.id).await)?;
+                // Its clock stood still meanwhile. One without an agent sees to it itself.
+                let (driver, id) = (self.vms.drivers.vm.clone(), self.object.meta.id);
+                tokio::spawn(async move { driver.set_time(id).await });
                 self.notes.push(Note::done("resumed", "its CPUs run on"));
                 Ok(Turn::Again)
             }
@@ -214,9 +218,12 @@ impl Work<'_> {
     async fn up(&mut self, domain: Option<DomainSeen>) -> Result<Turn, Halt> {
         let Some(domain) = domain else { return Ok(Turn::Again) };
         if !observe::was_up(&self.status) {
+            self.status.guest = None;
             let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
             self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
         }
+        self.vms.drivers.vm.attend(self.object.meta.id, true);
+        guests::write(&mut self.status, &self.vms.drivers.vm.guest_seen(self.object.meta.id));
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = domain.accel.or(self.status.accel);
@@ -257,6 +264,8 @@ impl Work<'_> {
             None | Some(StopKind::Acpi | StopKind::Suspended | StopKind::Restored) => None,
             Some(how) => Some(end_text(how, self.object)),
         };
+        self.vms.drivers.vm.attend(self.object.meta.id, false);
+        self.status.guest = None;
         self.status.restart_requested = false;
         let common = &mut self.status.common;
         (common.state, common.reason, common.progress) = (State::Stopped, reason, None);

@@ -59,6 +59,7 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
             .map(|(n, (mac, _, bridge))| DomainNic { mac, bridge, tap: binding.instance.tap(id, n) })
             .collect(),
         console_log: files.console_log,
+        agent: binding.instance.agent_socket(id),
         accel: binding.accel,
         graphics: object.spec.graphics,
         hardware: Hardware {
@@ -90,6 +91,8 @@ pub fn seed(object: &Object<Vm>, needs: &Needs) -> Seed {
         ssh_keys: needs.ssh_keys.clone(),
         user_data: object.spec.user_data.clone(),
         network_config: object.spec.network_config.clone(),
+        // What is built here has it in it.
+        guest_program: needs.content.source_format != "built",
         nics: needs
             .nics
             .iter()

@@ -55,6 +55,7 @@ impl Work<'_> {
         self.status.restarts = restarts;
         self.status.restart_requested = false;
         self.status.started_generation = None;
+        self.status.guest = None;
         self.status.held_boot = None;
         self.status.tuned = None;
         self.status.awaits_restart.clear();

@@ -15,6 +15,7 @@ mod backend;
 mod boot;
 mod define;
 mod disks;
+mod guests;
 mod live;
 mod locks;
 mod make;
@@ -46,6 +47,7 @@ use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
 pub use backend::Backend;
 pub use boot::BootQueue;
+pub use guests::run as guests;
 pub use locks::VmLocks;
 pub use policy::Alarms;
 pub use survey::run as survey;
@@ -115,6 +117,7 @@ impl Vms {
         if object.status.image_digest.is_none() {
             return Ok(());
         }
+        self.drivers.vm.attend(object.meta.id, false);
         for done in
             [self.drivers.vm.destroy(object.meta.id).await, self.drivers.vm.undefine(object.meta.id).await]
         {

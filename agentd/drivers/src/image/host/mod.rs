@@ -29,6 +29,8 @@ use crate::Instance;
 pub struct ImageOptions {
     /// Where packages of Debian are fetched from in place of what the host's own sources say.
     pub mirror: Option<String>,
+    /// agentd's program for guests, which images that are built carry. They are built without it where it is not there.
+    pub guest_program: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,15 @@ impl ImageDriver for HostImage {
             store::fresh_folder(made)
         })
         .await?;
-        let kitchen = Kitchen { scratch: scratch.clone(), mirror: self.options.mirror.clone(), work };
+        let guest_program = match &self.options.guest_program {
+            None => None,
+            Some(path) => {
+                let read = tokio::fs::read(path).await;
+                Some(read.map_err(|e| broken("reading the program for guests", &e))?)
+            }
+        };
+        let mirror = self.options.mirror.clone();
+        let kitchen = Kitchen { scratch: scratch.clone(), mirror, guest_program, work };
         let folder = recipe::build(recipe, &kitchen).await?;
         let content = self.publish(folder, "built", work).await?;
         files("tidying up", move || store::gone(std::fs::remove_dir_all(scratch))).await?;

@@ -51,8 +51,12 @@ pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> 
     let root = kitchen.scratch.join("root");
     bootstrap(kitchen, &root).await?;
     report(kitchen.work, "setting up the system", 0, None, "steps");
-    let tree = root.clone();
-    files("setting up the system", move || set_up(&tree)).await?;
+    let (tree, program) = (root.clone(), kitchen.guest_program.clone());
+    files("setting up the system", move || {
+        set_up(&tree)?;
+        program.map_or(Ok(()), |program| add_guest_program(&tree, &program))
+    })
+    .await?;
     let kernel = Kernel::find(kitchen, &root).await?;
     let initrd = initrd(kitchen, &kernel).await?;
     report(kitchen.work, "making the disk", 0, None, "steps");
@@ -208,6 +212,20 @@ fn set_up(root: &Path) -> std::io::Result<()> {
         point(&format!("/lib/systemd/system/{unit}"), format!("{target}/{unit}"))?;
     }
     Ok(())
+}
+
+/// agentd's own program, and the unit that starts it.
+fn add_guest_program(root: &Path, program: &[u8]) -> std::io::Result<()> {
+    let (file, units) = (root.join("usr/local/sbin/agentd-guest"), root.join("etc/systemd/system"));
+    std::fs::write(&file, program)?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;
+    let wants = units.join("multi-user.target.wants");
+    std::fs::create_dir_all(&wants)?;
+    std::fs::write(units.join(crate::volume::GUEST_UNIT_NAME), crate::volume::GUEST_UNIT)?;
+    symlink(
+        Path::new("/etc/systemd/system").join(crate::volume::GUEST_UNIT_NAME),
+        wants.join(crate::volume::GUEST_UNIT_NAME),
+    )
 }
 
 /// The initrd: busybox of the tree or the host, and a script that finds the root by its label.

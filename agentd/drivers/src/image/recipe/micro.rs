@@ -129,7 +129,12 @@ async fn initrd(
     ] {
         archive.program(path, text.as_bytes());
     }
-    archive.file("etc/inittab", include_bytes!("micro/inittab"));
+    let mut inittab = include_str!("micro/inittab").to_owned();
+    if let Some(program) = &kitchen.guest_program {
+        archive.program("sbin/agentd-guest", program);
+        inittab.push_str("::respawn:/sbin/agentd-guest\n");
+    }
+    archive.file("etc/inittab", inittab.as_bytes());
     archive.file("etc/hosts", b"127.0.0.1 localhost\n");
     archive.file("etc/nsswitch.conf", b"hosts: files dns\n");
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n");

@@ -45,6 +45,8 @@ pub(super) struct Kitchen<'a> {
     /// Empty at the beginning.
     pub scratch: PathBuf,
     pub mirror: Option<String>,
+    /// agentd's own program, which the image's guests run.
+    pub guest_program: Option<Vec<u8>>,
     pub work: &'a Work,
 }
 

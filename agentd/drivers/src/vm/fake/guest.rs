@@ -4,18 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use super::programs;
 use super::{FakeVm, Inner};
-use crate::vm::guest::{Freezer, Frozen, GuestDriver, GuestError};
+use crate::vm::guest::{
+    ExecWish, Facts, Freezer, Frozen, GuestDriver, GuestError, GuestIn, GuestOut, GuestSeen,
+};
 use crate::vm::{Power, VmError};
 
 /// A guest of the fake has so many file systems.
 const FILESYSTEMS: u32 = 2;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Guests {
     told: Mutex<Told>,
+    events: broadcast::Sender<Uuid>,
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self { told: Mutex::default(), events: broadcast::Sender::new(256) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +35,10 @@ struct Told {
     /// Who froze it, and in which run of the guest.
     frozen: BTreeMap<Uuid, (Freezer, u64)>,
     sizes: BTreeMap<Uuid, (u16, u16)>,
+    attended: BTreeSet<Uuid>,
+    facts: BTreeMap<Uuid, Facts>,
+    /// The archives that were unpacked in it, by path.
+    files: BTreeMap<(Uuid, String), Vec<u8>>,
 }
 
 impl Inner {
@@ -70,6 +85,11 @@ impl FakeVm {
             agents.remove(&vm)
         };
     }
+    /// What its agent tells of itself from now on.
+    pub fn set_facts(&self, vm: Uuid, facts: Facts) {
+        self.inner.guests.told.lock().facts.insert(vm, facts);
+        let _ = self.inner.guests.events.send(vm);
+    }
     /// Whether the guest's file systems are frozen now.
     pub fn is_frozen(&self, vm: Uuid) -> bool {
         let run = self.inner.domains.run_of(vm);
@@ -83,6 +103,67 @@ impl FakeVm {
 
 #[async_trait]
 impl GuestDriver for FakeVm {
+    fn attend(&self, vm: Uuid, wanted: bool) {
+        let attended = &mut self.inner.guests.told.lock().attended;
+        if wanted {
+            attended.insert(vm)
+        } else {
+            attended.remove(&vm)
+        };
+    }
+
+    fn guest_seen(&self, vm: Uuid) -> GuestSeen {
+        let there = self.inner.agent(vm).is_ok();
+        let told = self.inner.guests.told.lock();
+        match (told.attended.contains(&vm), there) {
+            (false, _) => GuestSeen::Unknown,
+            (true, false) => GuestSeen::Silent,
+            (true, true) => GuestSeen::Facts(told.facts.get(&vm).cloned().unwrap_or_default()),
+        }
+    }
+
+    fn guest_events(&self) -> broadcast::Receiver<Uuid> {
+        self.inner.guests.events.subscribe()
+    }
+
+    async fn agent_answers(&self, vm: Uuid) -> Result<(), GuestError> {
+        self.guest_call("agent_answers", move |inner| inner.agent(vm).map(drop)).await
+    }
+
+    async fn exec(&self, vm: Uuid, wish: ExecWish) -> Result<(GuestIn, GuestOut), GuestError> {
+        self.guest_call("exec", move |inner| {
+            inner.agent(vm)?;
+            programs::run(wish)
+        })
+        .await
+    }
+
+    async fn pack(&self, vm: Uuid, path: String) -> Result<GuestOut, GuestError> {
+        self.guest_call("pack", move |inner| {
+            inner.agent(vm)?;
+            let none = || GuestError::Missing(format!("there is no {path}"));
+            let told = inner.guests.told.lock();
+            let archive = told.files.get(&(vm, path.clone())).cloned().ok_or_else(none)?;
+            Ok(programs::archive(archive))
+        })
+        .await
+    }
+
+    async fn unpack(&self, vm: Uuid, path: String) -> Result<(GuestIn, GuestOut), GuestError> {
+        let inner = self.inner.clone();
+        self.guest_call("unpack", move |here| {
+            here.agent(vm)?;
+            Ok(programs::collect(move |archive| {
+                inner.guests.told.lock().files.insert((vm, path), archive);
+            }))
+        })
+        .await
+    }
+
+    async fn set_time(&self, vm: Uuid) -> Result<(), GuestError> {
+        self.guest_call("set_time", move |inner| inner.agent(vm).map(drop)).await
+    }
+
     async fn freeze(&self, vm: Uuid) -> Result<Frozen, GuestError> {
         self.guest_call("freeze", move |inner| {
             let run = inner.agent(vm)?;

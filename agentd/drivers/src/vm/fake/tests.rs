@@ -32,6 +32,7 @@ impl Bed for FakeVm {
             cdrom: None,
             nics: Vec::new(),
             console_log: "/nowhere/console.log".into(),
+            agent: None,
             accel: Accel::Tcg,
             hardware: Default::default(),
             tuning: Default::default(),

@@ -68,6 +68,7 @@ async fn a_definition_that_cannot_be_is_refused_before_libvirt_is_asked() {
         cdrom: None,
         nics: Vec::new(),
         console_log: "/c".into(),
+        agent: None,
         accel: agentd_api::vm::Accel::Tcg,
         hardware: Default::default(),
         tuning: Default::default(),

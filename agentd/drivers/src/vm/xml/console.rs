@@ -13,9 +13,13 @@ pub(super) fn console(spec: &DomainSpec) -> [Element; 2] {
     ]
 }
 
-/// Where QEMU's guest agent is reached, if the guest runs it.
-pub(super) fn agent_channel() -> Element {
-    el("channel")
-        .attr("type", "unix")
-        .child(el("target").attr("type", "virtio").attr("name", "org.qemu.guest_agent.0"))
+/// Where QEMU's guest agent is reached, if the guest runs it, and where agentd's own is.
+pub(super) fn agent_channels(spec: &DomainSpec) -> impl Iterator<Item = Element> {
+    let target = |name: &str| el("target").attr("type", "virtio").attr("name", name);
+    let channel = || el("channel").attr("type", "unix");
+    let ours = spec.agent.as_ref().map(|socket| {
+        let source = el("source").attr("mode", "bind").attr("path", socket.display());
+        channel().child(source).child(target(agentd_guest_wire::PORT))
+    });
+    [channel().child(target("org.qemu.guest_agent.0"))].into_iter().chain(ours)
 }

@@ -31,6 +31,7 @@ fn spec() -> DomainSpec {
             tap: "agt00000001-0".to_owned(),
         }],
         console_log: "/var/lib/agentd/vms/1/console.log".into(),
+        agent: Some("/var/lib/agentd/vms/1/agent.sock".into()),
         accel: Accel::Kvm,
         hardware: Hardware::default(),
         tuning: Tuning::default(),
@@ -265,7 +266,8 @@ proptest! {
                 Event::Start(tag) => inside = tag.name().as_ref() == "cmdline",
                 Event::End(_) => inside = false,
                 Event::Empty(tag) if tag.name().as_ref() == "source" => {
-                    let file = tag.try_get_attribute("file").expect("attributes").expect("a file");
+                    // A channel's has a path instead.
+                    let Some(file) = tag.try_get_attribute("file").expect("attributes") else { continue };
                     source = Some(quick_xml::escape::unescape(&file.value).expect("escapes").into_owned());
                 }
                 Event::Text(part) if inside => read.push_str(&part),

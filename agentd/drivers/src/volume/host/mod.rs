@@ -25,11 +25,13 @@ use crate::exec::{ExecError, Program};
 #[derive(Debug)]
 pub struct HostVolume {
     instance: Instance,
+    guest_program: Option<PathBuf>,
 }
 
 impl HostVolume {
-    pub fn new(instance: Instance) -> Arc<Self> {
-        Arc::new(Self { instance })
+    /// `guest_program` is what seeds carry for images that have it not.
+    pub fn new(instance: Instance, guest_program: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { instance, guest_program })
     }
 
     /// The folder of a VM, made where it is not there. Others may pass through it and not look around.
@@ -111,8 +113,10 @@ impl VolumeDriver for HostVolume {
         let folder = self.folder(seed.vm).await?;
         let path = folder.join(SEED);
         let (seed, target) = (seed.clone(), path.clone());
+        let program = self.guest_program.clone().filter(|_| seed.guest_program);
         blocking(STEP, move || {
-            let image = seed::render_image(&seed)?;
+            let program = program.map(std::fs::read).transpose()?;
+            let image = seed::render_image(&seed, program.as_deref())?;
             if std::fs::read(&target).is_ok_and(|there| there == image) {
                 return Ok(());
             }

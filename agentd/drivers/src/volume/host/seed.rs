@@ -1,4 +1,4 @@
-//! The NoCloud seed: three files on a FAT disk with the label CIDATA, where cloud-init looks for nothing else.
+//! The NoCloud seed: files on a FAT disk with the label CIDATA, where cloud-init looks for nothing else.
 //!
 //! The files are rendered as JSON, which is YAML, so that no name or key can break out of its place. Equal seeds give
 //! equal bytes: the disk carries no time and no random id. What is in here is secret, and no error shows any of it.
@@ -36,6 +36,12 @@ pub(super) fn render_user_data(seed: &Seed) -> String {
         "ssh_pwauth": false,
     });
     format!("#cloud-config\n{}", yaml(&config))
+}
+
+/// vendor-data, where agentd's program for guests goes with the seed: a script of its own, so that no key of the user's
+/// user-data takes its place.
+pub(super) fn render_vendor_data() -> String {
+    include_str!("vendor-data").replace("@UNIT@", crate::volume::GUEST_UNIT)
 }
 
 /// network-config: the user's own as it is, or ours, version 2: each interface is found by its MAC address and asks agentd's own DHCP.
@@ -92,14 +98,18 @@ impl fatfs::TimeProvider for NoTime {
     }
 }
 
-/// The disk with the three files on it.
-pub(super) fn render_image(seed: &Seed) -> io::Result<Vec<u8>> {
-    let files = [
-        ("meta-data", render_meta_data(seed)),
-        ("user-data", render_user_data(seed)),
-        ("network-config", render_network_config(seed)),
+/// The disk with the files on it, and the program for guests where there is one.
+pub(super) fn render_image(seed: &Seed, program: Option<&[u8]>) -> io::Result<Vec<u8>> {
+    let mut files = vec![
+        ("meta-data", render_meta_data(seed).into_bytes()),
+        ("user-data", render_user_data(seed).into_bytes()),
+        ("network-config", render_network_config(seed).into_bytes()),
     ];
-    let content: usize = files.iter().map(|(_, text)| text.len()).sum();
+    if let Some(program) = program {
+        files.push(("vendor-data", render_vendor_data().into_bytes()));
+        files.push(("agentd-guest", program.to_vec()));
+    }
+    let content: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     let size = (content + (256 << 10)).next_multiple_of(1 << 20);
     let mut disk = Cursor::new(vec![0u8; size]);
     let options = FormatVolumeOptions::new().volume_label(*b"CIDATA     ").volume_id(0x4147_4e54);
@@ -107,9 +117,9 @@ pub(super) fn render_image(seed: &Seed) -> io::Result<Vec<u8>> {
     {
         let options = FsOptions::new().time_provider(&NoTime);
         let fs = FileSystem::new(&mut disk, options)?;
-        for (name, text) in &files {
+        for (name, bytes) in &files {
             let mut file = fs.root_dir().create_file(name)?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.flush()?;
         }
         fs.unmount()?;

@@ -21,6 +21,7 @@ fn seed(vm: Uuid) -> Seed {
             cidr: Cidr::new([10, 77, 0, 0].into(), 24).expect("a network"),
             gateway: [10, 77, 0, 1].into(),
         }],
+        guest_program: false,
     }
 }
 
@@ -35,7 +36,7 @@ fn read(image: &[u8], file: &str) -> String {
 
 #[test]
 fn the_three_files_are_as_they_were_agreed() {
-    let image = seed::render_image(&seed(Uuid::nil())).expect("an image");
+    let image = seed::render_image(&seed(Uuid::nil()), None).expect("an image");
     let all = ["meta-data", "user-data", "network-config"].map(|f| format!("--- {f}\n{}", read(&image, f)));
     insta::assert_snapshot!("seed", all.concat());
 }
@@ -43,9 +44,9 @@ fn the_three_files_are_as_they_were_agreed() {
 #[test]
 fn equal_seeds_are_equal_bytes_and_own_user_data_is_given_on() {
     let mut own = seed(Uuid::nil());
-    assert!(seed::render_image(&own).expect("one") == seed::render_image(&own).expect("two"));
+    assert!(seed::render_image(&own, None).expect("one") == seed::render_image(&own, None).expect("two"));
     own.user_data = Some("#!/bin/sh\necho ünï\n".repeat(20_000));
-    let image = seed::render_image(&own).expect("an image");
+    let image = seed::render_image(&own, None).expect("an image");
     assert!(Some(read(&image, "user-data")) == own.user_data);
     assert!(read(&image, "meta-data").contains("ssh-ed25519"));
 }
@@ -64,7 +65,7 @@ fn no_key_breaks_out_of_its_place() {
 #[tokio::test]
 async fn a_seed_that_is_right_is_not_touched() {
     let state = tempfile::tempdir().expect("a folder");
-    let driver = HostVolume::new(Instance::new(state.path()));
+    let driver = HostVolume::new(Instance::new(state.path()), None);
     let mut wanted = seed(Uuid::now_v7());
     let path = driver.ensure_seed(&wanted).await.expect("written");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
@@ -85,7 +86,7 @@ async fn a_seed_that_is_right_is_not_touched() {
 #[tokio::test]
 async fn a_disk_that_a_guest_holds_is_not_grown_and_says_so() {
     let (state, backing) = super::super::contract::host_image().await;
-    let driver = HostVolume::new(Instance::new(state.path()));
+    let driver = HostVolume::new(Instance::new(state.path()), None);
     let vm = Uuid::now_v7();
     let mut spec = DiskSpec { vm, backing, size: None };
     let disk = driver.ensure_disk(&spec).await.expect("a disk");
@@ -105,4 +106,18 @@ async fn a_disk_that_a_guest_holds_is_not_grown_and_says_so() {
     drop(held);
     driver.ensure_disk(&spec).await.expect("grown");
     assert_eq!(driver.observe(vm).await.expect("seen").disk_size, spec.size);
+}
+
+#[test]
+fn the_program_for_guests_goes_with_a_seed_beside_the_users_own_words() {
+    let own = Seed { user_data: Some("#cloud-config\nruncmd: [ls]\n".to_owned()), ..seed(Uuid::nil()) };
+    let program = "a program ".repeat(150_000);
+    let image = seed::render_image(&own, Some(program.as_bytes())).expect("an image");
+    assert!(read(&image, "agentd-guest") == program);
+    assert_eq!(read(&image, "user-data"), "#cloud-config\nruncmd: [ls]\n");
+    let script = read(&image, "vendor-data");
+    assert!(
+        script.starts_with("#!/bin/sh\n") && script.contains("\nExecStart=/usr/local/sbin/agentd-guest\n")
+    );
+    assert!(!script.contains('@'), "{script}");
 }

@@ -9,7 +9,7 @@ use agentd_api::{ByteSize, Cidr};
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use agentd_drivers::vm::graphics::Picture;
-use agentd_drivers::vm::guest::{Frozen, GuestDriver, GuestError};
+use agentd_drivers::vm::guest::{ExecWish, Frozen, GuestDriver, GuestError, GuestIn, GuestOut, GuestSeen};
 use agentd_drivers::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
@@ -152,6 +152,30 @@ impl GuestGraphics for Killed<dyn VmDriver> {
 
 #[async_trait]
 impl GuestDriver for Killed<dyn VmDriver> {
+    fn attend(&self, vm: Uuid, wanted: bool) {
+        self.driver.attend(vm, wanted);
+    }
+    fn guest_seen(&self, vm: Uuid) -> GuestSeen {
+        self.driver.guest_seen(vm)
+    }
+    fn guest_events(&self) -> broadcast::Receiver<Uuid> {
+        self.driver.guest_events()
+    }
+    async fn agent_answers(&self, vm: Uuid) -> Result<(), GuestError> {
+        self.driver.agent_answers(vm).await
+    }
+    async fn exec(&self, vm: Uuid, wish: ExecWish) -> Result<(GuestIn, GuestOut), GuestError> {
+        self.driver.exec(vm, wish).await
+    }
+    async fn pack(&self, vm: Uuid, path: String) -> Result<GuestOut, GuestError> {
+        self.driver.pack(vm, path).await
+    }
+    async fn unpack(&self, vm: Uuid, path: String) -> Result<(GuestIn, GuestOut), GuestError> {
+        self.driver.unpack(vm, path).await
+    }
+    async fn set_time(&self, vm: Uuid) -> Result<(), GuestError> {
+        self.driver.set_time(vm).await
+    }
     async fn freeze(&self, vm: Uuid) -> Result<Frozen, GuestError> {
         self.killer.change(self.driver.freeze(vm)).await
     }
