@@ -19,6 +19,8 @@ pub enum Goal {
     Attached,
     /// For volumes: as large as wanted.
     Sized,
+    /// As its spec says, as far as it can be without a restart.
+    Settled,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +40,7 @@ impl Goal {
             Self::Suspended => Some(State::Suspended),
             Self::Ready => Some(State::Ready),
             Self::Attached => Some(State::Attached),
-            Self::Restored | Self::Gone | Self::Plugged | Self::Sized => None,
+            Self::Restored | Self::Gone | Self::Plugged | Self::Sized | Self::Settled => None,
         }
     }
     /// As in "web is not running yet".
@@ -54,17 +56,18 @@ impl Goal {
             Self::Plugged => "as wanted",
             Self::Attached => "attached",
             Self::Sized => "as large as wanted",
+            Self::Settled => "as wanted",
         }
     }
 
     /// `generation` is that of the wish: a status of an earlier one says nothing about it.
     pub fn judge(self, object: &AnyObject, generation: u64) -> Judged {
         let status = object.common();
-        if self == Self::Restored {
-            return restored(object, generation);
-        }
         if self == Self::Gone {
             return Judged::NotYet;
+        }
+        if self == Self::Restored {
+            return restored(object, generation);
         }
         if object.meta.deleting() {
             return Judged::Failed("it is being deleted".to_owned());
@@ -75,6 +78,10 @@ impl Goal {
         let reason = || status.reason.clone().unwrap_or_else(|| "no reason was given".to_owned());
         if status.state == State::Failed {
             return Judged::Failed(reason());
+        }
+        if self == Self::Settled {
+            let asked = status.condition("pending_guest").is_some_and(|c| c.status);
+            return if asked || status.attempts.is_some() { Judged::NotYet } else { Judged::Reached };
         }
         let there = match self.state() {
             Some(wanted) => status.state == wanted,
@@ -174,6 +181,20 @@ mod tests {
         let again = json!({"state": "running", "observed_generation": 2, "addresses": address, "restart_requested": true});
         assert_eq!(judge(Goal::Running, again), Judged::NotYet, "the restart has still to come");
         assert_eq!(judge(Goal::Running, json!(null)), Judged::NotYet);
+    }
+
+    #[test]
+    fn a_change_is_done_when_the_guest_has_complied_or_has_to_be_restarted() {
+        let pending = |kind: &str, status: bool| {
+            json!({"state": "running", "observed_generation": 2, "conditions":
+                [{"type": kind, "status": status, "reason": "cpus 2 -> 1", "since": "2026-01-02T03:04:05Z"}]})
+        };
+        let judge = |status: Value| Goal::Settled.judge(&object(&json!({}), &status), 2);
+        assert_eq!(judge(pending("pending_guest", true)), Judged::NotYet);
+        assert_eq!(judge(pending("pending_guest", false)), Judged::Reached, "it had its time");
+        assert_eq!(judge(pending("pending_restart", true)), Judged::Reached);
+        assert_eq!(judge(json!({"state": "stopped", "observed_generation": 2})), Judged::Reached);
+        assert_eq!(judge(json!({"state": "running", "observed_generation": 1})), Judged::NotYet);
     }
 
     #[test]

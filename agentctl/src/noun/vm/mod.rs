@@ -5,6 +5,8 @@ mod cp;
 mod exec;
 mod iso;
 mod logs;
+mod network;
+mod resize;
 mod run;
 mod screenshot;
 mod set;
@@ -63,6 +65,17 @@ pub enum Vm {
     Restore(RestoreVm),
     /// Change VMs' policies and limits
     Set(Box<set::Set>),
+    /// Change how large a VM is; what cannot be changed while it runs waits for its restart
+    Resize(resize::Resize),
+    /// Change any fields of a VM's spec
+    Patch(resize::Patch),
+    /// Plug interfaces in and out
+    #[command(subcommand)]
+    Network(network::Network),
+    /// Let ports of the host lead to ports of a VM's guest
+    Publish(network::Publish),
+    /// Take published ports back
+    Unpublish(network::Publish),
     /// List VMs
     #[command(visible_alias = "ls")]
     List(List),
@@ -140,6 +153,11 @@ impl Vm {
             Self::Snapshot(take) => take.run(app).await,
             Self::Restore(restore) => restore.run(app).await,
             Self::Set(set) => set.run(app).await,
+            Self::Resize(resize) => resize.run(app).await,
+            Self::Patch(patch) => patch.run(app).await,
+            Self::Network(network) => network.run(app).await,
+            Self::Publish(publish) => publish.publish(app).await,
+            Self::Unpublish(publish) => publish.unpublish(app).await,
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, Some(DEF)).await,

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::failure::Failure;
 pub use cloud_init::{CloudInitArgs, read_bounded};
 pub use disks::{Attached, DiskArgs};
-pub use network::NetworkArgs;
+pub use network::{NetworkArgs, Nic, network as nic};
 pub use policy::PolicyArgs;
 pub use size::SizeArgs;
 pub use tuning::TuningArgs;

@@ -10,7 +10,7 @@ use super::guest::VmGuest;
 use super::memory::{SnapshotsTaken, VmRestore, VmRestored, VmSaved};
 use crate::name::ObjectName;
 use crate::net::MacAddr;
-use crate::status::StatusCommon;
+use crate::status::{State, StatusCommon};
 use crate::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -23,6 +23,9 @@ pub struct VmStatus {
     /// The volumes that it has or is to have, and those that its guest has not let go of. Allocated with the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VmVolumeStatus>,
+    /// Of interfaces that are no longer in `spec.networks` and that its guest still has. Kept until it has let go of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<VmAddress>,
     /// How its instructions run: "kvm" or "tcg". Known once it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
@@ -75,6 +78,23 @@ pub struct VmStatus {
     pub last_restore: Option<VmRestored>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<SnapshotsTaken>,
+}
+
+impl VmStatus {
+    /// Whether its guest was up when it was last looked at.
+    pub fn was_up(&self) -> bool {
+        match (self.started_at, &self.last_stop) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(started), Some(stop)) => stop.at < started,
+        }
+    }
+    /// Whether its guest may be using its interfaces at this moment.
+    pub fn may_run(&self) -> bool {
+        let state = self.common.state;
+        self.was_up()
+            || matches!(state, State::Running | State::Paused | State::Suspended | State::Provisioning)
+    }
 }
 
 fn is_zero(n: &u32) -> bool {

@@ -6,6 +6,7 @@
 
 mod console;
 pub mod guest;
+mod hotplug;
 mod snapshot;
 mod stats;
 mod tuning;
@@ -46,6 +47,8 @@ pub trait Bed: Send + Sync {
     async fn disk_holds(&self, spec: &DomainSpec, byte: u8);
     /// Panics where its guest has booted more often.
     async fn booted_only(&self, spec: &DomainSpec, times: usize);
+    /// A bridge that interfaces can be plugged into.
+    async fn bridge(&self) -> String;
     async fn destroy_behind(&self, id: Uuid);
     async fn undefine_behind(&self, id: Uuid);
     /// Ends the guest's emulator by SIGKILL.
@@ -70,6 +73,8 @@ pub async fn hold(bed: &dyn Bed) {
         ("consoles and screens", Box::pin(console::consoles_and_screens(bed))),
         ("snapshots", Box::pin(snapshot::disks_go_back_and_snapshots_go_in_any_order(bed))),
         ("memory on disk", Box::pin(snapshot::a_guest_goes_on_from_its_memory(bed))),
+        ("nothing changes what is off", Box::pin(hotplug::nothing_of_what_does_not_run(bed))),
+        ("changed while it runs", Box::pin(hotplug::what_runs_is_changed(bed))),
         ("a crash", Box::pin(a_crash_is_told_from_a_shutdown(bed))),
     ];
     for (name, part) in parts {

@@ -8,6 +8,7 @@ mod controls;
 mod disks;
 mod graphics;
 mod guest;
+mod hotplug;
 mod programs;
 mod snapshot;
 mod state;

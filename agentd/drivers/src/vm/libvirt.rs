@@ -16,6 +16,7 @@ mod fault;
 mod ffi;
 mod graphics;
 mod guest;
+mod hotplug;
 mod link;
 mod snapshot;
 mod stats;

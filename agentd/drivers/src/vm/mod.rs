@@ -13,6 +13,8 @@ pub mod fake;
 pub mod graphics;
 pub mod guest;
 pub mod libvirt;
+pub mod nics;
+pub mod resize;
 pub mod snapshot;
 pub mod stats;
 pub mod tuning;
@@ -231,6 +233,8 @@ pub trait VmDriver:
     + GuestConsole
     + GuestGraphics
     + guest::GuestDriver
+    + nics::VmNics
+    + resize::VmResize
     + snapshot::VmSnapshots
     + stats::VmStats
 {

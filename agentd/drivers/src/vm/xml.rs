@@ -122,6 +122,12 @@ pub fn check_path(path: &std::path::Path) -> Result<(), VmError> {
     Ok(())
 }
 
+/// As [`check_spec`], of an interface that is plugged in.
+pub fn check_nic(nic: &DomainNic) -> Result<(), VmError> {
+    check_text(&nic.bridge)?;
+    check_text(&nic.tap)
+}
+
 fn check_text(text: &str) -> Result<(), VmError> {
     if text.contains('\0') {
         return Err(VmError::Nul(text.replace('\0', "\\0")));

@@ -24,6 +24,7 @@ for name in /sys/class/input/event*/device/name; do
   event=${name#/sys/class/input/}
   exec 3</dev/input/${event%%/*}
 done
+until echo 1 >/sys/devices/system/cpu/cpu1/online; do sleep 1; done 2>/dev/null &
 echo 'test guest is up' >/dev/ttyS0
 dd bs=24 count=1 <&3 >/dev/null 2>&1
 poweroff -f

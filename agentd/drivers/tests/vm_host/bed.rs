@@ -161,6 +161,14 @@ impl Bed for LibvirtBed {
         assert_eq!(log.matches(guest::UP).count(), times, "{log}");
     }
 
+    async fn bridge(&self) -> String {
+        const BRIDGE: &str = "br-contract";
+        if !std::path::Path::new("/sys/class/net").join(BRIDGE).exists() {
+            run("/usr/sbin/ip", &["link", "add", BRIDGE, "type", "bridge"]).expect("a bridge");
+        }
+        BRIDGE.to_owned()
+    }
+
     async fn destroy_behind(&self, id: Uuid) {
         virsh(&["destroy", &id.to_string()]).expect("virsh destroy");
     }

@@ -94,14 +94,43 @@ async fn changed_networks_keep_what_fits_and_give_back_the_rest() {
     let moved = json!({"spec": {"networks": [{"network": "back", "ip": "10.9.0.77"}]}});
     let after = addresses(&body(&world.patch(&web, moved).await.expect("changed")));
     assert_eq!(after[0].0, "10.9.0.77");
-    world.set_status(&web, json!({"state": "running"})).await;
-    let held = json!({"spec": {"networks": [{"network": "default"}]}});
-    let problem = world.patch(&web, held).await.expect_err("its guest uses the address");
-    assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec!["spec.networks"]));
-    world.set_status(&web, json!({"state": "stopped"})).await;
     let refused = json!({"spec": {"networks": [{"network": "default", "ip": before[0].0}]}});
     assert_eq!(code(&world.patch(&web, refused).await.expect_err("taken")), ErrorCode::Conflict);
     assert_eq!(addresses(&world.get(&web)), after, "a refused change takes nothing away");
+}
+
+#[tokio::test]
+async fn an_address_that_a_running_guest_uses_is_kept_for_it_until_it_has_let_go() {
+    let world = World::new().await;
+    world.make("network", json!({"name": "back", "spec": {"cidr": "10.9.0.0/24"}})).await;
+    let on = |networks: Value| json!({"networks": networks});
+    let both = on(
+        json!([{"network": "default"}, {"network": "back", "ip": "10.9.0.7", "mac": "52:54:00:00:00:07"}]),
+    );
+    let before = addresses(&body(&world.vm("web", both).await.expect("created")));
+    let web = key("vm", "web");
+    world.set_status(&web, json!({"state": "running"})).await;
+
+    let one = json!({"spec": {"networks": [{"network": "default"}]}});
+    let after = body(&world.patch(&web, one).await.expect("changed"));
+    assert_eq!(addresses(&after), [before[0].clone()]);
+    assert_eq!(after["status"]["leaving"][0]["ip"], "10.9.0.7", "{after:#}");
+    let theirs = on(json!([{"network": "back", "ip": "10.9.0.7"}]));
+    assert_eq!(code(&world.vm("other", theirs.clone()).await.expect_err("in use")), ErrorCode::Conflict);
+
+    // Another interface cannot have it either, the same one can be put back.
+    for (nic, field) in [
+        (json!({"network": "back", "ip": "10.9.0.7", "mac": "52:54:00:00:00:08"}), "spec.networks[1].ip"),
+        (json!({"network": "default", "mac": "52:54:00:00:00:07"}), "spec.networks[1].mac"),
+        (json!({"network": "default", "ip": before[0].0}), "spec.networks[1].ip"),
+    ] {
+        let twice = json!({"spec": {"networks": [{"network": "default"}, nic]}});
+        let problem = world.patch(&web, twice).await.expect_err("held");
+        assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec![field]));
+    }
+    let back = json!({"spec": {"networks": [{"network": "default"}, {"network": "back"}]}});
+    let back = body(&world.patch(&web, back).await.expect("changed"));
+    assert_eq!((addresses(&back), back["status"]["leaving"].clone()), (before, Value::Null));
 }
 
 #[tokio::test]

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use agentd_api::network::Network;
-use agentd_api::vm::{VmAddress, VmNic};
+use agentd_api::vm::{VmAddress, VmNic, VmStatus};
 use agentd_api::{Cidr, ErrorCode, MacAddr, ObjectKey, Problem};
 use agentd_store::TxError;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::claims::{self, ip_space};
 use crate::intent::admission::{Desk, not_found, object, refused};
-
-const MAC_SPACE: &str = "mac";
 
 /// Where the search for a free address of each network begins: behind the last one that was given out. Without this,
 /// the n-th VM of a network would look at n addresses. Only a hint: empty after a start, and not taken back when a
@@ -29,15 +28,37 @@ impl Cursors {
     }
 }
 
-/// The addresses for `nics`, in their order: those of `has` that still fit are kept, the rest is given back and made up
-/// anew.
+/// What a VM has already.
+#[derive(Debug, Default)]
+pub(super) struct Has<'a> {
+    addresses: &'a [VmAddress],
+    leaving: &'a [VmAddress],
+    /// Its guest may be using them: what goes is kept for it until it has let go.
+    in_use: bool,
+}
+
+impl<'a> Has<'a> {
+    pub fn of(status: &'a VmStatus) -> Self {
+        Self { addresses: &status.addresses, leaving: &status.leaving, in_use: status.may_run() }
+    }
+}
+
+pub(super) struct Assigned {
+    /// One for each interface, in their order.
+    pub addresses: Vec<VmAddress>,
+    /// What its guest has to let go of first.
+    pub leaving: Vec<VmAddress>,
+}
+
+/// The addresses for `nics`: those that it has and that still fit are kept, the rest is given back, at once or once its
+/// guest has let go of them, and made up anew.
 pub(super) fn assign(
     desk: &mut Desk<'_>,
     vm: &ObjectKey,
-    has: &[VmAddress],
+    has: Has<'_>,
     nics: &[VmNic],
-) -> Result<Vec<VmAddress>, Problem> {
-    let mut left: Vec<Option<&VmAddress>> = has.iter().map(Some).collect();
+) -> Result<Assigned, Problem> {
+    let mut left: Vec<Option<&VmAddress>> = has.addresses.iter().chain(has.leaving).map(Some).collect();
     let mut kept: Vec<Option<VmAddress>> = Vec::with_capacity(nics.len());
     for (n, nic) in nics.iter().enumerate() {
         let fits = |a: &&VmAddress| {
@@ -46,30 +67,67 @@ pub(super) fn assign(
                 && nic.mac.is_none_or(|mac| mac == a.mac)
         };
         // The interface in the same place first, so that what did not move keeps its address.
-        let same = left.get(n).is_some_and(|a| a.as_ref().is_some_and(fits));
+        let same = n < has.addresses.len() && left[n].as_ref().is_some_and(fits);
         let at = if same { Some(n) } else { left.iter().position(|a| a.as_ref().is_some_and(fits)) };
         kept.push(at.and_then(|at| left[at].take()).cloned());
     }
-    // All that goes is given back before anything is taken: two interfaces may swap their addresses.
-    for gone in left.into_iter().flatten() {
-        let network = ObjectKey::of::<Network>(vm.project.clone(), gone.network.clone());
-        if let Some(network) = desk.tx.get(&network) {
-            desk.tx.release(&ip_space(network.id()), &gone.ip.to_string(), vm);
+    let mut leaving: Vec<VmAddress> = left.into_iter().flatten().cloned().collect();
+    if !has.in_use {
+        // All that goes is given back before anything is taken: two interfaces may swap their addresses.
+        for gone in leaving.drain(..) {
+            give_back(desk, vm, &gone);
         }
-        desk.tx.release(MAC_SPACE, &gone.mac.to_string(), vm);
     }
+    let mut own = Own { leaving: &leaving, kept: kept.iter().flatten().cloned().collect() };
     let mut addresses = Vec::with_capacity(nics.len());
     for (n, (nic, kept)) in nics.iter().zip(kept).enumerate() {
         addresses.push(match kept {
             Some(address) => address,
-            None => take(desk, vm, n, nic)?,
+            None => {
+                own.check(vm, n, nic)?;
+                let address = take(desk, vm, n, nic)?;
+                own.kept.push(address.clone());
+                address
+            }
         });
     }
-    Ok(addresses)
+    Ok(Assigned { addresses, leaving })
 }
 
-fn ip_space(network: Uuid) -> String {
-    format!("ip/{network}")
+fn give_back(desk: &mut Desk<'_>, vm: &ObjectKey, gone: &VmAddress) {
+    let network = ObjectKey::of::<Network>(vm.project.clone(), gone.network.clone());
+    let network = desk.tx.get(&network).map_or_else(Uuid::nil, |network| network.id());
+    for (space, value) in claims::of_interface(network, gone.ip, gone.mac) {
+        desk.tx.release(&space, &value, vm);
+    }
+}
+
+/// What this VM itself has: the store lets an owner take twice what is its own.
+struct Own<'a> {
+    leaving: &'a [VmAddress],
+    kept: Vec<VmAddress>,
+}
+
+impl Own<'_> {
+    /// Refuses an address of another interface of the same VM.
+    fn check(&self, vm: &ObjectKey, n: usize, nic: &VmNic) -> Result<(), Problem> {
+        let taken = |a: &VmAddress| {
+            let ip = a.network == nic.network && nic.ip == Some(a.ip);
+            let mac = nic.mac == Some(a.mac);
+            ip.then(|| ("ip", a.ip.to_string())).or_else(|| mac.then(|| ("mac", a.mac.to_string())))
+        };
+        for (list, why) in [
+            (self.leaving, "is still on an interface that its guest has not let go of"),
+            (&self.kept[..], "is that of another of its interfaces"),
+        ] {
+            if let Some((field, value)) = list.iter().find_map(taken) {
+                let hint = format!("`agentctl vm show {}` shows which it has", vm.name);
+                let problem = Problem::new(ErrorCode::Conflict, format!("{value} {why}"));
+                return Err(problem.at(format!("spec.networks[{n}].{field}")).hint(hint));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn take(desk: &mut Desk<'_>, vm: &ObjectKey, n: usize, nic: &VmNic) -> Result<VmAddress, Problem> {
@@ -82,7 +140,7 @@ fn take(desk: &mut Desk<'_>, vm: &ObjectKey, n: usize, nic: &VmNic) -> Result<Vm
             .ok_or_else(|| full(&key, cidr).at(format!("spec.networks[{n}]")))?,
     };
     let mac = match nic.mac {
-        Some(mac) => match desk.tx.allocate(MAC_SPACE, &mac.to_string(), vm) {
+        Some(mac) => match desk.tx.allocate(claims::MAC, &mac.to_string(), vm) {
             Ok(()) => mac,
             Err(e) => return Err(taken(&mac.to_string(), e).at(format!("spec.networks[{n}].mac"))),
         },
@@ -157,8 +215,8 @@ fn fresh_mac(desk: &mut Desk<'_>, vm: &ObjectKey) -> Result<MacAddr, Problem> {
         let random = Uuid::new_v4().into_bytes();
         let mac = MacAddr([0x52, 0x54, 0x00, random[0], random[1], random[2]]);
         let text = mac.to_string();
-        if desk.tx.owner_of(MAC_SPACE, &text).is_none() {
-            desk.tx.allocate(MAC_SPACE, &text, vm).map_err(refused)?;
+        if desk.tx.owner_of(claims::MAC, &text).is_none() {
+            desk.tx.allocate(claims::MAC, &text, vm).map_err(refused)?;
             return Ok(mac);
         }
     }

@@ -6,16 +6,18 @@ mod disks;
 mod policies;
 mod ports;
 
+use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
 use agentd_api::vm::{NicLimits, Vm, VmNic, VmSpec, VmStatus};
-use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem, State};
+use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem};
 use agentd_store::Query;
 
-use super::admission::{Acted, Admission, Desk, Known};
+use super::admission::{Acted, Admission, Desk, Known, object};
 use super::{flavor, image, snapshot};
 use crate::schedule::Schedule;
 pub(super) use addresses::Cursors;
+use addresses::{Assigned, Has};
 
 impl Admission for Vm {
     const FINALIZERS: &'static [&'static str] = &["domain", "network", "volume"];
@@ -38,13 +40,14 @@ impl Admission for Vm {
         image::refer(desk, key, &spec.image)?;
         disks::admit(desk, key, None, spec)?;
         ports::publish(desk, key, &[], &spec.publish)?;
-        let addresses = addresses::assign(desk, key, &[], &spec.networks)?;
+        let addresses = addresses::assign(desk, key, Has::default(), &spec.networks)?.addresses;
         Ok(VmStatus { addresses, ..VmStatus::default() })
     }
 
     fn change(desk: &mut Desk<'_>, is: &Object<Self>, spec: &VmSpec) -> Result<Option<VmStatus>, Problem> {
         let key = is.meta.key();
         check_fixed(&is.spec, spec)?;
+        check_above_image(desk, is, spec)?;
         check_memory(desk, spec)?;
         policies::check(desk.known, Some(&is.spec), spec)?;
         check_schedule(spec)?;
@@ -56,18 +59,9 @@ impl Admission for Vm {
         if same_places(&is.spec, spec) {
             return Ok(None);
         }
-        if matches!(
-            is.status.common.state,
-            State::Running | State::Paused | State::Suspended | State::Provisioning
-        ) {
-            // Its guest uses the addresses until it is off: given back now, they could be given to another.
-            let message =
-                format!("the interfaces of a VM that is {} cannot be changed", is.status.common.state);
-            let hint = format!("stop it first: agentctl vm stop {}", key.name);
-            return Err(Problem::new(ErrorCode::Conflict, message).at("spec.networks").hint(hint));
-        }
-        let addresses = addresses::assign(desk, &key, &is.status.addresses, &spec.networks)?;
-        Ok(Some(VmStatus { addresses, ..is.status.clone() }))
+        let has = Has::of(&is.status);
+        let Assigned { addresses, leaving } = addresses::assign(desk, &key, has, &spec.networks)?;
+        Ok(Some(VmStatus { addresses, leaving, ..is.status.clone() }))
     }
 
     /// Nothing needs a VM but its snapshots.
@@ -104,6 +98,19 @@ fn check_fixed(is: &VmSpec, spec: &VmSpec) -> Result<(), Problem> {
     }
     disks::check_fixed(is, spec, &mut errors);
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}
+
+/// A disk of its image's own size is not made smaller than that.
+fn check_above_image(desk: &mut Desk<'_>, is: &Object<Vm>, spec: &VmSpec) -> Result<(), Problem> {
+    let (None, Some(wanted)) = (is.spec.disk, spec.disk) else { return Ok(()) };
+    let key = ObjectKey::of::<Image>(is.meta.project.clone(), spec.image.clone());
+    let Some(image) = desk.tx.get(&key) else { return Ok(()) };
+    match object::<Image>(&image)?.status.virtual_size {
+        Some(size) if wanted < size => {
+            Err(Problem::field("spec.disk", format!("cannot shrink to {wanted}: it is its image's {size}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Memory may be promised to several VMs at once, but never more to one than the host has.

@@ -50,14 +50,16 @@ impl Guest {
     fn of(object: &Object<Vm>) -> Self {
         let meta = &object.meta;
         let key = |network: &ObjectName| ObjectKey::of::<Network>(meta.project.clone(), network.clone());
-        let on = object.status.addresses.iter().map(|a| key(&a.network)).collect();
+        // What its guest has not let go of is still its.
+        let all = || object.status.addresses.iter().chain(&object.status.leaving);
+        let on = all().map(|a| key(&a.network)).collect();
         // Once its domain is gone a VM that is being deleted has no place on the network any more.
         if meta.deleting() && !meta.finalizers.iter().any(|f| f == crate::reconcile::vm::DOMAIN) {
             return Self { on, ..Self::default() };
         }
         let entry =
             |a: &agentd_api::vm::VmAddress| HostEntry { name: meta.name.clone(), ip: a.ip, mac: a.mac };
-        let hosts = object.status.addresses.iter().map(|a| (key(&a.network), entry(a))).collect();
+        let hosts = all().map(|a| (key(&a.network), entry(a))).collect();
         let forwards = object.status.addresses.first().into_iter().flat_map(|first| {
             object.spec.publish.iter().map(|port| Forward {
                 network: Uuid::nil(),
@@ -117,7 +119,10 @@ impl Setups {
             |entry: &&(ObjectKey, HostEntry)| !(old.hosts.contains(entry) && guest.hosts.contains(entry));
         let touched = old.hosts.iter().chain(&guest.hosts).filter(differs).map(|(n, _)| n.clone()).collect();
         for (network, entry) in &old.hosts {
-            if let Some(hosts) = self.hosts.get_mut(network) {
+            // It may be another's by now.
+            if let Some(hosts) = self.hosts.get_mut(network)
+                && hosts.get(&entry.ip) == Some(entry)
+            {
                 hosts.remove(&entry.ip);
             }
         }

@@ -44,6 +44,8 @@ struct Written {
 pub(super) enum WriteEnd {
     /// The object is gone, or another one has its name: there is nothing to say any more.
     Gone,
+    /// Its spec has changed since.
+    Changed,
     Store(String),
 }
 
@@ -55,6 +57,10 @@ pub(super) struct Write {
     pub delete: bool,
     /// The finalizer that is done.
     pub finalized: Option<String>,
+    /// What the object gives back, as pairs of space and value.
+    pub released: Vec<(String, String)>,
+    /// Write only where the object's spec is of that generation.
+    pub at_generation: Option<u64>,
 }
 
 impl Pass {
@@ -105,10 +111,26 @@ impl Pass {
     /// As [`publish`](Self::publish), with events in the same transaction.
     pub async fn publish_noting<K: Kind>(&self, status: &K::Status, notes: Vec<Note>) -> Result<(), Fault> {
         let write = Write { status: to_map::<K>(status)?, notes, ..Write::default() };
-        self.write(write).await.map_err(|end| match end {
-            WriteEnd::Gone => Fault::internal("the object is gone"),
-            WriteEnd::Store(detail) => Fault::new(Class::Transient, ErrorCode::StoreUnavailable, detail),
-        })
+        self.write(write).await.map_err(unwritten)
+    }
+
+    /// As [`publish_noting`](Self::publish_noting), and gives back claims of the object in the same transaction. False,
+    /// and nothing is written, where the spec has changed since `object` was read: it may want them again.
+    pub async fn release<K: Kind>(
+        &self,
+        object: &Object<K>,
+        status: &K::Status,
+        released: Vec<(String, String)>,
+        notes: Vec<Note>,
+    ) -> Result<bool, Fault> {
+        let at_generation = Some(object.meta.generation);
+        let write =
+            Write { status: to_map::<K>(status)?, notes, released, at_generation, ..Write::default() };
+        match self.write(write).await {
+            Ok(()) => Ok(true),
+            Err(WriteEnd::Changed) => Ok(false),
+            Err(end) => Err(unwritten(end)),
+        }
     }
 
     pub(super) fn take_read(&self) -> Read {
@@ -153,11 +175,20 @@ impl Pass {
         let mut written = self.written.lock();
         match done {
             Applied::Gone => return Err(WriteEnd::Gone),
+            Applied::Changed => return Err(WriteEnd::Changed),
             Applied::Same => {}
             Applied::At(revision) => written.revisions.push(revision),
         }
         written.status = status;
         Ok(())
+    }
+}
+
+fn unwritten(end: WriteEnd) -> Fault {
+    match end {
+        WriteEnd::Gone => Fault::internal("the object is gone"),
+        WriteEnd::Changed => Fault::internal("the object has changed"),
+        WriteEnd::Store(detail) => Fault::new(Class::Transient, ErrorCode::StoreUnavailable, detail),
     }
 }
 
@@ -169,6 +200,7 @@ struct Target<'a> {
 
 enum Applied {
     Gone,
+    Changed,
     Same,
     At(u64),
 }
@@ -186,6 +218,9 @@ fn difference(old: &Map<String, Value>, new: &Map<String, Value>) -> Change {
 fn apply(tx: &mut dyn Tx, to: &Target, change: &Change, write: &Write) -> Result<Applied, TxError> {
     let Some(now) = tx.get(to.key).filter(|now| now.id() == to.id) else { return Ok(Applied::Gone) };
     let mut value = now.value();
+    if write.at_generation.is_some_and(|wanted| value["generation"].as_u64() != Some(wanted)) {
+        return Ok(Applied::Changed);
+    }
     let mut update = Update::default();
     if !change.is_empty() {
         let mut status = value["status"].take().as_object().cloned().unwrap_or_default();
@@ -205,6 +240,9 @@ fn apply(tx: &mut dyn Tx, to: &Target, change: &Change, write: &Write) -> Result
         update.deleting = Some(true);
     }
     let after = tx.update(to.key, Expect::Id(to.id), update)?;
+    for (space, claim) in &write.released {
+        tx.release(space, claim, to.key);
+    }
     for note in &write.notes {
         tx.record(event(to, note));
     }

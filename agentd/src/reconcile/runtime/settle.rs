@@ -89,13 +89,15 @@ async fn write<K: Kind>(
     delete: bool,
 ) -> Result<(), WriteEnd> {
     let status = to_map::<K>(status).map_err(|fault| WriteEnd::Store(fault.message))?;
-    pass.write(Write { status, notes, delete, finalized: None }).await
+    pass.write(Write { status, notes, delete, ..Write::default() }).await
 }
 
 pub(super) fn written(pass: &Pass, end: Result<(), WriteEnd>, next: Next) -> Next {
     match end {
         Ok(()) => next,
         Err(WriteEnd::Gone) => Next::Gone,
+        // What changed it wakes it.
+        Err(WriteEnd::Changed) => Next::Woken,
         Err(WriteEnd::Store(detail)) => {
             tracing::error!(object = %pass.key(), "the store cannot be written: {detail}");
             Next::Held(STORE_WAIT)

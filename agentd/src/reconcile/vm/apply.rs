@@ -12,6 +12,7 @@ use agentd_drivers::vm::{DomainSeen, VmError};
 
 use super::disks::DISKS_PLUGGED;
 use super::guests;
+use super::hotplug::PENDING_GUEST;
 use super::observe::{self, STOPPING, View};
 use super::plan::{Step, VmPlan, plan_vm};
 use super::policy::{self, Expiry};
@@ -31,6 +32,8 @@ pub struct Work<'a> {
     pub object: &'a Object<Vm>,
     pub status: VmStatus,
     pub notes: Vec<Note>,
+    /// This pass has made its place on the network.
+    pub networked: bool,
 }
 
 /// What comes after a step.
@@ -118,6 +121,9 @@ impl Work<'_> {
         if let Some(way) = self.status.restore.clone() {
             return self.restore(way, domain.as_ref()).await;
         }
+        if !self.give_back_addresses(domain.as_ref()).await? {
+            return Ok(Turn::End(None));
+        }
         self.take_alarms();
         let turn = self.vms.queue.turn(self.pass.key());
         let view = View {
@@ -162,7 +168,13 @@ impl Work<'_> {
             Step::Wake => self.wake().await,
             Step::Suspended => Ok(self.suspended()),
             Step::Up => self.up(domain).await,
-            Step::Off => Ok(self.off()),
+            Step::Off => {
+                let new = self.object.meta.generation != self.object.status.common.observed_generation;
+                if new && self.status.image_digest.is_some() {
+                    self.network_beside().await?;
+                }
+                Ok(self.off())
+            }
             Step::Remove => {
                 self.off();
                 Ok(Turn::Remove)
@@ -217,7 +229,7 @@ impl Work<'_> {
 
     async fn up(&mut self, domain: Option<DomainSeen>) -> Result<Turn, Halt> {
         let Some(domain) = domain else { return Ok(Turn::Again) };
-        if !observe::was_up(&self.status) {
+        if !self.status.was_up() {
             self.status.guest = None;
             let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
             self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
@@ -227,23 +239,14 @@ impl Work<'_> {
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = domain.accel.or(self.status.accel);
-        let again = self.plug(&domain).await?;
-        self.tune().await?;
-        let mut pending = self.pending_restart(&domain).await;
-        if let Some(pending) = &mut pending {
-            pending.extend(self.status.awaits_restart.iter().cloned());
-        }
+        let plugged = self.plug(&domain).await?;
         let common = &mut self.status.common;
         common.state =
             if self.object.spec.desired == VmDesired::Paused { State::Paused } else { State::Running };
         (common.reason, common.progress) = (None, None);
         common.clear_condition(STOPPING);
-        match pending {
-            None => {}
-            Some(waits) if waits.is_empty() => common.clear_condition(PENDING_RESTART),
-            Some(waits) => common.set_condition(PENDING_RESTART, true, waits.join("; ")),
-        }
-        Ok(Turn::End(again))
+        let again = self.bring(domain).await?;
+        Ok(Turn::End(plugged.into_iter().chain(again).min()))
     }
 
     fn rest(&mut self) -> Turn {
@@ -272,6 +275,7 @@ impl Work<'_> {
         common.clear_condition(STOPPING);
         common.clear_condition(PENDING_RESTART);
         common.clear_condition(DISKS_PLUGGED);
+        common.clear_condition(PENDING_GUEST);
         Turn::End(None)
     }
 }

@@ -53,7 +53,7 @@ pub fn awaits_start(spec_running: bool, enabled: bool, status: &VmStatus, boot: 
 
 /// A guest that had ended by itself stays as its restart policy left it.
 fn was_to_run(status: &VmStatus) -> bool {
-    super::observe::was_up(status)
+    status.was_up()
         || status
             .last_stop
             .as_ref()

@@ -67,16 +67,17 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
             nesting: binding.nesting.map(|feature| Nesting { feature, wanted: object.spec.nested }),
             watchdog: object.spec.watchdog,
         },
-        tuning: tuning(object, binding.instance),
+        tuning: tuning(object, |n| binding.instance.tap(id, n)),
     }
 }
 
-pub fn tuning(object: &Object<Vm>, instance: &Instance) -> Tuning {
+/// `tap` names the tap of the n-th interface.
+pub fn tuning(object: &Object<Vm>, tap: impl Fn(usize) -> String) -> Tuning {
     let spec = &object.spec;
     let nics = spec.networks.iter().enumerate().filter(|(_, nic)| !nic.limits.is_default());
     Tuning {
         disk: spec.disk_limits,
-        nics: nics.map(|(n, nic)| (instance.tap(object.meta.id, n), nic.limits)).collect(),
+        nics: nics.map(|(n, nic)| (tap(n), nic.limits)).collect(),
         cpu_shares: spec.cpu_shares,
         pinning: spec.cpu_pinning.clone(),
     }

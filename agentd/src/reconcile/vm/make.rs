@@ -1,19 +1,17 @@
 //! Makes what a VM stands on: its disk and seed, its place on the network, its definition; and starts it.
 
-use agentd_api::network::Network;
 use agentd_api::vm::{Accel, Vm, VmDesired, needs_kvm};
-use agentd_api::{ErrorCode, MacAddr, ObjectKey, Progress, State, Timestamp};
+use agentd_api::{ErrorCode, MacAddr, Progress, State, Timestamp};
 use agentd_drivers::Class;
 use agentd_drivers::image::ImageContent;
 use agentd_drivers::vm::accel::nesting;
-use agentd_drivers::vm::{Cdrom, DomainSeen, DomainSpec};
+use agentd_drivers::vm::{Cdrom, DomainSpec};
 use agentd_drivers::volume::DiskSpec;
 use uuid::Uuid;
 
 use super::apply::{Halt, Turn, Work};
 use super::define::{self, Binding, Files};
 use super::disks::DISKS_PLUGGED;
-use super::live;
 use super::needs::{self, IMAGE_READY, ISO_READY, KEYS_READY, NETWORK_READY, Needs, VOLUMES_READY, Waiting};
 use super::observe::STOPPING;
 use crate::reconcile::runtime::{Fault, Note};
@@ -125,6 +123,7 @@ impl Work<'_> {
             self.status.common.set_condition(NETWORK_READY, false, fault.message.clone());
         }
         network?;
+        self.networked = true;
         self.status.common.set_condition(NETWORK_READY, true, "");
         self.status.console_log = Some(files.console_log.display().to_string());
         let nics = needs.nics.iter().map(|nic| (nic.address.mac, nic.network.meta.id));
@@ -134,7 +133,7 @@ impl Work<'_> {
     }
 
     async fn network(&self) -> Result<(), Fault> {
-        if self.status.addresses.is_empty() {
+        if self.status.addresses.is_empty() && self.status.leaving.is_empty() {
             return Ok(());
         }
         self.vms.sync.guest(self.pass.key()).await
@@ -156,7 +155,7 @@ impl Work<'_> {
         Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await?, disks, cdrom })
     }
 
-    async fn spec(
+    pub(super) async fn spec(
         &self,
         content: &ImageContent,
         files: Files,
@@ -193,31 +192,6 @@ impl Work<'_> {
         let how = if running { "while it runs" } else { "while it is off" };
         self.notes.push(Note::seen("defined", format!("somebody undefined it {how}; it is defined again")));
         Ok(Turn::Again)
-    }
-
-    /// What of the spec the running guest does not have; None where that cannot be told now. Reads without edges: a
-    /// guest that runs does not depend on these objects any more.
-    pub(super) async fn pending_restart(&self, domain: &DomainSeen) -> Option<Vec<String>> {
-        let live = domain.live.as_ref()?;
-        let content =
-            self.vms.drivers.image.observe(self.status.image_digest.as_ref()?).await.ok().flatten()?;
-        let files = self.vms.drivers.volume.observe(self.object.meta.id).await.ok()?;
-        let (disk, log) = (files.disk?, self.status.console_log.as_ref()?);
-        let mut nics = Vec::new();
-        for address in &self.status.addresses {
-            let key = ObjectKey::of::<Network>(self.object.meta.project.clone(), address.network.clone());
-            nics.push((address.mac, self.pass.store().get(&key)?.id()));
-        }
-        // Disks are compared one by one, elsewhere.
-        let files = Files { disk, seed: files.seed, console_log: log.into(), disks: Vec::new(), cdrom: None };
-        let spec = self.spec(&content, files, nics.into_iter()).await;
-        let mut waits = live::waits(&self.object.spec, &self.vms.drivers.vm.fixed_digest(&spec), live);
-        if let Some(iso) = &self.object.spec.iso
-            && domain.cdrom().is_none()
-        {
-            waits.push(format!("iso '{iso}' waits for a restart: the guest has no CD-ROM drive"));
-        }
-        Some(waits)
     }
 }
 

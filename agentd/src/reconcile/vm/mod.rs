@@ -16,6 +16,7 @@ mod boot;
 mod define;
 mod disks;
 mod guests;
+mod hotplug;
 mod live;
 mod locks;
 mod make;
@@ -80,7 +81,7 @@ impl Reconciler for Vms {
     async fn reconcile(&self, pass: &Pass, object: &Object<Vm>) -> Outcome<VmStatus> {
         let _turn = self.locks.turn(object.meta.id).await;
         let (status, notes) = (object.status.clone(), Vec::new());
-        apply::Work { vms: self, pass, object, status, notes }.run().await
+        apply::Work { vms: self, pass, object, status, notes, networked: false }.run().await
     }
 
     async fn finalize(&self, pass: &Pass, object: &Object<Vm>, finalizer: &str) -> Result<(), Fault> {
@@ -133,7 +134,7 @@ impl Vms {
     }
 
     async fn undo_network(&self, pass: &Pass, object: &Object<Vm>) -> Result<(), Fault> {
-        if object.status.addresses.is_empty() {
+        if object.status.addresses.is_empty() && object.status.leaving.is_empty() {
             return Ok(());
         }
         match self.sync.guest(pass.key()).await {

@@ -167,7 +167,7 @@ pub async fn medium(
     }
 }
 
-fn network(pass: &Pass, name: &ObjectName) -> Result<Result<Object<Network>, Waiting>, Fault> {
+pub(super) fn network(pass: &Pass, name: &ObjectName) -> Result<Result<Object<Network>, Waiting>, Fault> {
     let Some(network) = pass.get::<Network>(name)?.filter(|n| !n.meta.deleting()) else {
         return Ok(Err(waiting(NETWORK_READY, format!("network '{name}' does not exist"), false)));
     };

@@ -25,15 +25,6 @@ pub fn seen(domain: Option<&DomainSeen>) -> Seen {
     }
 }
 
-/// Whether it was up when it was last looked at.
-pub fn was_up(status: &VmStatus) -> bool {
-    match (status.started_at, &status.last_stop) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        (Some(started), Some(stop)) => stop.at < started,
-    }
-}
-
 /// When a guest that was asked to power off is forced off.
 pub fn deadline(object: &Object<Vm>, status: &VmStatus) -> Option<Timestamp> {
     let asked = status.common.condition(STOPPING).filter(|c| c.status)?;
@@ -94,7 +85,7 @@ pub fn situation(
         persistent: domain.is_none_or(|d| d.persistent),
         restart_requested: status.restart_requested,
         ran: status.started_generation == Some(object.meta.generation),
-        was_up: was_up(status),
+        was_up: status.was_up(),
         stopping: until.map(|until| if until > now { Patience::Left } else { Patience::Over }),
         rebooted: status.host_boot.as_deref().is_some_and(|b| b != boot),
         policy: object.spec.restart,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agentd_api::vm::{AlarmKind, Vm, VmAlarm, WatchdogAction};
 use agentd_api::{Object, ObjectKey, State, Timestamp};
-use agentd_drivers::vm::Unmet;
+use agentd_drivers::vm::{NicSeen, Unmet};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -84,8 +84,15 @@ impl Work<'_> {
     }
 
     /// Gives a running guest the limits and the pinning of its spec, where it has others.
-    pub(super) async fn tune(&mut self) -> Result<(), Halt> {
-        let wanted = define::tuning(self.object, &self.vms.instance);
+    /// `nics` are those that the guest has: what was plugged in while it runs may have another tap than its place says.
+    pub(super) async fn tune(&mut self, nics: &[NicSeen]) -> Result<(), Halt> {
+        let (id, instance) = (self.object.meta.id, &self.vms.instance);
+        let tap = |n: usize| {
+            let mac = self.status.addresses.get(n).map(|address| address.mac);
+            let seen = nics.iter().find(|nic| Some(nic.mac) == mac);
+            seen.map_or_else(|| instance.tap(id, n), |nic| nic.tap.clone())
+        };
+        let wanted = define::tuning(self.object, tap);
         let digest = wanted.digest();
         if self.status.tuned == digest {
             return Ok(());

@@ -18,7 +18,6 @@ use agentd_drivers::{Class, Classed};
 use agentd_store::{Expect, Transact, TxError, Update};
 
 use super::apply::{Halt, Turn, Work};
-use super::observe;
 use super::suspend::doing;
 use crate::reconcile::runtime::{Fault, Note};
 
@@ -101,7 +100,7 @@ impl Work<'_> {
                     .await;
             }
         }
-        if observe::was_up(&self.status) {
+        if self.status.was_up() {
             self.record_end(StopKind::Restored);
         }
         let undo = TakeSnapshot { id: UNDO, of: of.clone(), memory: false };

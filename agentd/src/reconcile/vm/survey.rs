@@ -7,16 +7,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use agentd_api::vm::{RestartPolicy, Vm, VmDesired};
+use agentd_api::vm::{RestartPolicy, Vm, VmAddress, VmDesired};
 use agentd_api::{Kind, Object, State, Timestamp};
 use agentd_drivers::vm::disks::volume_serial;
-use agentd_drivers::vm::{DomainEvent, DomainSeen, Power};
+use agentd_drivers::vm::{DomainEvent, DomainSeen, LiveSeen, Power};
 use agentd_store::{Query, Store};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::apply::PENDING_RESTART;
 use super::disks::DISKS_PLUGGED;
+use super::hotplug::PENDING_GUEST;
+use super::live::same;
 use super::observe::{self, STOPPING};
 use super::plan::Seen;
 use super::{BACKEND_AVAILABLE, Vms};
@@ -129,6 +132,18 @@ fn awaits_start(vm: &Object<Vm>, boot: &str) -> bool {
     super::boot::awaits_start(running, vm.spec.autostart.enabled, &vm.status, boot)
 }
 
+/// Whether what a guest runs with is what its spec says, as far as one look at the domain shows; somebody may have
+/// changed it behind our back.
+fn as_wanted(vm: &Object<Vm>, live: Option<&LiveSeen>) -> bool {
+    let Some(live) = live else { return false };
+    let waits = vm.status.common.condition(PENDING_RESTART).is_some_and(|c| c.status);
+    let has = |a: &VmAddress| live.nics.iter().any(|nic| nic.mac == a.mac);
+    waits
+        || (vm.spec.cpus == live.cpus
+            && same(vm.spec.memory, live.memory)
+            && vm.status.addresses.iter().all(has))
+}
+
 /// Whether a pass would find nothing to do.
 fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
     let (status, common) = (&vm.status, &vm.status.common);
@@ -140,8 +155,13 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
         && common.condition(STOPPING).is_none()
         && common.condition(DISKS_PLUGGED).is_none()
         && disks_settled(vm, domain)
+        && common.condition(PENDING_GUEST).is_none()
+        && status.leaving.is_empty()
         && common.condition(BACKEND_AVAILABLE).is_some_and(|c| c.status);
-    let up = || domain.is_some_and(|d| d.persistent) && status.host_boot.as_deref() == Some(boot);
+    let up = || {
+        let seen = domain.filter(|d| d.persistent);
+        status.host_boot.as_deref() == Some(boot) && seen.is_some_and(|d| as_wanted(vm, d.live.as_ref()))
+    };
     let off_for_this_boot = super::boot::held(vm, boot)
         || (!vm.spec.autostart.enabled && status.host_boot.as_deref().is_some_and(|b| b != boot));
     let stays_off = matches!(vm.spec.desired, VmDesired::Stopped | VmDesired::Suspended)

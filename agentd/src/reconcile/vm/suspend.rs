@@ -33,7 +33,7 @@ impl Work<'_> {
             Some(size) => {
                 self.status.saved =
                     Some(VmSaved { at: Some(Timestamp::now()), size: Some(size), discard: false });
-                if super::observe::was_up(&self.status) {
+                if self.status.was_up() {
                     self.record_end(StopKind::Suspended);
                 }
                 self.notes.push(Note::done("suspended", format!("its memory is on disk, {size}")));

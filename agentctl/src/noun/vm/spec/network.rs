@@ -30,7 +30,13 @@ impl NetworkArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic(Map<String, Value>);
 
-fn network(text: &str) -> Result<Nic, String> {
+impl Nic {
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+pub fn network(text: &str) -> Result<Nic, String> {
     let mut parts = text.split(',');
     let mut nic = Map::new();
     nic.insert("network".to_owned(), json!(parts.next().unwrap_or_default()));

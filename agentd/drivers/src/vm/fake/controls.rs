@@ -99,10 +99,10 @@ impl Controls {
     pub(super) fn ignores_shutdown(&self, id: Uuid) -> bool {
         self.told.lock().deaf.contains(&id)
     }
-    pub(super) fn holds_disks(&self, id: Uuid) -> bool {
+    pub(super) fn holds(&self, id: Uuid) -> bool {
         self.told.lock().holding.contains(&id)
     }
-    pub(super) fn set_holds_disks(&self, id: Uuid, hold: bool) {
+    pub(super) fn set_holds(&self, id: Uuid, hold: bool) {
         let holding = &mut self.told.lock().holding;
         if hold {
             holding.insert(id)
@@ -168,6 +168,10 @@ impl FakeVm {
         "start_from_memory",
         "forget_memory",
         "copy_snapshot",
+        "set_cpus",
+        "set_memory",
+        "attach_nic",
+        "detach_nic",
     ];
 
     /// The next `times` calls of `method` fail.

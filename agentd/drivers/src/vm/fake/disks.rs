@@ -22,7 +22,7 @@ impl VmDisks for FakeVm {
     async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<Unplugged, VmError> {
         let serial = serial.to_owned();
         self.call("detach_disk", move |inner| {
-            let held = inner.controls.holds_disks(id);
+            let held = inner.controls.holds(id);
             inner.domains.detach(id, &serial, held)
         })
         .await
@@ -41,7 +41,7 @@ impl VmDisks for FakeVm {
 impl FakeVm {
     /// Whether that guest does not let go of disks. Those it was asked for meanwhile go when it stops holding them.
     pub fn hold_disks(&self, id: Uuid, hold: bool) {
-        self.inner.controls.set_holds_disks(id, hold);
+        self.inner.controls.set_holds(id, hold);
         if !hold {
             self.inner.domains.let_go(id);
         }

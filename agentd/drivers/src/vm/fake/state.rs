@@ -178,6 +178,23 @@ impl Domains {
         Ok(Change::Made)
     }
 
+    pub(super) fn running_with(&self, id: Uuid) -> Option<DomainSpec> {
+        self.all.lock().get(&id).and_then(|domain| domain.live.clone())
+    }
+
+    /// Changes what a guest runs with, and not what it is defined by.
+    pub(super) fn change_running(
+        &self,
+        id: Uuid,
+        call: &'static str,
+        change: impl FnOnce(&mut DomainSpec) -> Result<Change, VmError>,
+    ) -> Result<Change, VmError> {
+        let mut all = self.all.lock();
+        let domain = all.get_mut(&id).ok_or(VmError::Missing(id))?;
+        let off = || VmError::Failed { call, detail: "the guest is off".to_owned() };
+        change(domain.live.as_mut().ok_or_else(off)?)
+    }
+
     pub(super) fn start(&self, id: Uuid) -> Result<Change, VmError> {
         {
             let mut all = self.all.lock();

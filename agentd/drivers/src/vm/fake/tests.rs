@@ -58,6 +58,9 @@ impl Bed for FakeVm {
         assert_eq!(self.read_disk(spec.id), byte.to_string());
     }
     async fn booted_only(&self, _spec: &DomainSpec, _times: usize) {}
+    async fn bridge(&self) -> String {
+        "br-contract".to_owned()
+    }
     async fn destroy_behind(&self, id: Uuid) {
         self.behind_our_back_destroy(id);
     }

@@ -59,7 +59,7 @@ fn mark_of(domain: &Domain, tag: &str) -> Result<Option<Mark>, Fault> {
     Ok(own.then_some(mark))
 }
 
-fn seen(domain: &Domain, mark: Mark) -> Result<Option<DomainSeen>, Fault> {
+pub(super) fn seen(domain: &Domain, mark: Mark) -> Result<Option<DomainSeen>, Fault> {
     let Some((state, reason)) = unless(ErrorNumber::NoDomain, domain.get_state())? else { return Ok(None) };
     let Some(persistent) = unless(ErrorNumber::NoDomain, domain.is_persistent())? else { return Ok(None) };
     let power = match state {

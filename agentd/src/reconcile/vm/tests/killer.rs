@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use agentd_api::{ByteSize, Cidr};
+use agentd_api::{ByteSize, Cidr, MacAddr};
 use agentd_drivers::Drivers;
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use agentd_drivers::vm::graphics::Picture;
 use agentd_drivers::vm::guest::{ExecWish, Frozen, GuestDriver, GuestError, GuestIn, GuestOut, GuestSeen};
+use agentd_drivers::vm::nics::VmNics;
+use agentd_drivers::vm::resize::VmResize;
 use agentd_drivers::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
-    AccelAnswer, Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, GuestConsole, GuestGraphics, Power,
-    Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError, VmTuning,
+    AccelAnswer, Change, DomainDisk, DomainEvent, DomainNic, DomainSeen, DomainSpec, GuestConsole,
+    GuestGraphics, Power, Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError, VmTuning,
 };
 use agentd_drivers::volume::pool::{PoolDriver, PoolVolume, PooledVolume};
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
@@ -239,6 +241,26 @@ impl VmSnapshots for Killed<dyn VmDriver> {
     }
     async fn copy_snapshot(&self, copy: &CopyDisk) -> Result<(), VmError> {
         self.killer.change(self.driver.copy_snapshot(copy)).await
+    }
+}
+
+#[async_trait]
+impl VmResize for Killed<dyn VmDriver> {
+    async fn set_cpus(&self, id: Uuid, cpus: u32) -> Result<Change, VmError> {
+        self.killer.change(self.driver.set_cpus(id, cpus)).await
+    }
+    async fn set_memory(&self, id: Uuid, memory: ByteSize) -> Result<Change, VmError> {
+        self.killer.change(self.driver.set_memory(id, memory)).await
+    }
+}
+
+#[async_trait]
+impl VmNics for Killed<dyn VmDriver> {
+    async fn attach_nic(&self, id: Uuid, nic: &DomainNic) -> Result<Change, VmError> {
+        self.killer.change(self.driver.attach_nic(id, nic)).await
+    }
+    async fn detach_nic(&self, id: Uuid, mac: MacAddr) -> Result<Change, VmError> {
+        self.killer.change(self.driver.detach_nic(id, mac)).await
     }
 }
 

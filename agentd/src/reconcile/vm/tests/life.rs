@@ -214,7 +214,7 @@ async fn a_spec_changed_under_a_running_guest_waits_for_its_restart() {
     let id = host.vm("web", 2, json!({})).await.id();
     let web = key("vm", "web");
     host.until_state(&web, State::Running).await;
-    host.set_spec(&web, "cpus", json!(4)).await;
+    host.set_spec(&web, "cpus", json!(200)).await;
     let pending = |o: &serde_json::Value| {
         let all = o["status"]["conditions"].as_array().cloned().unwrap_or_default();
         all.iter().any(|c| c["type"] == "pending_restart" && c["status"] == true)
@@ -223,7 +223,7 @@ async fn a_spec_changed_under_a_running_guest_waits_for_its_restart() {
     assert_eq!(host.state(&web).as_deref(), Some("running"));
     host.update(&web, |o| o["status"]["restart_requested"] = json!(true)).await;
     host.until(&web, "restarted", |o| !pending(o) && o["status"]["state"] == "running").await;
-    assert_eq!(host.vm.defined(id).expect("a domain").cpus, 4);
+    assert_eq!(host.vm.defined(id).expect("a domain").cpus, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! VMs: the plan as a table, their life on fakes, what happens behind our back, and death at every step.
 
 mod crash;
+mod differences;
+mod hotplug;
 mod killer;
 mod life;
 mod plan;
