@@ -6,6 +6,7 @@ mod console;
 mod exec;
 mod kill;
 mod life;
+mod live;
 mod network;
 mod policies;
 mod pull;

@@ -169,6 +169,8 @@ fn set_up(root: &Path) -> std::io::Result<()> {
     };
     write("etc/cloud/cloud.cfg.d/90-agentd.cfg", include_str!("debian/cloud.cfg"))?;
     write("etc/systemd/resolved.conf.d/agentd.conf", include_str!("debian/resolved.conf"))?;
+    write("etc/udev/rules.d/80-agentd-plugged.rules", include_str!("debian/plugged.rules"))?;
+    write("etc/systemd/network/zz-agentd-plugged.network", include_str!("debian/plugged.network"))?;
     write("etc/fstab", "LABEL=root / ext4 errors=remount-ro 0 1\n")?;
     write("etc/hostname", "debian\n")?;
     write("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")?;

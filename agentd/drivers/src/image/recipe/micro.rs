@@ -49,7 +49,8 @@ const CMDLINE: [&str; 15] = [
     "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,cubictcp_register",
 ];
 /// What the guest's scripts use.
-const APPLETS: [&str; 8] = ["httpd", "udhcpc", "acpid", "nslookup", "wget", "insmod", "findfs", "cttyhack"];
+const APPLETS: [&str; 9] =
+    ["httpd", "udhcpc", "acpid", "nslookup", "wget", "insmod", "findfs", "cttyhack", "uevent"];
 
 pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> {
     kitchen.step("reading the package lists", 0, STEPS);
@@ -120,6 +121,9 @@ async fn initrd(
         ("etc/dhcp", include_str!("micro/dhcp")),
         ("etc/acpi/PWRF/00000080", include_str!("micro/power")),
         ("sbin/power-off", include_str!("micro/power-off")),
+        ("sbin/devices", include_str!("micro/devices")),
+        ("sbin/nic", include_str!("micro/nic")),
+        ("sbin/plugged", include_str!("micro/plugged")),
         ("www/cgi-bin/index.cgi", include_str!("micro/index.cgi")),
         ("www/cgi-bin/devices", include_str!("micro/devices.cgi")),
         ("www/cgi-bin/resolve", include_str!("micro/resolve.cgi")),
