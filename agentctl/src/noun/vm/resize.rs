@@ -37,7 +37,7 @@ impl Resize {
     pub async fn run(self, app: &App) -> Result<(), Failure> {
         let Self { name, cpus, cpus_max, memory, memory_max, disk, change } = self;
         let mut spec = Map::new();
-        SizeArgs { cpus, cpus_max, memory, memory_max, disk }.fill(&mut spec);
+        SizeArgs { flavor: None, cpus, cpus_max, memory, memory_max, disk }.fill(&mut spec);
         change.set(app, DEF, &name, spec).await
     }
 }
