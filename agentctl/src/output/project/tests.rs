@@ -18,7 +18,8 @@ fn a_row_is_what_the_columns_point_at() {
     let row = row(&columns, vm().to_string().as_bytes()).map_err(|f| f.text()).expect("a row");
     let age = row[6].clone();
     assert!(age.ends_with('d'), "{age}");
-    let wanted = ["web", "running", "10.0.0.2,10.1.0.2", "micro", "2", "1GiB", &age, "-", "-", "-", "-", "-"];
+    let wanted =
+        ["web", "running", "10.0.0.2,10.1.0.2", "micro", "2", "1GiB", &age, "-", "-", "-", "-", "-", "-"];
     assert_eq!(row, wanted);
 }
 
