@@ -11,7 +11,7 @@ use agentd_api::{ByteSize, Kind, ObjectKey, ObjectName, Problem};
 use agentd_drivers::Instance;
 use agentd_drivers::console::Watches;
 use agentd_drivers::vm::{DomainSpec, VmDriver};
-use agentd_store::{Expect, NewObject, Options, Store, TxError};
+use agentd_store::{Expect, NewObject, Options, Store};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -58,7 +58,7 @@ impl Bed {
                    "restart": "never", "grace": "30s"}),
         );
         new.status = json!({"state": "running", "console_log": log});
-        let made = store.transact(move |tx| tx.create(new.clone()).map(|_| ()).map_err(TxError::from)).await;
+        let made = store.transact(move |tx| tx.create(new.clone()).map(|_| ())).await;
         made.expect("created");
         let id = store.get(&key).expect("it is there").id();
         let spec = DomainSpec {

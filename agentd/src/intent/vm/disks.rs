@@ -34,7 +34,7 @@ pub(super) fn admit(
         }
     }
     for (n, wanted) in spec.volumes.iter().enumerate() {
-        attach(desk, vm, wanted).map_err(|problem| problem.at(&format!("spec.volumes[{n}].volume")))?;
+        attach(desk, vm, wanted).map_err(|problem| problem.at(format!("spec.volumes[{n}].volume")))?;
     }
     Ok(())
 }

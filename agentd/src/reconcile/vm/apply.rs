@@ -136,6 +136,10 @@ impl Work<'_> {
         if let Some(how) = ended {
             self.record_end(how);
         }
+        self.take(step, turn, domain).await
+    }
+
+    async fn take(&mut self, step: Step, turn: boot::Turn, domain: Option<DomainSeen>) -> Result<Turn, Halt> {
         match step {
             Step::Start => self.start(0).await,
             Step::StartAgain => self.start(observe::restarts(&self.status) + 1).await,

@@ -92,11 +92,11 @@ mod tests {
         let detach = |serial: &str| DiskStep::Detach(serial.to_owned());
         let table = [
             (wanted(&[], &[]), vec![]),
-            (wanted(&[a.clone()], &[]), vec![]),
+            (wanted(std::slice::from_ref(&a), &[]), vec![]),
             (wanted(&[a.clone(), b.clone()], &[]), vec![DiskStep::Attach(b.clone())]),
-            (wanted(&[b.clone()], &["a"]), vec![detach("a"), DiskStep::Attach(b.clone())]),
+            (wanted(std::slice::from_ref(&b), &["a"]), vec![detach("a"), DiskStep::Attach(b.clone())]),
             // It is gone already.
-            (wanted(&[a.clone()], &["b"]), vec![]),
+            (wanted(std::slice::from_ref(&a), &["b"]), vec![]),
             (wanted(&[disk("a", true)], &[]), vec![detach("a")]),
         ];
         for (wanted, steps) in table {

@@ -84,10 +84,11 @@ fn socket_in(xml: &str) -> Option<PathBuf> {
     let mut reader = quick_xml::Reader::from_str(xml);
     loop {
         match reader.read_event().ok()? {
-            Event::Start(tag) | Event::Empty(tag) if tag.name().as_ref() == "graphics" => {
-                if attribute(&tag, "type").is_some_and(|kind| kind == "vnc") {
-                    return attribute(&tag, "socket").map(PathBuf::from);
-                }
+            Event::Start(tag) | Event::Empty(tag)
+                if tag.name().as_ref() == "graphics"
+                    && attribute(&tag, "type").is_some_and(|kind| kind == "vnc") =>
+            {
+                return attribute(&tag, "socket").map(PathBuf::from);
             }
             Event::Eof => return None,
             _ => {}
