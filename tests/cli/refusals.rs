@@ -89,7 +89,7 @@ fn what_is_none_of_the_flags_is_usage() {
     let sim = Sim::start(&[]);
     for line in [
         &["vm"][..],
-        &["vm", "console", "web"],
+        &["vm", "migrate", "web"],
         &["vm", "run", "web"],
         &["vm", "run", "web", "--image", "micro", "--publish", "eighty"],
         &["vm", "rm"],

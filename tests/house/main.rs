@@ -104,7 +104,8 @@ fn programs_are_started_in_one_place() {
         let starts = text.contains("Command::new(") && !text.contains("clap");
         let test = file.components().any(|c| c.as_os_str() == "tests") || file.ends_with("tests.rs");
         assert!(
-            !starts || test || file.ends_with("drivers/src/exec.rs"),
+            // The other is the guest's: it starts what a user wants run in there, and nothing on the host.
+            !starts || test || file.ends_with("drivers/src/exec.rs") || file.ends_with("guest/src/exec.rs"),
             "{} starts programs",
             file.display()
         );
