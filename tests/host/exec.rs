@@ -292,7 +292,15 @@ fn killed_in_the_middle(host: &Host, agentd: &mut Agentd) {
 
 /// A guest that is off, and one that has no agent: told of at once, and never a hang.
 fn without_an_agent(agentd: &Agentd) {
-    said(agentd, "web", "sed -i /agentd-guest/d /etc/inittab; kill -HUP 1; killall agentd-guest & sleep 0");
+    let from = Instant::now();
+    // Its agent dies with a program of its own still running: the caller is told.
+    let cut = run(
+        agentd,
+        "web",
+        &["sh", "-c", "sed -i /agentd-guest/d /etc/inittab; kill -HUP 1; killall -9 agentd-guest; sleep 99"],
+    );
+    assert_ne!(cut.status, 0, "{cut:?}");
+    assert!(from.elapsed() < Duration::from_secs(60), "{:?}", from.elapsed());
     let from = Instant::now();
     let answer = run(agentd, "web", &["true"]);
     assert_eq!(answer.status, 5, "{answer:?}");

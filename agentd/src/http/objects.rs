@@ -124,7 +124,11 @@ pub(super) async fn act(call: &Call, found: &Found<'_>, head: &Parts, body: Inco
     let action = found.action.ok_or_else(|| Problem::new(ErrorCode::NotFound, "there is no such action"))?;
     let caller = call.caller(params.flag("dry_run")?, request::idempotency_key(&head.headers)?);
     let body = request::json(&head.headers, body, JSON, call.body_limits()).await?;
+    // No body is an object without fields; a null is neither.
     let body = body.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    if !body.is_object() {
+        return Err(Problem::field("body", "must be a JSON object"));
+    }
     let intents = call.app.intents.clone();
     carry_out(async move { intents.act(&caller, &key, action.name, body).await }).await
 }

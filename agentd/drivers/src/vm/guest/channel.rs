@@ -69,6 +69,11 @@ impl Channel {
         }
     }
 
+    /// Whether somebody waits for what the agent says.
+    pub fn is_busy(&self) -> bool {
+        !self.sessions.lock().open.is_empty()
+    }
+
     /// Brings a message to its session. Those of sessions that are over are read over: the guest may not know yet.
     pub fn came(&self, message: Message) -> Result<(), Breach> {
         let mut sessions = self.sessions.lock();

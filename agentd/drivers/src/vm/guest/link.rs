@@ -31,11 +31,14 @@ const NOISE_MAX: usize = 4 << 20;
 const NOISE_REST: Duration = Duration::from_secs(10);
 /// Frames that wait to be written.
 const QUEUE: usize = 32;
-/// How long it may take to tell its facts: a guest that is paused tells them when it runs on.
-const FACTS: Duration = Duration::from_secs(24 * 3600);
+/// How long it may take to tell its facts. A port tells nobody that the guest's end of it was closed: an agent that says
+/// nothing for so long is taken for gone, and its sessions end. That of a guest that is paused for longer, too.
+const DEAF: Duration = Duration::from_secs(20);
 /// When facts are asked for again: soon after it came up, since addresses come later, and ever more slowly.
 const ASK_FIRST: Duration = Duration::from_secs(1);
 const ASK_LAST: Duration = Duration::from_secs(30);
+/// The longest while somebody waits for what it says.
+const ASK_BUSY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 enum State {
@@ -202,7 +205,12 @@ impl Follower {
         let (mut from, to) = stream.into_split();
         let (out, queue) = mpsc::channel(QUEUE);
         let writer = tokio::spawn(write(to, queue));
-        let ended = self.read(&mut from, &out).await;
+        let deaf = CancellationToken::new();
+        // Cancel safety: what was read is of a connection that is given up.
+        let ended = tokio::select! {
+            ended = self.read(&mut from, &out, &deaf) => ended,
+            () = deaf.cancelled() => Ended::Cut("its agent has stopped answering".to_owned()),
+        };
         writer.abort();
         ended
     }
@@ -216,7 +224,12 @@ impl Follower {
         nonce
     }
 
-    async fn read(&self, from: &mut (impl AsyncReadExt + Unpin), out: &mpsc::Sender<Vec<u8>>) -> Ended {
+    async fn read(
+        &self,
+        from: &mut (impl AsyncReadExt + Unpin),
+        out: &mpsc::Sender<Vec<u8>>,
+        deaf: &CancellationToken,
+    ) -> Ended {
         let mut nonce = self.greet(out).await;
         let (mut parser, mut buffer, mut noise) = (Parser::new(Side::Guest), vec![0; 64 << 10], 0);
         let mut channel: Option<Arc<Channel>> = None;
@@ -238,7 +251,7 @@ impl Follower {
                         }
                         parser.accept(nonce);
                         let now = Channel::new(nonce, out.clone());
-                        self.came_up(now.clone());
+                        self.came_up(now.clone(), deaf.clone());
                         channel = Some(now);
                         noise = 0;
                     }
@@ -268,18 +281,18 @@ impl Follower {
         }
     }
 
-    fn came_up(&self, channel: Arc<Channel>) {
+    fn came_up(&self, channel: Arc<Channel>, deaf: CancellationToken) {
         self.is(State::Up(channel.clone()));
         let (link, events, vm) = (self.link.clone(), self.events.clone(), self.vm);
         // Ends with the channel: it is closed, or the link is gone.
         tokio::spawn(async move {
             let mut wait = ASK_FIRST;
             loop {
-                let facts = channel.facts(FACTS).await;
+                let facts = channel.facts(DEAF).await;
                 let Some(link) = link.upgrade() else { return };
                 let facts = match facts {
                     Ok(facts) => facts,
-                    Err(GuestError::Deadline { .. }) => continue,
+                    Err(GuestError::Deadline { .. }) => return deaf.cancel(),
                     Err(_) => return,
                 };
                 let same = matches!(&*link.state.borrow(), State::Up(now) if Arc::ptr_eq(now, &channel));
@@ -292,7 +305,10 @@ impl Follower {
                     // Nobody listening is no failure.
                     let _ = events.send(vm);
                 }
-                tokio::time::sleep(wait).await;
+                let asked = Instant::now();
+                while asked.elapsed() < if channel.is_busy() { wait.min(ASK_BUSY) } else { wait } {
+                    tokio::time::sleep(wait.min(ASK_BUSY)).await;
+                }
                 wait = (wait * 2).min(ASK_LAST);
             }
         });
