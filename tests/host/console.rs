@@ -250,6 +250,7 @@ host_test!(vm_console_log_is_bounded_and_followed_over_its_rotation, |host| {
     let rounds = 40_000;
     // Nobody sits there while it counts: only then is the log exact however busy this host is.
     person.types(&format!("\rsleep 3; {}", count(rounds)));
+    person.sees("sleep 3");
     person.types("\x1d");
     assert_eq!(person.ends(), 0);
     let mut person = Person::runs(&agentd, &["vm", "console", "web", "--watch"]);
@@ -319,13 +320,19 @@ fn answer(challenge: [u8; 16], password: &str) -> Vec<u8> {
 
 /// agentctl that has opened a port for a viewer: the port's address, and the ticket.
 fn vnc(agentd: &Agentd) -> (Child, String, String) {
-    let mut command = agentd.command(&["vm", "vnc", "web", "-o", "json"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("agentctl starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
-    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
-    let text = |key: &str| told[key].as_str().expect(key).to_owned();
-    (child, text("address"), text("password"))
+    // One viewer at a time: the one before may be on its way out still.
+    wait_until("a port for a viewer", SOON, || {
+        let mut command = agentd.command(&["vm", "vnc", "web", "-o", "json"]);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("agentctl starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+        let Ok(told) = serde_json::from_str::<serde_json::Value>(&line) else {
+            return Err(format!("{line:?}, {:?}", child.wait()));
+        };
+        let text = |key: &str| told[key].as_str().expect(key).to_owned();
+        Ok((child, text("address"), text("password")))
+    })
 }
 
 /// What libvirt pictures: PNG from one version on, PPM before.

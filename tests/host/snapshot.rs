@@ -306,7 +306,8 @@ host_test!(vm_snapshot_and_restore_survive_the_death_of_agentd_and_of_libvirtd, 
             let done = vm["status"]["restore"].is_null() && vm["status"]["state"] == "running";
             if done { Ok(()) } else { Err(vm["status"].to_string()) }
         });
-        assert_eq!(read(&agentd), "A", "killed after {moment} ms");
+        let happened = agentd.ok(&["events", "vm/web"]);
+        assert_eq!(read(&agentd), "A", "killed after {moment} ms: {happened}");
         let (memory, inside) = left(&agentd);
         assert_eq!((memory.len(), inside.len()), (0, 1), "{memory:?} {inside:?}");
         write(&agentd, "B");

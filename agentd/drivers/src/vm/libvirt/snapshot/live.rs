@@ -2,6 +2,7 @@
 //! from what is in the disks.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -15,6 +16,9 @@ use super::super::fault::Fault;
 use super::{name, table};
 use crate::vm::VmError;
 use crate::vm::xml::render_memory_snapshot;
+
+/// For a job of libvirt's to end.
+const JOB_ENDS: Duration = Duration::from_secs(240);
 
 pub(super) fn domain(connect: &Connect, tag: &str, vm: Uuid) -> Result<Domain, Fault> {
     let found = domains::find(connect, tag, vm)?;
@@ -56,8 +60,34 @@ fn nodes(domain: &Domain, disks: &[PathBuf]) -> Result<Vec<String>, Fault> {
     disks.iter().map(node).collect()
 }
 
+/// A guest whose memory was written has let go of its disks, and QEMU dies of a command about them. It takes them back
+/// when it runs on: here for a moment, where it is to stay paused. A memory that is still being written is that of a
+/// process which was killed over it, and is waited for.
+pub(super) fn take_disks_back(domain: &Domain) -> Result<(), Fault> {
+    await_job(domain)?;
+    if qmp(domain, &json!({"execute": "query-status"}))?["status"] == "postmigrate" {
+        domain.resume()?;
+        domain.suspend()?;
+    }
+    Ok(())
+}
+
+/// Waits for what libvirt is at with this guest on behalf of a process that was killed over it.
+pub(super) fn await_job(domain: &Domain) -> Result<(), Fault> {
+    let until = Instant::now() + JOB_ENDS;
+    // A guest that went off meanwhile has no job either; what follows says that it is off.
+    while domain.get_job_info().is_ok_and(|job| job.r#type != sys::VIR_DOMAIN_JOB_NONE as i32) {
+        if Instant::now() > until {
+            return Err(failed("libvirt is busy with this guest".to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Takes a snapshot of all disks as one, or of none.
 pub(super) fn take(domain: &Domain, disks: &[PathBuf], id: Uuid) -> Result<(), Fault> {
+    take_disks_back(domain)?;
     let actions = nodes(domain, disks)?.into_iter().map(
         |node| json!({"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name(id)}}),
     );
@@ -72,6 +102,9 @@ pub(super) fn delete(domain: &Domain, disks: &[PathBuf], id: Uuid) -> Result<boo
         if table(disk)?.iter().any(|s| s.name == name(id)) {
             having.push(disk.clone());
         }
+    }
+    if !having.is_empty() {
+        take_disks_back(domain)?;
     }
     for node in nodes(domain, &having)? {
         let arguments = json!({"device": node, "name": name(id)});

@@ -92,9 +92,11 @@ fn full_or(error: Fault, file: &Path) -> Fault {
 
 /// Ends the domain. Where that fails the file is removed, and libvirt has let the guest go on.
 pub(super) fn save(domain: &Domain, file: &Path) -> Result<ByteSize, Fault> {
+    // One that was begun by a process which was killed over it ends by itself, and its file is the guest.
+    live::await_job(domain)?;
     if !domain.is_active()? {
-        let detail = "the guest is off".to_owned();
-        return Err(VmError::Failed { call: "save a guest's memory", detail }.into());
+        let off = || VmError::Failed { call: "save a guest's memory", detail: "the guest is off".to_owned() };
+        return whole(file)?.ok_or_else(|| off().into());
     }
     forget(file)?;
     let path = CString::new(text(file)?).map_err(|_| VmError::Nul(file.display().to_string()))?;
@@ -175,7 +177,7 @@ impl Job {
         forget(&half)?;
         self.writing.0.lock().insert(self.of.vm);
         let written = self.write(&domain, ran, &half, &targets);
-        let resumed = if ran { resume(&domain) } else { Ok(()) };
+        let resumed = if ran { resume(&domain) } else { live::take_disks_back(&domain) };
         self.writing.0.lock().remove(&self.of.vm);
         let done = written.and_then(|()| {
             sync(&half)?;
