@@ -163,8 +163,9 @@ impl Bed for LibvirtBed {
 
     async fn bridge(&self) -> String {
         const BRIDGE: &str = "br-contract";
-        if !std::path::Path::new("/sys/class/net").join(BRIDGE).exists() {
-            run("/usr/sbin/ip", &["link", "add", BRIDGE, "type", "bridge"]).expect("a bridge");
+        match run("/usr/sbin/ip", &["link", "add", BRIDGE, "type", "bridge"]) {
+            Err(error) if !error.to_string().contains("File exists") => panic!("a bridge: {error}"),
+            _ => {}
         }
         BRIDGE.to_owned()
     }
