@@ -66,9 +66,6 @@ fn parse_body(action: &str, body: &Value) -> Result<Option<Duration>, Problem> {
         if action != "reconcile" || field != "delay" {
             return Err(Problem::field(field, format!("unknown field `{field}`")));
         }
-        if value.is_null() {
-            continue;
-        }
         let text =
             value.as_str().ok_or_else(|| Problem::field("delay", "must be a string such as \"5s\""))?;
         let span: Span = text.parse().map_err(|e| Problem::field("delay", format!("{e}")))?;
