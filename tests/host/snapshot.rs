@@ -260,7 +260,7 @@ host_test!(vm_with_200_snapshots_lists_and_starts_as_before, |host| {
     for n in 0..200 {
         agentd.ok(&["snapshot", "create", "web", &format!("s{n}"), "--no-wait"]);
     }
-    wait_until("all are taken", Duration::from_secs(120), || {
+    wait_until("all are taken", Duration::from_secs(300), || {
         let ready = agentd.ok(&["snapshot", "list", "web", "--field", "state=ready", "-o", "name"]);
         if ready.lines().count() == 200 { Ok(()) } else { Err(ready.lines().count().to_string()) }
     });

@@ -88,8 +88,11 @@ host_test!(vm_twenty_at_once_all_come_up, |host| {
         assert!(page.contains(&format!("hostname: {name}\n")), "{page}");
         assert!(page.contains("boots: 1"), "none was started twice: {page}");
     }
-    let events = agentd.ok(&["events", "-o", "json"]);
-    assert!(!events.contains("\"outcome\":\"failed\""), "{events}");
+    // A try that libvirt was too busy for may be behind them, and none is left unfinished.
+    for n in 0..MANY {
+        let vm = agentd.vm(&format!("m{n}"));
+        assert!(vm["status"]["attempts"].is_null() && vm["status"]["state"] == "running", "{vm}");
+    }
     let list: Value = serde_json::from_str(&agentd.ok(&["vm", "stats", "-o", "json"])).expect("JSON");
     assert_eq!(list["items"].as_array().map(Vec::len), Some(MANY));
 });
