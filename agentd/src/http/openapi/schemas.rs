@@ -31,9 +31,15 @@ pub(super) fn value(schema: RefOr<Schema>) -> Value {
 
 pub(super) fn all() -> Value {
     let mut all = of_kinds();
-    let named: [fn(&mut Map<String, Value>); 6] =
-        [add::<Problem>, add::<Event>, add::<EventList>, add::<ServerInfo>, add::<Readiness>, add::<Report>];
-    let named = named.into_iter().chain(stats());
+    let named: [fn(&mut Map<String, Value>); 7] = [
+        add::<Problem>,
+        add::<Event>,
+        add::<EventList>,
+        add::<ServerInfo>,
+        add::<Readiness>,
+        add::<Report>,
+        add::<StatsList>,
+    ];
     for add in named {
         add(&mut all);
     }
@@ -51,10 +57,6 @@ pub(super) fn all() -> Value {
     );
     all.insert("NoOptions".to_owned(), json!({"type": "object", "additionalProperties": false}));
     all.into()
-}
-
-fn stats() -> [fn(&mut Map<String, Value>); 1] {
-    [add::<StatsList>]
 }
 
 /// The kinds' objects, and what those are made of.
