@@ -26,11 +26,21 @@ pub fn get(address: &str, port: u16, path: &str) -> Result<String, String> {
     }
 }
 
+/// Whether somebody takes a connection. A packet that came before the guest did is sent again only after a second, and
+/// then after three: it is asked anew instead.
+fn listens(address: &str, port: u16) -> Result<(), String> {
+    let to: SocketAddr = format!("{address}:{port}").parse().map_err(|e| format!("{address}: {e}"))?;
+    let soon = Duration::from_millis(150);
+    TcpStream::connect_timeout(&to, soon).map(drop).map_err(|e| format!("{to}: {e}"))
+}
+
 /// Waits until the guest's own server answers, and gives its front page.
 pub fn answers(agentd: &Agentd, name: &str) -> String {
     let address = agentd.address(name);
     wait_until(&format!("{name} answers at {address}"), BOOT, || {
-        get(&address, 80, "/").map_err(|e| format!("{e}\nconsole:\n{}", console(agentd, name)))
+        listens(&address, 80)
+            .and_then(|()| get(&address, 80, "/"))
+            .map_err(|e| format!("{e}\nconsole:\n{}", console(agentd, name)))
     })
 }
 
