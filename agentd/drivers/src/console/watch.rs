@@ -2,7 +2,7 @@
 //!
 //! A log is watched by its file, which is written, and by its folder, where the file appears and is renamed. The folder's
 //! other files cost nothing: only names that appear are asked for. Where inotify has no room, the log is looked at every
-//! half second instead, and that is said once.
+//! half second instead, and that is said once; where its folder is gone, ever more seldom.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Where the log's folder is not there, it is looked at ever more seldom: thousands of those must cost nothing.
+const LOOK_LAST: Duration = Duration::from_secs(600);
 const OF_FILE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_MOVE_SELF);
 const OF_FOLDER: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
 
@@ -59,13 +61,24 @@ impl Watches {
         }
     }
 
-    /// Begins to watch a log, whether or not it is there yet; its folder must be.
+    /// Begins to watch a log, whether or not it is there yet; its folder should be.
     pub fn on(&self, log: &Path) -> Watched {
-        let watched = self.shared.as_ref().and_then(|shared| {
-            let changes = shared.add(log)?;
-            Some((changes, Use { shared: Arc::downgrade(shared), log: log.to_owned() }))
-        });
-        Watched { watched }
+        let mut looks = Looks { next: LOOK_AGAIN, most: LOOK_AGAIN };
+        let Some(shared) = &self.shared else { return Watched { watched: None, looks } };
+        let watched = match shared.add(log) {
+            Ok(changes) => {
+                let used = Use { shared: Arc::downgrade(shared), log: log.to_owned() };
+                Some((changes, used))
+            }
+            Err(error) => {
+                tracing::debug!(%error, log = %log.display(), "a console's log is not watched");
+                if error == Errno::ENOENT {
+                    looks.most = LOOK_LAST;
+                }
+                None
+            }
+        };
+        Watched { watched, looks }
     }
 }
 
@@ -82,6 +95,14 @@ fn begin() -> io::Result<(Arc<Shared>, OwnedFd)> {
 #[derive(Debug)]
 pub struct Watched {
     watched: Option<(watch::Receiver<()>, Use)>,
+    looks: Looks,
+}
+
+/// When a log that is not watched is looked at.
+#[derive(Debug)]
+struct Looks {
+    next: Duration,
+    most: Duration,
 }
 
 #[derive(Debug)]
@@ -99,7 +120,8 @@ impl Watched {
         {
             return;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(self.looks.next).await;
+        self.looks.next = (self.looks.next * 2).min(self.looks.most);
     }
 }
 
@@ -112,26 +134,18 @@ impl Drop for Use {
 }
 
 impl Shared {
-    fn add(&self, log: &Path) -> Option<watch::Receiver<()>> {
+    fn add(&self, log: &Path) -> nix::Result<watch::Receiver<()>> {
         let mut logs = self.logs.lock();
         if let Some(known) = logs.by_path.get_mut(log) {
             known.users += 1;
-            return Some(known.changes.subscribe());
+            return Ok(known.changes.subscribe());
         }
-        let folder = log.parent()?;
-        match self.inotify.add_watch(folder, OF_FOLDER) {
-            Ok(watch) => {
-                let (changes, changed) = watch::channel(());
-                logs.by_path.insert(log.to_owned(), Log { changes, watches: vec![watch], users: 1 });
-                logs.by_watch.insert(watch, log.to_owned());
-                self.watch_file(&mut logs, log);
-                Some(changed)
-            }
-            Err(error) => {
-                tracing::debug!(%error, log = %log.display(), "a console's log is not watched");
-                None
-            }
-        }
+        let watch = self.inotify.add_watch(log.parent().ok_or(Errno::ENOENT)?, OF_FOLDER)?;
+        let (changes, changed) = watch::channel(());
+        logs.by_path.insert(log.to_owned(), Log { changes, watches: vec![watch], users: 1 });
+        logs.by_watch.insert(watch, log.to_owned());
+        self.watch_file(&mut logs, log);
+        Ok(changed)
     }
 
     /// Watches what has the log's name now. Adding what is watched already changes nothing.
