@@ -17,7 +17,8 @@ use crate::target::{self, label};
 
 /// Between the two looks that a single answer takes.
 const LOOK: Duration = Duration::from_secs(1);
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// However short a time between two looks was asked for.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub struct Stats {
@@ -33,13 +34,14 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub async fn run(self, app: &App, def: Option<&'static KindDef>) -> Result<(), Failure> {
+    pub async fn run(self, app: &App, def: &'static KindDef) -> Result<(), Failure> {
         if matches!(app.output, Output::Name | Output::Yaml) {
             return Err(Failure::new(Exit::Usage, "figures are printed as table or json"));
         }
-        let mut looker = Looker { app, def, names: Vec::new() };
+        let mut looker = Looker { app, def: Some(def), names: Vec::new() };
+        // An id is looked up: figures are asked for by name.
         for name in &self.names {
-            looker.names.push(named(app, def, name).await?);
+            looker.names.push(target::find(app, def, name).await?.meta.name.to_string());
         }
         let interval = self.interval.duration().max(INTERVAL_MIN);
         if app.output == Output::Json {
@@ -51,20 +53,12 @@ impl Stats {
             tokio::time::sleep(if self.follow { interval } else { LOOK }).await;
             let now = looker.decoded().await?;
             let terminal = io::stdout().is_terminal();
-            show(&before, &now, Order::Name, def.is_none(), self.follow && terminal)?;
+            show(&before, &now, Order::Name, false, self.follow && terminal)?;
             if !self.follow {
                 return Ok(());
             }
             before = now;
         }
-    }
-}
-
-/// An id is looked up: figures are asked for by name.
-async fn named(app: &App, def: Option<&'static KindDef>, name: &str) -> Result<String, Failure> {
-    match def {
-        Some(def) => Ok(target::find(app, def, name).await?.meta.name.to_string()),
-        None => Ok(name.to_owned()),
     }
 }
 

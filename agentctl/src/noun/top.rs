@@ -1,18 +1,15 @@
 //! `agentctl top`: what guests of all kinds use, the busiest first, again and again on a terminal and once elsewhere.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
 
 use agentd_api::Span;
 use clap::Args;
 
-use super::stats::{Looker, show};
+use super::stats::{INTERVAL_MIN, Looker, show};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::output::figures::Order;
-
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub struct Top {

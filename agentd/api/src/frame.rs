@@ -132,6 +132,38 @@ impl Frame {
     }
 }
 
+/// What has arrived of a stream of frames, whole or not. It does no I/O: a reader appends to [`room`](Self::room).
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+    /// So many of them were given out.
+    taken: usize,
+}
+
+impl FrameBuffer {
+    /// Where what arrives next is appended.
+    pub fn room(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.reserve(HEAD);
+        &mut self.bytes
+    }
+
+    /// The next frame, or nothing while it is not whole.
+    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        let found = Frame::decode(&self.bytes[self.taken..])?;
+        Ok(found.map(|(frame, length)| {
+            self.taken += length;
+            frame
+        }))
+    }
+
+    /// Whether the stream, should it end now, ended between two frames.
+    pub fn is_between(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+}
+
 fn put(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     out.push(tag);
@@ -174,6 +206,29 @@ mod tests {
                 rest = &rest[taken..];
             }
             prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn they_come_out_however_they_arrive(
+            frames in proptest::collection::vec(any_frame(), 0..8),
+            pieces in proptest::collection::vec(1_usize..40, 1..8),
+        ) {
+            let mut bytes = Vec::new();
+            frames.iter().for_each(|frame| frame.encode(&mut bytes));
+            let (mut buffer, mut found, mut rest) = (FrameBuffer::default(), Vec::new(), &bytes[..]);
+            for length in pieces.iter().cycle() {
+                while let Some(frame) = buffer.next().expect("frames") {
+                    found.push(frame);
+                }
+                if rest.is_empty() {
+                    break;
+                }
+                let (now, later) = rest.split_at((*length).min(rest.len()));
+                buffer.room().extend_from_slice(now);
+                rest = later;
+            }
+            prop_assert!(buffer.is_between());
+            prop_assert_eq!(found, frames);
         }
 
         #[test]

@@ -64,9 +64,16 @@ impl Cidr {
     }
     /// The addresses that guests can have: all but the network's own, the gateway's and the broadcast address.
     pub fn guests(self) -> impl Iterator<Item = Ipv4Addr> {
-        let first = u64::from(u32::from(self.address)) + 2;
-        let last = u64::from(u32::from(self.broadcast()));
-        (first..last).filter_map(|n| u32::try_from(n).ok()).map(Ipv4Addr::from)
+        self.guest_numbers().filter_map(|n| u32::try_from(n).ok()).map(Ipv4Addr::from)
+    }
+    /// How many those are.
+    pub fn guest_count(self) -> u64 {
+        let numbers = self.guest_numbers();
+        numbers.end.saturating_sub(numbers.start)
+    }
+
+    fn guest_numbers(self) -> std::ops::Range<u64> {
+        u64::from(u32::from(self.address)) + 2..u64::from(u32::from(self.broadcast()))
     }
 }
 
@@ -221,6 +228,10 @@ mod tests {
         assert_eq!(net.gateway(), Ipv4Addr::new(10, 77, 0, 1));
         let guests: Vec<_> = net.guests().map(|a| a.octets()[3]).collect();
         assert_eq!(guests, [2, 3, 4, 5, 6]);
+        for cidr in ["10.77.0.0/29", "10.77.0.0/30", "10.77.0.0/31", "10.77.0.0/32", "10.64.0.0/12"] {
+            let net: Cidr = cidr.parse().expect("a network");
+            assert_eq!(net.guest_count(), net.guests().count() as u64, "{cidr}");
+        }
         assert!(net.contains(Ipv4Addr::new(10, 77, 0, 7)) && !net.contains(Ipv4Addr::new(10, 77, 0, 8)));
         assert_eq!(net.netmask().to_string(), "255.255.255.248");
     }

@@ -3,10 +3,10 @@
 
 use std::io;
 
-use agentd_api::frame::{Frame, HEAD};
+use agentd_api::frame::{Frame, FrameBuffer};
 use agentd_api::kind::{KindDef, SubAnswer, SubDef, SubMethod};
 use agentd_api::{ObjectName, Problem};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -145,27 +145,24 @@ impl Client {
 #[derive(Debug)]
 pub struct FrameReader<R> {
     inner: R,
-    buffer: BytesMut,
+    buffer: FrameBuffer,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(inner: R) -> Self {
-        Self { inner, buffer: BytesMut::new() }
+        Self { inner, buffer: FrameBuffer::default() }
     }
 
     /// The next frame, or nothing where the stream closed between two.
     pub async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            let found =
-                Frame::decode(&self.buffer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            if let Some((frame, taken)) = found {
-                self.buffer.advance(taken);
-                return Ok(Some(frame));
+            let found = self.buffer.next().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            if found.is_some() {
+                return Ok(found);
             }
-            self.buffer.reserve(HEAD);
-            if self.inner.read_buf(&mut self.buffer).await? == 0 {
+            if self.inner.read_buf(self.buffer.room()).await? == 0 {
                 let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "the stream was cut within a frame");
-                return if self.buffer.is_empty() { Ok(None) } else { Err(cut) };
+                return if self.buffer.is_between() { Ok(None) } else { Err(cut) };
             }
         }
     }

@@ -238,6 +238,19 @@ impl Tx for Stage<'_> {
         self.shared.memory.read().claims.owner(space, value).cloned()
     }
 
+    fn taken_of(&self, space: &str) -> usize {
+        let memory = self.shared.memory.read();
+        let mut taken = memory.claims.taken_of(space);
+        for ((_, value), by) in self.claims.iter().filter(|((of, _), _)| of == space) {
+            match (memory.claims.owner(space, value), by) {
+                (None, Some(_)) => taken += 1,
+                (Some(_), None) => taken -= 1,
+                _ => {}
+            }
+        }
+        taken
+    }
+
     fn allocations(&self, owner: &ObjectKey) -> Vec<(String, String)> {
         let memory = self.shared.memory.read();
         let committed = memory.claims.of(owner).iter().map(|(s, v)| (s.to_string(), v.to_string()));

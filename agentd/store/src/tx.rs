@@ -114,6 +114,8 @@ pub trait Tx {
     /// may be created later in the same transaction; an allocation without an owner at its end is not kept.
     fn allocate(&mut self, space: &str, value: &str, owner: &ObjectKey) -> Result<(), TxError>;
     fn owner_of(&self, space: &str, value: &str) -> Option<ObjectKey>;
+    /// How many values of a space are taken.
+    fn taken_of(&self, space: &str) -> usize;
     /// Pairs of space and value, in their order.
     fn allocations(&self, owner: &ObjectKey) -> Vec<(String, String)>;
     /// Does nothing where the value is another owner's.

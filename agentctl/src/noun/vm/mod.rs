@@ -160,7 +160,7 @@ impl Vm {
             Self::Unpublish(publish) => publish.unpublish(app).await,
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
-            Self::Stats(stats) => stats.run(app, Some(DEF)).await,
+            Self::Stats(stats) => stats.run(app, DEF).await,
             Self::Exec(exec) => exec.run(app).await,
             Self::Cp(cp) => cp.run(app).await,
             Self::Ssh(ssh) => ssh.run(app).await,

@@ -3,8 +3,7 @@
 use std::io;
 
 use agentd_api::Problem;
-use agentd_api::frame::{Frame, HEAD};
-use bytes::{Buf, BytesMut};
+use agentd_api::frame::{Frame, FrameBuffer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
 use crate::http::Channel;
@@ -12,32 +11,26 @@ use crate::http::Channel;
 /// The two directions of a stream of frames.
 pub fn frames(channel: Channel) -> (FrameSource<ReadHalf<Channel>>, FrameSink<WriteHalf<Channel>>) {
     let (from, to) = split(channel);
-    (FrameSource { from, buffer: BytesMut::new() }, FrameSink { to })
+    (FrameSource { from, buffer: FrameBuffer::default() }, FrameSink { to })
 }
 
 #[derive(Debug)]
 pub struct FrameSource<R> {
     from: R,
-    buffer: BytesMut,
+    buffer: FrameBuffer,
 }
 
 impl<R: AsyncRead + Unpin> FrameSource<R> {
     /// The next frame, or nothing where the caller closed between two. Cancel-safe: what has arrived is kept.
     pub async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            let found =
-                Frame::decode(&self.buffer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            if let Some((frame, taken)) = found {
-                self.buffer.advance(taken);
-                return Ok(Some(frame));
+            let found = self.buffer.next().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            if found.is_some() {
+                return Ok(found);
             }
-            self.buffer.reserve(HEAD);
-            if self.from.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                };
+            if self.from.read_buf(self.buffer.room()).await? == 0 {
+                let cut = io::ErrorKind::UnexpectedEof;
+                return if self.buffer.is_between() { Ok(None) } else { Err(cut.into()) };
             }
         }
     }

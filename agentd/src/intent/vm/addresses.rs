@@ -176,6 +176,10 @@ fn fixed(
 /// The next free address behind the one that was last given out, or from the beginning once the end is reached.
 fn free(desk: &mut Desk<'_>, vm: &ObjectKey, (network, cidr): (Uuid, Cidr)) -> Option<Ipv4Addr> {
     let space = ip_space(network);
+    // A search would look at each address in turn, on the store's only writer. What is taken are guests' addresses only.
+    if desk.tx.taken_of(&space) as u64 >= cidr.guest_count() {
+        return None;
+    }
     let behind = desk.known.cursors.behind(network).unwrap_or(cidr.gateway());
     let later = cidr.guests().skip(skipped(cidr, behind));
     let ip = later.chain(cidr.guests()).find(|ip| {

@@ -23,6 +23,10 @@ impl Claims {
         self.owners.get(owner).map_or(&[], Vec::as_slice)
     }
 
+    pub(crate) fn taken_of(&self, space: &str) -> usize {
+        self.spaces.get(space).map_or(0, BTreeMap::len)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }

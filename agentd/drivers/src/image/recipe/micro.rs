@@ -30,7 +30,7 @@ const LATE: [&str; 9] = [
 ];
 /// Nothing in this guest is worth the mitigations, and an emulated CPU is slow enough: what it does not need is left out
 /// of its boot. Unplugging goes by ACPI here, not by the PCIe port services.
-const CMDLINE: [&str; 15] = [
+const CMDLINE: [&str; 14] = [
     "console=ttyS0",
     "quiet",
     "edd=off",
@@ -40,7 +40,6 @@ const CMDLINE: [&str; 15] = [
     "cryptomgr.notests",
     "lsm=capability",
     "noreplace-smp",
-    "no_timer_check",
     "pcie_ports=compat",
     "8250.nr_uarts=1",
     "i8042.noaux",

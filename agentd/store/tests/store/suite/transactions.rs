@@ -123,8 +123,12 @@ pub async fn allocations_are_unique_and_go_with_their_owner(open: Open<'_>) {
     // Moved to another owner, in one transaction.
     done(&store, |tx| {
         tx.release("ip/n", "10.0.0.2", &vm("a"));
-        assert_eq!(tx.owner_of("ip/n", "10.0.0.2"), None);
-        tx.allocate("ip/n", "10.0.0.2", &vm("b"))
+        assert_eq!((tx.owner_of("ip/n", "10.0.0.2"), tx.taken_of("ip/n")), (None, 0));
+        tx.allocate("ip/n", "10.0.0.2", &vm("b"))?;
+        tx.allocate("ip/n", "10.0.0.3", &vm("b"))?;
+        tx.release("ip/n", "10.0.0.3", &vm("b"));
+        assert_eq!((tx.taken_of("ip/n"), tx.taken_of("mac"), tx.taken_of("none")), (1, 1, 0));
+        Ok(())
     })
     .await;
     store.close().await.expect("closed");
