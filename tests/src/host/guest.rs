@@ -36,8 +36,13 @@ fn listens(address: &str, port: u16) -> Result<(), String> {
 
 /// Waits until the guest's own server answers, and gives its front page.
 pub fn answers(agentd: &Agentd, name: &str) -> String {
+    answers_within(agentd, name, BOOT)
+}
+
+/// For guests that boot beside many others.
+pub fn answers_within(agentd: &Agentd, name: &str, limit: Duration) -> String {
     let address = agentd.address(name);
-    wait_until(&format!("{name} answers at {address}"), BOOT, || {
+    wait_until(&format!("{name} answers at {address}"), limit, || {
         listens(&address, 80)
             .and_then(|()| get(&address, 80, "/"))
             .map_err(|e| format!("{e}\nconsole:\n{}", console(agentd, name)))
