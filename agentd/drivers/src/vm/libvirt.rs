@@ -1,7 +1,7 @@
 //! The driver for libvirt and QEMU.
 //!
 //! ```text
-//! LibvirtVm --jobs--> workers (6 threads, blocking calls with deadlines) --Live--> libvirtd
+//! LibvirtVm --looks, acts--> workers (3 and 4 threads, blocking calls with deadlines) --Live--> libvirtd
 //!     link (1 thread): opens the connection, and again when it is gone
 //!     events (1 thread a process): libvirt's event loop --> broadcast of DomainEvent
 //! ```
@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 use uuid::Uuid;
 use virt::connect::Connect;
 
@@ -42,7 +42,7 @@ use crate::Instance;
 use domains::Definition;
 use fault::Fault;
 use link::Link;
-use workers::Workers;
+use workers::{ACTING, Lane, Workers};
 
 /// For a call that only asks.
 const ASK: Duration = Duration::from_secs(10);
@@ -72,6 +72,9 @@ pub struct LibvirtVm {
     /// QEMU's version, once libvirt has told it.
     qemu: Arc<Mutex<Qemu>>,
     hands: snapshot::Hands,
+    /// A turn for each guest that may be starting: more at once than there are processors come up no sooner, and what
+    /// else is to be done keeps a thread.
+    starts: Arc<Semaphore>,
     events: broadcast::Sender<DomainEvent>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -94,6 +97,7 @@ impl LibvirtVm {
         Arc::new(Self {
             accel: Arc::new(AccelProbe::new(accel, instance.state_dir())),
             hands: snapshot::Hands::new(instance.clone(), workers.clone()),
+            starts: Arc::new(Semaphore::new(starts_at_once())),
             instance,
             workers,
             guests: Links::default(),
@@ -104,6 +108,16 @@ impl LibvirtVm {
         })
     }
 
+    /// A call that only looks at one domain of ours, or at all.
+    async fn look<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        work: impl FnOnce(&Connect, &str) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, VmError> {
+        let tag = self.instance.tag().to_owned();
+        self.workers.run(Lane::Look, (call, ASK), move |connect| work(connect, &tag)).await
+    }
+
     /// A call about one domain of ours, or about all.
     async fn run<T: Send + 'static>(
         &self,
@@ -112,11 +126,9 @@ impl LibvirtVm {
         work: impl FnOnce(&Connect, &str) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, VmError> {
         let tag = self.instance.tag().to_owned();
-        self.workers.run(call, limit, move |connect| work(connect, &tag)).await
+        self.workers.run(Lane::Act, (call, limit), move |connect| work(connect, &tag)).await
     }
-}
 
-impl LibvirtVm {
     /// Does not wait: libvirt may have to run QEMU first, which takes seconds. Asks once at a time.
     fn qemu(&self) -> Option<String> {
         let mut qemu = self.qemu.lock();
@@ -127,7 +139,8 @@ impl LibvirtVm {
         }
         let (workers, told) = (self.workers.clone(), self.qemu.clone());
         tokio::spawn(async move {
-            let asked = workers.run("tell QEMU's version", PROCESS, |c| Ok(c.get_hyp_version()?)).await;
+            let asked =
+                workers.run(Lane::Act, ("tell QEMU's version", PROCESS), |c| Ok(c.get_hyp_version()?)).await;
             *told.lock() = asked.map_or(Qemu::Unknown, |packed| Qemu::Known(version(packed)));
         });
         None
@@ -138,7 +151,7 @@ impl LibvirtVm {
 impl VmStats for LibvirtVm {
     async fn stats(&self) -> Result<Vec<DomainStats>, VmError> {
         let prefix = xml::name_prefix(&self.instance);
-        self.run("tell guests' figures", ASK, move |connect, _| stats::all(connect, &prefix)).await
+        self.look("tell guests' figures", move |connect, _| stats::all(connect, &prefix)).await
     }
 }
 
@@ -152,7 +165,7 @@ impl Drop for LibvirtVm {
 #[async_trait]
 impl VmDriver for LibvirtVm {
     async fn probe(&self) -> Result<Probe, VmError> {
-        let libvirt = self.run("answer", ASK, |connect, _| Ok(connect.get_lib_version()?)).await?;
+        let libvirt = self.look("answer", |connect, _| Ok(connect.get_lib_version()?)).await?;
         let capabilities = match self.qemu() {
             Some(version) => vec![format!("qemu {version}")],
             None => Vec::new(),
@@ -174,11 +187,11 @@ impl VmDriver for LibvirtVm {
     }
 
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError> {
-        self.run("list domains", ASK, domains::list).await
+        self.look("list domains", domains::list).await
     }
 
     async fn observe(&self, id: Uuid) -> Result<Option<DomainSeen>, VmError> {
-        self.run("look at a domain", ASK, move |c, tag| domains::observe(c, tag, id)).await
+        self.look("look at a domain", move |c, tag| domains::observe(c, tag, id)).await
     }
 
     async fn ensure_defined(&self, spec: &DomainSpec) -> Result<Change, VmError> {
@@ -202,7 +215,13 @@ impl VmDriver for LibvirtVm {
     }
 
     async fn start(&self, id: Uuid) -> Result<Change, VmError> {
-        self.run("start a guest", PROCESS, move |c, tag| domains::start(c, tag, id)).await
+        // Waited for outside of the call's own time. Kept by the call, not by its caller, who may leave before it ends.
+        let turn = self.starts.clone().acquire_owned().await.ok();
+        self.run("start a guest", PROCESS, move |c, tag| {
+            let _turn = turn;
+            domains::start(c, tag, id)
+        })
+        .await
     }
 
     async fn shutdown(&self, id: Uuid) -> Result<Change, VmError> {
@@ -240,6 +259,11 @@ impl VmDriver for LibvirtVm {
             let _ = tokio::time::timeout(CLOSE, ended).await;
         }
     }
+}
+
+fn starts_at_once() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    processors.min(ACTING - 1)
 }
 
 /// As libvirt packs it: major * 1,000,000 + minor * 1,000 + release.

@@ -5,6 +5,7 @@ mod host;
 
 mod bed;
 mod foreign;
+mod lanes;
 mod outage;
 
 use std::fs;

@@ -8,15 +8,15 @@ use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
+use super::LibvirtVm;
 use super::domains::find;
 use super::fault::Fault;
-use super::{ASK, LibvirtVm};
 use crate::vm::{GuestConsole, VmError};
 
 #[async_trait]
 impl GuestConsole for LibvirtVm {
     async fn console_terminal(&self, id: Uuid) -> Result<PathBuf, VmError> {
-        self.run("find a guest's console", ASK, move |c, tag| terminal(c, tag, id)).await
+        self.look("find a guest's console", move |c, tag| terminal(c, tag, id)).await
     }
 }
 

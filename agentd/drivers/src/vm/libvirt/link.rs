@@ -1,4 +1,4 @@
-//! The connection to libvirt: made by a thread of its own, watched, and made anew when it is gone.
+//! The connections to libvirt, one for each lane of calls, which live and die as one: made by a thread of its own, watched, and made anew when it is gone.
 //!
 //! ```text
 //! First --opened--> Up --closed, or a call found it dead--> Down --opened--> Up
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use virt::connect::Connect;
 
 use super::ffi::{self, Listener, Subscription};
+use super::workers::Lane;
 use crate::vm::{DomainEvent, VmError};
 
 const FIRST_WAIT: Duration = Duration::from_secs(3);
@@ -47,28 +48,38 @@ enum State {
     Stopped,
 }
 
-/// An open connection. Closed when the last call that uses it has ended.
+/// The open connections. Closed when the last call that uses one has ended.
 #[derive(Debug)]
 pub(super) struct Live {
     connect: Option<Connect>,
+    looks: Option<Connect>,
     subscription: Option<Subscription>,
     number: u64,
 }
 
 impl Live {
-    pub(super) fn connect(&self) -> &Connect {
-        self.connect.as_ref().expect("there until dropped")
+    pub(super) fn connect(&self, lane: Lane) -> &Connect {
+        let connect = match lane {
+            Lane::Look => &self.looks,
+            Lane::Act => &self.connect,
+        };
+        connect.as_ref().expect("there until dropped")
+    }
+
+    fn is_alive(&self) -> bool {
+        [Lane::Look, Lane::Act].iter().all(|&lane| self.connect(lane).is_alive().unwrap_or(false))
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let Some(mut connect) = self.connect.take() else { return };
-        if let Some(subscription) = self.subscription.take() {
-            subscription.end(&connect);
+        if let (Some(subscription), Some(connect)) = (self.subscription.take(), &self.connect) {
+            subscription.end(connect);
         }
-        // It may be gone on the other side already.
-        let _ = connect.close();
+        for mut connect in [self.looks.take(), self.connect.take()].into_iter().flatten() {
+            // It may be gone on the other side already.
+            let _ = connect.close();
+        }
     }
 }
 
@@ -210,16 +221,25 @@ impl Link {
 
     fn open(self: &Arc<Self>, number: u64) -> Result<Live, String> {
         ffi::ensure_event_loop()?;
-        let connect = Connect::open(Some(&self.uri)).map_err(|error| error.message().to_owned())?;
-        // From here on a failure closes the connection, by `live` being dropped.
-        let mut live = Live { connect: Some(connect), subscription: None, number };
-        let told = live.connect().set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_MISSED);
-        told.map_err(|error| error.message().to_owned())?;
+        // A failure closes what is open, by `live` being dropped.
+        let mut live = Live { connect: None, looks: None, subscription: None, number };
+        live.connect = Some(self.connect()?);
+        live.looks = Some(self.connect()?);
         let ear = || -> Box<dyn Listener> { Box::new(Ear { link: Arc::downgrade(self), number }) };
         let subscription =
-            Subscription::begin(live.connect(), ear).map_err(|error| error.message().to_owned())?;
+            Subscription::begin(live.connect(Lane::Act), ear).map_err(|error| error.message().to_owned())?;
         live.subscription = Some(subscription);
         Ok(live)
+    }
+
+    fn connect(&self) -> Result<Connect, String> {
+        let text = |error: virt::error::Error| error.message().to_owned();
+        let mut connect = Connect::open(Some(&self.uri)).map_err(text)?;
+        if let Err(error) = connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_MISSED) {
+            let _ = connect.close();
+            return Err(text(error));
+        }
+        Ok(connect)
     }
 
     /// False when it was stopped meanwhile.
@@ -234,7 +254,7 @@ impl Link {
         }
         self.moved.notify_all();
         // Where it died before it was Up, `lost` was told of a connection that it did not know. Asks nobody.
-        if !live.connect().is_alive().unwrap_or(false) {
+        if !live.is_alive() {
             self.found_dead(&live);
         }
         true

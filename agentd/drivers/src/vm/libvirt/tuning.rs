@@ -16,7 +16,7 @@ use virt::sys;
 
 use super::domains::find;
 use super::fault::{Fault, lacks_shaper};
-use super::{ASK, LibvirtVm, TELL, ffi};
+use super::{LibvirtVm, TELL, ffi};
 use crate::vm::xml::{self, kib};
 use crate::vm::{DomainSpec, Tuning, Unmet, VmError, VmTuning};
 
@@ -31,7 +31,7 @@ impl VmTuning for LibvirtVm {
     }
 
     async fn tuning(&self, id: Uuid) -> Result<Option<Tuning>, VmError> {
-        self.run("read a guest's limits", ASK, move |c, tag| tuning(c, tag, id)).await
+        self.look("read a guest's limits", move |c, tag| tuning(c, tag, id)).await
     }
 }
 

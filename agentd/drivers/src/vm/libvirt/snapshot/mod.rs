@@ -24,7 +24,7 @@ use virt::connect::Connect;
 
 use super::LibvirtVm;
 use super::fault::Fault;
-use super::workers::Workers;
+use super::workers::{Lane, Workers};
 use crate::Instance;
 use crate::exec::{ExecError, Program};
 use crate::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
@@ -35,7 +35,7 @@ const DISKS: Duration = Duration::from_secs(300);
 /// For a guest's memory to be written or read: 1 TiB at 300 MB/s.
 const MEMORY: Duration = Duration::from_secs(3600);
 /// How many memories are written or read at once. Each holds a worker's thread for as long.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 
 /// What a call needs to go on when its caller has gone.
 #[derive(Clone, Debug)]
@@ -57,8 +57,17 @@ impl Hands {
         limit: Duration,
         work: impl FnOnce(&Connect, &str) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, VmError> {
+        self.run_in(Lane::Act, (call, limit), work).await
+    }
+
+    async fn run_in<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        call: (&'static str, Duration),
+        work: impl FnOnce(&Connect, &str) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, VmError> {
         let tag = self.instance.tag().to_owned();
-        self.workers.run(call, limit, move |connect| work(connect, &tag)).await
+        self.workers.run(lane, call, move |connect| work(connect, &tag)).await
     }
 
     /// Has the memories that are being written broken off, so that their guests, which are paused meanwhile, run on when
@@ -66,7 +75,9 @@ impl Hands {
     pub(super) async fn break_off(&self) {
         let guests = self.writing.guests();
         for &vm in &guests {
-            let told = self.run("break off a snapshot", super::CLOSE, move |connect, tag| {
+            // Not behind what it is to break off.
+            let call = ("break off a snapshot", super::CLOSE);
+            let told = self.run_in(Lane::Look, call, move |connect, tag| {
                 Ok(super::ffi::abort_job(&live::domain(connect, tag, vm)?)?)
             });
             if let Err(error) = told.await {
@@ -89,8 +100,8 @@ impl Hands {
     }
 
     async fn power(&self, vm: Uuid) -> Result<Power, VmError> {
-        let seen =
-            self.run("look at a domain", super::ASK, move |c, tag| super::domains::observe(c, tag, vm));
+        let call = ("look at a domain", super::ASK);
+        let seen = self.run_in(Lane::Look, call, move |c, tag| super::domains::observe(c, tag, vm));
         Ok(seen.await?.map_or(Power::Off, |seen| seen.power))
     }
 }
