@@ -6,6 +6,7 @@ mod host;
 mod bed;
 mod foreign;
 mod lanes;
+mod memory;
 mod outage;
 
 use std::fs;

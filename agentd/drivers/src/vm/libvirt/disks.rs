@@ -4,6 +4,7 @@
 //! crash of libvirt's daemon in between, the definition is behind, and is made anew at the next start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agentd_api::ByteSize;
 use async_trait::async_trait;
@@ -14,12 +15,16 @@ use virt::sys;
 
 use super::domains::find;
 use super::fault::Fault;
+use super::snapshot::take_disks_back;
 use super::{LibvirtVm, PROCESS, TELL};
 use crate::vm::xml::{self, disk as text};
 use crate::vm::{Cdrom, Change, DiskSeen, DomainDisk, Unplugged, VmDisks, VmError};
 
 const LIVE: u32 = sys::VIR_DOMAIN_AFFECT_LIVE;
 const CONFIG: u32 = sys::VIR_DOMAIN_AFFECT_CONFIG;
+/// For what libvirt is at with a guest on behalf of a process that was killed over it. Less than each of the calls here is
+/// given, so that it is told of.
+const BUSY: Duration = Duration::from_secs(15);
 /// What libvirt and QEMU say of a second request while the guest has not obeyed the first.
 const UNDER_WAY: [&str; 2] = ["already in the process of unplug", "pending unplug"];
 
@@ -47,7 +52,7 @@ impl VmDisks for LibvirtVm {
     }
 }
 
-/// The running domain of that id and what it has; `persistent` where it is defined too.
+/// The domain of that id, whose disks may be touched, and what it has; `config` where it is defined too.
 struct Running {
     domain: Domain,
     live: Vec<DiskSeen>,
@@ -59,6 +64,7 @@ fn running(connect: &Connect, tag: &str, id: Uuid, call: &'static str) -> Result
     if !domain.is_active()? {
         return Err(VmError::Failed { call, detail: "the guest is off".to_owned() }.into());
     }
+    take_disks_back(&domain, (call, BUSY))?;
     let live = disks(&domain, 0)?;
     let config = match domain.is_persistent()? {
         true => Some(disks(&domain, sys::VIR_DOMAIN_XML_INACTIVE)?),

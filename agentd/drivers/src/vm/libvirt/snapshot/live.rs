@@ -18,7 +18,7 @@ use crate::vm::VmError;
 use crate::vm::xml::render_memory_snapshot;
 
 /// For a job of libvirt's to end.
-const JOB_ENDS: Duration = Duration::from_secs(240);
+pub(super) const JOB_ENDS: Duration = Duration::from_secs(240);
 
 pub(super) fn domain(connect: &Connect, tag: &str, vm: Uuid) -> Result<Domain, Fault> {
     let found = domains::find(connect, tag, vm)?;
@@ -62,9 +62,16 @@ fn nodes(domain: &Domain, disks: &[PathBuf]) -> Result<Vec<String>, Fault> {
 
 /// A guest whose memory was written has let go of its disks, and QEMU dies of a command about them. It takes them back
 /// when it runs on: here for a moment, where it is to stay paused. A memory that is still being written is that of a
-/// process which was killed over it, and is waited for.
-pub(super) fn take_disks_back(domain: &Domain) -> Result<(), Fault> {
-    await_job(domain)?;
+/// process which was killed over it, and is waited for, up to `limit`. `call` is what it is in the way of.
+pub(in crate::vm::libvirt) fn take_disks_back(
+    domain: &Domain,
+    (call, limit): (&'static str, Duration),
+) -> Result<(), Fault> {
+    await_job(domain, (call, limit))?;
+    // Such a guest is a paused one to libvirt; no other needs to be asked.
+    if !domains::in_state(domain, sys::VIR_DOMAIN_PAUSED)? {
+        return Ok(());
+    }
     if qmp(domain, &json!({"execute": "query-status"}))?["status"] == "postmigrate" {
         domain.resume()?;
         domain.suspend()?;
@@ -73,12 +80,13 @@ pub(super) fn take_disks_back(domain: &Domain) -> Result<(), Fault> {
 }
 
 /// Waits for what libvirt is at with this guest on behalf of a process that was killed over it.
-pub(super) fn await_job(domain: &Domain) -> Result<(), Fault> {
-    let until = Instant::now() + JOB_ENDS;
+pub(super) fn await_job(domain: &Domain, (call, limit): (&'static str, Duration)) -> Result<(), Fault> {
+    let until = Instant::now() + limit;
     // A guest that went off meanwhile has no job either; what follows says that it is off.
     while domain.get_job_info().is_ok_and(|job| job.r#type != sys::VIR_DOMAIN_JOB_NONE as i32) {
         if Instant::now() > until {
-            return Err(failed("libvirt is busy with this guest".to_owned()));
+            let detail = "libvirt is busy with this guest".to_owned();
+            return Err(VmError::Failed { call, detail }.into());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -87,7 +95,7 @@ pub(super) fn await_job(domain: &Domain) -> Result<(), Fault> {
 
 /// Takes a snapshot of all disks as one, or of none.
 pub(super) fn take(domain: &Domain, disks: &[PathBuf], id: Uuid) -> Result<(), Fault> {
-    take_disks_back(domain)?;
+    take_disks_back(domain, ("take a snapshot", JOB_ENDS))?;
     let actions = nodes(domain, disks)?.into_iter().map(
         |node| json!({"type": "blockdev-snapshot-internal-sync", "data": {"device": node, "name": name(id)}}),
     );
@@ -104,7 +112,7 @@ pub(super) fn delete(domain: &Domain, disks: &[PathBuf], id: Uuid) -> Result<boo
         }
     }
     if !having.is_empty() {
-        take_disks_back(domain)?;
+        take_disks_back(domain, ("delete a snapshot", JOB_ENDS))?;
     }
     for node in nodes(domain, &having)? {
         let arguments = json!({"device": node, "name": name(id)});

@@ -93,7 +93,7 @@ fn full_or(error: Fault, file: &Path) -> Fault {
 /// Ends the domain. Where that fails the file is removed, and libvirt has let the guest go on.
 pub(super) fn save(domain: &Domain, file: &Path) -> Result<ByteSize, Fault> {
     // One that was begun by a process which was killed over it ends by itself, and its file is the guest.
-    live::await_job(domain)?;
+    live::await_job(domain, ("save a guest's memory", live::JOB_ENDS))?;
     if !domain.is_active()? {
         let off = || VmError::Failed { call: "save a guest's memory", detail: "the guest is off".to_owned() };
         return whole(file)?.ok_or_else(|| off().into());
@@ -177,7 +177,8 @@ impl Job {
         forget(&half)?;
         self.writing.0.lock().insert(self.of.vm);
         let written = self.write(&domain, ran, &half, &targets);
-        let resumed = if ran { resume(&domain) } else { live::take_disks_back(&domain) };
+        let back = || live::take_disks_back(&domain, ("take a snapshot", live::JOB_ENDS));
+        let resumed = if ran { resume(&domain) } else { back() };
         self.writing.0.lock().remove(&self.of.vm);
         let done = written.and_then(|()| {
             sync(&half)?;

@@ -12,6 +12,8 @@ mod live;
 mod memory;
 mod qcow2;
 
+pub(super) use live::take_disks_back;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
