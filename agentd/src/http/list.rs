@@ -6,7 +6,8 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
-use super::body::{Body, ListBody};
+use super::body::Body;
+use super::joined::ListBody;
 use super::objects::{JSON_TYPE, kind_of};
 use super::request::Params;
 use super::route::Found;

@@ -17,6 +17,7 @@ mod accept;
 mod body;
 mod error;
 mod events;
+mod joined;
 mod lines;
 mod list;
 mod metrics;

@@ -1,11 +1,14 @@
 //! Lists: selectors, pages, projects.
 
 use std::collections::BTreeSet;
+use std::io::IoSlice;
 
 use serde_json::Value;
 
 use super::served::{Answer, Served, key, labelled, vm, vm_key};
-use agentd_store::NewObject;
+use crate::http::joined::ListBody;
+use agentd_store::{NewObject, Query};
+use bytes::Buf;
 
 fn names(answer: &Answer) -> Vec<String> {
     assert_eq!(answer.status, 200, "{:?}", answer.body);
@@ -40,6 +43,37 @@ async fn a_long_list_arrives_whole() {
     assert!(list.body.len() > 1 << 20, "{} bytes are more than one piece", list.body.len());
     let wanted: Vec<String> = (0..3000).map(|n| format!("vm-{n:04}")).collect();
     assert_eq!(names(&list), wanted);
+}
+
+#[tokio::test]
+async fn a_list_is_the_same_bytes_however_it_is_read() {
+    let server = Served::start().await;
+    for count in [0, 1, 2, 127, 128, 129, 300] {
+        server.put((0..count).map(|n| vm(&format!("vm-{count}-{n:04}"))).collect()).await;
+        let items = server.store.list(&Query::kind("vm")).items;
+        let texts: Vec<_> = items.iter().map(|i| String::from_utf8_lossy(i.json()).into_owned()).collect();
+        let whole = format!(r#"{{"items":[{}],"revision":7,"continue":"x"}}"#, texts.join(","));
+        for step in [1, 3, 1000, 70_000] {
+            let mut list = ListBody::new(items.clone(), 7, Some("x"));
+            assert_eq!(list.left(), whole.len() as u64);
+            let mut read = Vec::new();
+            while let Some(mut part) = list.next() {
+                while part.has_remaining() {
+                    assert!(!part.chunk().is_empty());
+                    let mut slices = [IoSlice::new(&[]); 5];
+                    let found = part.chunks_vectored(&mut slices);
+                    let joined: Vec<u8> = slices[..found].iter().flat_map(|s| s.iter().copied()).collect();
+                    let now = step.min(joined.len());
+                    assert!(now > 0 && joined.starts_with(&part.chunk()[..now.min(part.chunk().len())]));
+                    read.extend_from_slice(&joined[..now]);
+                    part.advance(now);
+                }
+                assert!(part.chunk().is_empty());
+            }
+            assert_eq!(list.left(), 0);
+            assert!(read == whole.as_bytes(), "{count} objects in steps of {step}");
+        }
+    }
 }
 
 #[tokio::test]
