@@ -34,7 +34,11 @@ impl Marking {
         Self { store, watches, turns: Arc::new(Semaphore::new(AT_ONCE)), running: HashMap::new() }
     }
 
-    pub async fn run(mut self, end: CancellationToken) {
+    /// Begins after `head_start`.
+    pub async fn run(mut self, head_start: Duration, end: CancellationToken) {
+        if end.run_until_cancelled(tokio::time::sleep(head_start)).await.is_none() {
+            return;
+        }
         loop {
             let mut watch = self.store.watch(None).expect("a watch from now on misses nothing");
             for vm in self.store.list(&Query::kind(Vm::DEF.kind)).items {

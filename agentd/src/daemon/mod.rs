@@ -49,6 +49,8 @@ pub use logging::start as start_logging;
 
 /// How long the first start may wait for the host to say which networks it has, before it serves without `default`.
 const DEFAULT_NETWORK_PATIENCE: Duration = Duration::from_secs(1);
+/// Those who connected while it started are answered before all guests and consoles are looked at.
+const HEAD_START: Duration = Duration::from_millis(200);
 const DEFAULT_NETWORK_AGAIN: Duration = Duration::from_secs(10);
 /// How long passes may take to end. Past it the process ends all the same: the next start finds what they left.
 const PASSES_PATIENCE: Duration = Duration::from_secs(10);
@@ -129,13 +131,14 @@ impl Daemon {
             drivers: drivers.clone(),
             instance,
             boot_id: facts.boot_id().to_owned(),
+            head_start: HEAD_START,
             cancel: passes.end.clone(),
             tracker: passes.tasks.clone(),
         });
         let watches = Arc::new(agentd_drivers::console::Watches::begin());
-        background
-            .tasks
-            .spawn(consoles::Marking::new(store.clone(), watches.clone()).run(background.end.clone()));
+        background.tasks.spawn(
+            consoles::Marking::new(store.clone(), watches.clone()).run(HEAD_START, background.end.clone()),
+        );
         let intents = Intents::new(store.clone(), facts.clone(), Arc::new(trigger.clone()));
         let app = App {
             store: store.clone(),

@@ -17,6 +17,7 @@ pub mod vm;
 pub mod volume;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentd_api::Kind;
 use agentd_api::flavor::Flavor;
@@ -45,6 +46,9 @@ pub struct Runtime {
     pub instance: Instance,
     /// Differs after each boot of the host.
     pub boot_id: String,
+    /// How long those who waited for the daemon have it for themselves, before the host is looked at for what changed
+    /// while it was away. What is asked for in this time is done at once.
+    pub head_start: Duration,
     /// Ends it: passes in flight are given a short while.
     pub cancel: CancellationToken,
     /// Holds all of its tasks.
@@ -53,7 +57,7 @@ pub struct Runtime {
 
 /// Starts all reconcilers. What runs on the host already is adopted; what nobody owns is told of and left.
 pub fn start(runtime: Runtime) -> Trigger {
-    let Runtime { store, drivers, instance, boot_id, cancel, tracker } = runtime;
+    let Runtime { store, drivers, instance, boot_id, head_start, cancel, tracker } = runtime;
     let mut controllers = Controllers::of(&[
         SshKey::DEF.kind,
         Network::DEF.kind,
@@ -111,8 +115,8 @@ pub fn start(runtime: Runtime) -> Trigger {
         clock: Arc::new(agentd_api::Timestamp::now),
     };
     tracker.spawn(snapshot::schedule(scheduled, cancel.clone()));
-    tracker.spawn(vm::guests(vms.clone(), store.clone(), trigger.clone(), cancel.clone()));
-    tracker.spawn(vm::survey(vms, store.clone(), trigger.clone(), cancel.clone()));
+    tracker.spawn(vm::guests((vms.clone(), store.clone(), trigger.clone()), head_start, cancel.clone()));
+    tracker.spawn(vm::survey((vms, store.clone(), trigger.clone()), head_start, cancel.clone()));
     tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents, told: Default::default() }, cancel));
     trigger
 }

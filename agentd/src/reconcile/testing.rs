@@ -68,6 +68,7 @@ impl Host {
             .expect("a runtime");
         let (cancel, tracker) = (CancellationToken::new(), TaskTracker::new());
         let runtime = Runtime {
+            head_start: Duration::ZERO,
             store: self.store.clone(),
             drivers,
             instance: self.instance.clone(),

@@ -20,9 +20,16 @@ use crate::reconcile::runtime::Trigger;
 /// An agent that went away may be back at once: whether it is not is looked at after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Follows them until cancelled. Those that run already are attended to first; later ones by their passes.
-pub async fn run(vms: Arc<Vms>, store: Store, trigger: Trigger, cancel: CancellationToken) {
+/// Follows them until cancelled. Those that run already are attended to after `head_start`; later ones by their passes.
+pub async fn run(
+    (vms, store, trigger): (Arc<Vms>, Store, Trigger),
+    head_start: Duration,
+    cancel: CancellationToken,
+) {
     let mut events = vms.drivers.vm.guest_events();
+    if cancel.run_until_cancelled(tokio::time::sleep(head_start)).await.is_none() {
+        return;
+    }
     for stored in store.list(&Query::kind(Vm::DEF.kind)).items {
         if let Ok(vm) = stored.object::<Vm>()
             && vm.status.common.state == State::Running

@@ -5,6 +5,7 @@
 //! are compared.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentd_api::vm::{RestartPolicy, Vm, VmAddress, VmDesired};
@@ -38,10 +39,17 @@ enum Haste {
     Routine,
 }
 
-/// Follows the driver until cancelled.
-pub async fn run(vms: std::sync::Arc<Vms>, store: Store, trigger: Trigger, cancel: CancellationToken) {
+/// Follows the driver until cancelled. The first look is after `head_start`.
+pub async fn run(
+    (vms, store, trigger): (Arc<Vms>, Store, Trigger),
+    head_start: Duration,
+    cancel: CancellationToken,
+) {
     let mut events = vms.drivers.vm.events();
     let mut availability = vms.backend.changes();
+    if cancel.run_until_cancelled(tokio::time::sleep(head_start)).await.is_none() {
+        return;
+    }
     look(&vms, &store, &trigger, Haste::Now).await;
     let mut deaf = false;
     // Not a sleep within the loop: events that come more often than that would put it off for ever.
