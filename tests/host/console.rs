@@ -154,6 +154,23 @@ host_test!(vm_console_is_typed_into_watched_and_taken_over, |host| {
     signal(two.child.id(), Signal::SIGTERM);
     assert_eq!((two.ends(), two.is_raw()), (128 + 15, false));
 
+    // What is typed in the last moment is typed, also by one who has only just come.
+    for n in 0..6 {
+        let mut short = Person::runs(&agentd, &["vm", "console", "web"]);
+        wait_until("it may type", SOON, || {
+            short.look();
+            if short.is_raw() { Ok(()) } else { Err(short.seen.clone()) }
+        });
+        short.types(&format!("\recho last''-words=$(({n} + 100))\r\x1d"));
+        assert_eq!(short.ends(), 0);
+        drop(short);
+        let wanted = format!("last-words={}", n + 100);
+        wait_until("the guest has heard it", SOON, || {
+            let log = guest::console(&agentd, "web");
+            if log.contains(&wanted) { Ok(()) } else { Err(log) }
+        });
+    }
+
     // A hundred at once: so many as there are seats, the others are told, and the API serves.
     let mut all: Vec<Child> = (0..100)
         .map(|_| {

@@ -2,8 +2,8 @@
 //!
 //! Measured with QEMU 10: the log of a port is exact while nobody has its terminal open, and while whoever has reads it
 //! (stalls of 120 ms of a guest that prints without a pause are borne). A terminal that is open and not read fills up, and
-//! then QEMU logs bytes twice. So it is open only while somebody may type, and a thread of its own reads it away: what
-//! the guest says is taken from the log, where nothing is missing. A host that starves that thread for longer can still see
+//! then QEMU logs bytes twice. So it is open only while somebody may type and a moment longer, and a thread of its own
+//! reads it away: what the guest says is taken from the log, where nothing is missing. A host that starves that thread for longer can still see
 //! a byte twice in the log while somebody may type: one in 40,000 lines was, with twenty processes to a core. (A socket in the terminal's place holds no more than
 //! 277 bytes, each being a message of its own, and doubled 345 of 200,000 bytes under the same reader.)
 
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// For the guest to take what is typed: one that is paused or hangs takes nothing.
@@ -25,13 +26,35 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Milliseconds. How often it is looked whether the guest has ended while it takes nothing.
 const LOOK: u8 = 100;
 
-/// An open terminal. Closed when dropped.
+/// How long the terminal stays open behind what was typed last. QEMU looks once a second whether somebody has opened it,
+/// then takes what was typed as its guest does, and takes nothing from one that is closed. How much it has not taken yet
+/// cannot be seen from this side.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// An open terminal. Closed when dropped, a while after what was typed last.
 #[derive(Debug)]
 pub struct Input {
     terminal: Arc<File>,
     gone: CancellationToken,
-    /// The reader ends when this closes.
+    typed: Typed,
+    /// The reader ends when this closes, once it has lingered.
     _open: OwnedFd,
+}
+
+/// When something was typed last.
+#[derive(Debug, Clone, Default)]
+struct Typed(Arc<Mutex<Option<Instant>>>);
+
+impl Typed {
+    fn now(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    /// In milliseconds; none where nothing has to be waited for.
+    fn lingers(&self) -> Option<u16> {
+        let rest = LINGER.checked_sub(self.0.lock().as_ref()?.elapsed())?;
+        u16::try_from(rest.as_millis()).ok().filter(|rest| *rest > 0)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,15 +76,16 @@ impl Input {
         let (closed, open) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| InputError::Failed(e.into()))?;
         let gone = CancellationToken::new();
-        let (reads, tells) = (terminal.clone(), gone.clone());
+        let typed = Typed::default();
+        let (reads, tells, lingers) = (terminal.clone(), gone.clone(), typed.clone());
         std::thread::Builder::new()
             .name("agentd-console".to_owned())
             .spawn(move || {
-                read_away(&reads, &closed);
+                read_away(&reads, &closed, &lingers);
                 tells.cancel();
             })
             .map_err(InputError::Failed)?;
-        Ok(Self { terminal, gone, _open: open })
+        Ok(Self { terminal, gone, typed, _open: open })
     }
 
     /// Whether the guest has ended.
@@ -71,13 +95,17 @@ impl Input {
 
     /// Types all of it, or fails. Goes on to its end when its caller stops waiting.
     pub async fn write(&self, bytes: Vec<u8>) -> Result<(), InputError> {
-        let (terminal, gone) = (self.terminal.clone(), self.gone.clone());
-        let typed = tokio::task::spawn_blocking(move || write_all(&terminal, &gone, &bytes)).await;
-        typed.map_err(|error| InputError::Failed(io::Error::other(error)))?
+        let (terminal, gone, typed) = (self.terminal.clone(), self.gone.clone(), self.typed.clone());
+        let done = tokio::task::spawn_blocking(move || write_all(&terminal, (&gone, &typed), &bytes)).await;
+        done.map_err(|error| InputError::Failed(io::Error::other(error)))?
     }
 }
 
-fn write_all(mut terminal: &File, gone: &CancellationToken, mut bytes: &[u8]) -> Result<(), InputError> {
+fn write_all(
+    mut terminal: &File,
+    (gone, typed): (&CancellationToken, &Typed),
+    mut bytes: &[u8],
+) -> Result<(), InputError> {
     let mut moved = Instant::now();
     while !bytes.is_empty() {
         if gone.is_cancelled() {
@@ -88,6 +116,7 @@ fn write_all(mut terminal: &File, gone: &CancellationToken, mut bytes: &[u8]) ->
             Ok(written) => {
                 bytes = bytes.get(written..).unwrap_or_default();
                 moved = Instant::now();
+                typed.now();
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -105,21 +134,27 @@ fn write_all(mut terminal: &File, gone: &CancellationToken, mut bytes: &[u8]) ->
     Ok(())
 }
 
-/// Until the terminal hangs up or `closed` says that nobody types any more.
-fn read_away(mut terminal: &File, closed: &OwnedFd) {
+/// Until the terminal hangs up, or `closed` says that nobody types any more and what was typed had its time.
+fn read_away(mut terminal: &File, closed: &OwnedFd, typed: &Typed) {
     let mut buffer = vec![0; 64 << 10];
+    let mut left = false;
     loop {
+        let limit = match (left, typed.lingers()) {
+            (false, _) => PollTimeout::NONE,
+            (true, Some(rest)) => PollTimeout::from(rest),
+            (true, None) => return,
+        };
         let mut both = [
             PollFd::new(terminal.as_fd(), PollFlags::POLLIN),
             PollFd::new(closed.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut both, PollTimeout::NONE) {
+        // What is closed would be told of again and again.
+        let looked_at = if left { &mut both[..1] } else { &mut both[..] };
+        match poll(looked_at, limit) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }
-        if both[1].revents().is_some_and(|events| !events.is_empty()) {
-            return;
-        }
+        left |= both[1].revents().is_some_and(|events| !events.is_empty());
         match terminal.read(&mut buffer) {
             // The end, or EIO: the emulator has closed its side.
             Ok(0) => return,

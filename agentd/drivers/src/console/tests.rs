@@ -287,3 +287,37 @@ async fn what_is_typed_arrives_and_what_is_said_is_read_away() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the end is seen");
 }
+
+#[tokio::test]
+async fn what_was_typed_last_has_time_to_be_taken() {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    let pair = nix::pty::openpty(None, None).expect("a terminal");
+    let name = nix::unistd::ttyname(&pair.slave).expect("a name");
+    let open = || Input::open(&name).expect("opened");
+    let (input, untouched) = (open(), open());
+    drop(pair.slave);
+    let mut guest = std::fs::File::from(pair.master);
+    let hung_up = |guest: &std::fs::File| {
+        let mut seen = [PollFd::new(guest.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut seen, PollTimeout::ZERO).expect("polled");
+        seen[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    };
+    let began = std::time::Instant::now();
+    input.write(b"typed\r".to_vec()).await.expect("typed");
+    // Nothing was typed into the other: it is no reason to wait.
+    drop((input, untouched));
+    // QEMU looks at it no sooner than this.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    assert!(!hung_up(&guest), "closed {:?} after the last was typed", began.elapsed());
+    let mut typed = [0; 6];
+    guest.read_exact(&mut typed).expect("read");
+    assert_eq!(&typed, b"typed\r");
+    while !hung_up(&guest) {
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "it is never closed");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -23,6 +23,9 @@ use crate::http::Channel;
 /// How often it is looked whether the VM is still there, and in which state. That is a look into memory.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// For what somebody typed before it left.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 pub struct Sitting {
     pub vm: Uuid,
     pub store: Store,
@@ -49,17 +52,22 @@ impl Sitting {
         mut notes: mpsc::Receiver<String>,
     ) {
         let (mut from, mut to) = frames(channel);
-        // Cancel safety: each half only lasts as long as the stream; a caller that left wants nothing more of either.
+        let mut taking = std::pin::pin!(self.take(&mut from));
+        // Cancel safety: each half only lasts as long as the stream, and what was typed is taken to its end below.
         let ended = tokio::select! {
             ended = self.show(&mut to, reader, watched, &mut notes) => ended,
-            taken = self.take(&mut from) => match taken {
+            taken = &mut taking => match taken {
                 Ok(()) => return,
                 Err(error) => Ok(Ended::Failed(error)),
             },
         };
         // A caller that is gone hears nothing of it.
         let _ = match ended {
-            Err(_) => return,
+            Err(_) => {
+                // That it hears nothing more may be found before what it typed as the last has been read.
+                let _ = tokio::time::timeout(LAST_WORDS, taking).await;
+                return;
+            }
             Ok(Ended::Gone) => to.end().await,
             Ok(Ended::Stopped) => {
                 let problem = Problem::new(ErrorCode::BackendUnavailable, "agentd stops; the guest goes on");
