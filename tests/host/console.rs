@@ -20,7 +20,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 const SOON: Duration = Duration::from_secs(30);
 
 /// A person at a terminal, on which agentctl runs.
-struct Person {
+pub struct Person {
     terminal: File,
     /// The other side of the terminal, to look at its settings.
     side: File,
@@ -29,7 +29,7 @@ struct Person {
 }
 
 impl Person {
-    fn runs(agentd: &Agentd, arguments: &[&str]) -> Self {
+    pub fn runs(agentd: &Agentd, arguments: &[&str]) -> Self {
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("a terminal");
         let side = File::from(pair.slave);
@@ -43,7 +43,16 @@ impl Person {
         !tcgetattr(&self.side).expect("its settings").local_flags.contains(LocalFlags::ICANON)
     }
 
-    fn types(&mut self, text: &str) {
+    /// Makes the window that size. agentctl is told as a shell's program would be.
+    pub fn resizes(&self, rows: u16, columns: u16) {
+        let name = nix::unistd::ttyname(&self.side).expect("a name");
+        let (rows, columns) = (rows.to_string(), columns.to_string());
+        let arguments = ["-F", &name.to_string_lossy(), "rows", &rows, "cols", &columns];
+        agent_tests::host::namespace::run("/bin/stty", &arguments).expect("another size");
+        signal(self.child.id(), Signal::SIGWINCH);
+    }
+
+    pub fn types(&mut self, text: &str) {
         self.terminal.write_all(text.as_bytes()).expect("typed");
     }
 
@@ -57,7 +66,7 @@ impl Person {
     }
 
     /// Waits until the terminal shows that, past what was waited for before.
-    fn sees(&mut self, wanted: &str) {
+    pub fn sees(&mut self, wanted: &str) {
         wait_until(&format!("{wanted:?} is seen"), SOON, || {
             self.look();
             match self.seen.find(wanted) {
@@ -70,7 +79,7 @@ impl Person {
         });
     }
 
-    fn ends(&mut self) -> i32 {
+    pub fn ends(&mut self) -> i32 {
         let status = wait_until("agentctl ends", SOON, || {
             self.look();
             let ended = self.child.try_wait().expect("a child");

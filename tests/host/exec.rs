@@ -3,12 +3,15 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_tests::host::{Agentd, Host, guest, namespace, wait_until};
 use agent_tests::host_test;
+
+use crate::console::Person;
 use nix::sys::signal::Signal;
 
 /// Most of what agentd may grow by, however much goes through it.
@@ -97,6 +100,7 @@ host_test!(vm_exec_is_as_if_the_program_ran_here, |host| {
 
     a_flood_costs_no_memory(&agentd);
     what_is_not_heard_ends(&agentd);
+    a_window_is_resized(&agentd);
     refusals(&agentd);
     facts(&agentd);
 });
@@ -144,6 +148,17 @@ fn what_is_not_heard_ends(agentd: &Agentd) {
     child.kill().expect("killed");
     child.wait().expect("its end");
     program_is_gone(agentd, "sleep 4711");
+}
+
+/// The program's terminal is as large as the person's, from its start on and when that changes, which it is told.
+fn a_window_is_resized(agentd: &Agentd) {
+    let script = "trap 'echo heard: $(stty size)' WINCH; echo first: $(stty size); while :; do sleep 1; done";
+    let mut person = Person::runs(agentd, &["vm", "exec", "-it", "web", "--", "sh", "-c", script]);
+    person.sees("first: 40 120\r\n");
+    person.resizes(33, 101);
+    person.sees("heard: 33 101\r\n");
+    person.types("\x03");
+    assert_eq!(person.ends(), 128 + 2);
 }
 
 fn program_is_gone(agentd: &Agentd, line: &str) {
@@ -246,9 +261,47 @@ host_test!(vm_cp_brings_trees_there_and_back_as_they_are, |host| {
     println!("and back in {:?}", from.elapsed());
     assert!(listing(&back) == listing(&tree), "what came back differs");
 
+    a_full_disk(&agentd, &tree.join("big"));
     killed_in_the_middle(host, &mut agentd);
     without_an_agent(&agentd);
 });
+
+/// What a PUT of a file is answered, which need not be taken to its end for that.
+fn put(agentd: &Agentd, path: &str, file: &Path) -> String {
+    let mut stream = UnixStream::connect(agentd.socket()).expect("the socket");
+    let mut file = fs::File::open(file).expect("a file");
+    let size = file.metadata().expect("its size").len();
+    let head = "Host: agentd\r\nContent-Type: application/octet-stream\r\nConnection: close";
+    write!(stream, "PUT {path} HTTP/1.1\r\n{head}\r\nContent-Length: {size}\r\n\r\n").expect("a request");
+    let _ = std::io::copy(&mut file, &mut stream);
+    let mut told = vec![0; 4096];
+    let read = stream.read(&mut told).expect("an answer");
+    String::from_utf8_lossy(&told[..read]).into_owned()
+}
+
+/// What has no room in the guest is said so, by its path, and nothing half is left there; what has room goes on.
+fn a_full_disk(agentd: &Agentd, big: &Path) {
+    // The micro guest's own disk holds 64 MiB, which is less than the file.
+    let free = || said(agentd, "web", "df -k /data | tail -n 1 | awk '{ print $4 }'");
+    let (before, big) = (free(), big.to_string_lossy().into_owned());
+    let answer = agentd.ctl(&["vm", "cp", &big, "web:/data/full"]);
+    assert_eq!(answer.status, 1, "{answer:?}");
+    for word in ["/data/full", "no room", "No space left on device", "hint: "] {
+        assert!(answer.stderr.contains(word), "no '{word}': {answer:?}");
+    }
+    let archive = format!("{big}.tar");
+    let (folder, name) = (Path::new(&big).parent().expect("a folder"), "big");
+    namespace::run("/bin/tar", &["-cf", &archive, "-C", &folder.to_string_lossy(), name]).expect("tar");
+    let told = put(agentd, "/v1/vms/web/files?path=/data/full", Path::new(&archive));
+    assert!(told.starts_with("HTTP/1.1 507 ") && told.contains("insufficient_capacity"), "{told}");
+    fs::remove_file(&archive).expect("removed");
+    assert_eq!(said(agentd, "web", "ls -A /data | grep full || true"), "");
+    wait_until("the room is free again", Duration::from_secs(20), || {
+        let now = free();
+        if now == before { Ok(()) } else { Err(format!("{now} of {before}")) }
+    });
+    agentd.ok(&["vm", "cp", "/etc/hosts", "web:/data/full"]);
+}
 
 /// Nothing half-written has a final name, and programs end with the daemon that began them.
 fn killed_in_the_middle(host: &Host, agentd: &mut Agentd) {

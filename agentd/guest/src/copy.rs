@@ -21,7 +21,7 @@ pub fn pack(session: &Session, path: &str) {
         Err(error) => {
             // What is half sent is not to be sent once more on the way out.
             drop(out.into_parts());
-            failed(session, &error);
+            failed(session, path, &error);
         }
     }
 }
@@ -39,11 +39,16 @@ pub fn unpack(session: &Session, path: &str) {
             let _ = io::copy(&mut input.by_ref(), &mut io::sink());
             session.answer(Answer::Done { count: done.entries, bytes: done.bytes });
         }
-        Err(error) => failed(session, &error),
+        Err(error) => failed(session, path, &error),
     }
 }
 
-fn failed(session: &Session, error: &TreeError) {
+fn failed(session: &Session, path: &str, error: &TreeError) {
+    if let TreeError::Io { source, .. } = error
+        && matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    {
+        return session.fail(Trouble::Full, format!("there is no room for {path}: {error}"));
+    }
     let trouble = match error {
         TreeError::Missing(_) => Trouble::Missing,
         TreeError::Refused(_) | TreeError::Archive(_) => Trouble::Invalid,

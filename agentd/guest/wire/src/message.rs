@@ -69,6 +69,8 @@ pub enum Trouble {
     Missing,
     /// The guest's kernel or system cannot.
     Unsupported,
+    /// A file system of the guest's has no room.
+    Full,
     Failed,
 }
 
@@ -332,6 +334,7 @@ fn put_answer(put: &mut Put, answer: &Answer) {
                 Trouble::Missing => 1,
                 Trouble::Unsupported => 2,
                 Trouble::Failed => 3,
+                Trouble::Full => 4,
             });
             put.text(detail);
         }
@@ -353,6 +356,7 @@ fn take_answer(take: &mut Take<'_>) -> Option<Answer> {
                 1 => Trouble::Missing,
                 2 => Trouble::Unsupported,
                 3 => Trouble::Failed,
+                4 => Trouble::Full,
                 _ => return None,
             };
             let detail = take.text().filter(|text| text.len() <= DETAIL_MAX)?;

@@ -58,6 +58,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         any::<(u64, u64)>().prop_map(|(count, bytes)| Answer::Done { count, bytes }),
         any_facts().prop_map(Answer::Facts),
         any_text().prop_map(|detail| Answer::Failed { trouble: Trouble::Missing, detail }),
+        any_text().prop_map(|detail| Answer::Failed { trouble: Trouble::Full, detail }),
     ];
     let data = proptest::collection::vec(any::<u8>(), 1..300);
     prop_oneof![

@@ -39,6 +39,10 @@ impl Asked {
                 Problem::new(ErrorCode::Conflict, "the guest does not run")
                     .hint(format!("`agentctl vm start {name}` starts it"))
             }
+            GuestError::Full(_) => problem.hint(format!(
+                "make room there, or give it more: `agentctl vm resize {name} --disk SIZE`, and the file system in the \
+                 guest has to grow with it"
+            )),
             GuestError::NoAgent(_) => problem.hint(format!(
                 "a guest that has just started answers a little later; one of an image without agentd-guest never \
                  does: build the image anew, or see `agentctl doctor` and `agentctl vm logs {name}`"

@@ -233,6 +233,7 @@ impl Out {
                 Trouble::Invalid => GuestError::Refused(detail),
                 Trouble::Missing => GuestError::Missing(detail),
                 Trouble::Unsupported => GuestError::Unsupported(detail),
+                Trouble::Full => GuestError::Full(detail),
                 Trouble::Failed => GuestError::Failed { call: self.call, detail },
             }),
             heard => Ok(heard),

@@ -61,6 +61,9 @@ pub enum GuestError {
     Missing(String),
     #[error("the guest cannot do this: {0}")]
     Unsupported(String),
+    /// A file system of the guest's has no room.
+    #[error("in the guest {0}")]
+    Full(String),
     /// The agent said no, and why.
     #[error("the guest cannot {call}: {detail}")]
     Failed { call: &'static str, detail: String },
@@ -75,6 +78,7 @@ impl crate::Classed for GuestError {
             Self::NotRunning(_) => Class::Conflict,
             Self::NoAgent(_) | Self::Unsupported(_) => Class::Unsupported,
             Self::Refused(_) | Self::Missing(_) => Class::Permanent,
+            Self::Full(_) => Class::Capacity,
             Self::Deadline { .. } | Self::Gone | Self::Failed { .. } => Class::Transient,
             Self::Vm(error) => error.class(),
         }
