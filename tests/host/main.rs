@@ -2,6 +2,7 @@
 
 mod bare;
 mod behind;
+mod clone;
 mod console;
 mod exec;
 mod kill;

@@ -57,9 +57,20 @@ pub struct SnapshotStatus {
     /// Taken by the VM's `snapshot_policy`, which removes it in its time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_policy: bool,
+    /// It was taken for that alone, which removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_for: Option<TakenFor>,
     /// Set from before the guest's file systems are frozen until they are known not to be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub freezing: bool,
+}
+
+/// What a snapshot that nobody asked for is of use to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenFor {
+    /// A VM of that name, whose disks are made of it.
+    Clone(ObjectName),
 }
 
 impl Kind for Snapshot {

@@ -41,6 +41,10 @@ impl Instance {
     pub fn vm_dir(&self, vm: Uuid) -> PathBuf {
         self.vms_dir().join(vm.to_string())
     }
+    /// Where sets of disks are that belong to no VM alone.
+    pub fn disk_sets_dir(&self) -> PathBuf {
+        self.state_dir.join("disk-sets")
+    }
     pub fn volumes_dir(&self) -> PathBuf {
         self.state_dir.join("volumes")
     }

@@ -85,6 +85,7 @@ impl Vm {
             user_data: user_data.map(str::to_owned),
             network_config: None,
             nics: vec![nic],
+            machine_id: None,
             guest_program: false,
         };
         let disk = DiskSpec { vm, backing: built.content.disk.clone(), size: Some(size) };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::act::not_now;
 use super::admission::{self, Acted, Admission, Desk, name_them, no_such_action, refused};
+use super::vm::clone;
 
 impl Admission for Snapshot {
     const FINALIZERS: &'static [&'static str] = &["disks"];
@@ -44,6 +45,8 @@ impl Admission for Snapshot {
 
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
         let Some(is) = desk.tx.get(key) else { return Ok(()) };
+        let vm = admission::object::<Self>(&is)?.spec.vm;
+        clone::needed(desk, key, &ObjectKey::of::<Vm>(key.project.clone(), vm), Some(is.id()))?;
         match restoring(desk, &is)? {
             Some(vm) => Err(Problem::new(ErrorCode::InUse, format!("{vm} is being taken back to {key}"))),
             None => Ok(()),

@@ -19,6 +19,9 @@ pub fn of_vms(agentd: &Agentd) -> Vec<String> {
     for folder in files_below(&agentd.state().join("vms"), 1) {
         found.push(format!("folder {folder}"));
     }
+    for folder in files_below(&agentd.state().join("disk-sets"), 1) {
+        found.push(format!("set of disks {folder}"));
+    }
     for file in files_below(&agentd.state().join("networks"), 3) {
         if file.contains("lease") {
             let text = std::fs::read_to_string(&file).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! `agentctl vm`: virtual machines.
 
+mod clone;
 mod console;
 mod cp;
 mod exec;
@@ -47,6 +48,8 @@ pub enum Vm {
     Run(Box<run::Run>),
     /// Make a VM without starting it
     Create(Box<run::Run>),
+    /// Make a VM of another one's disks, with an identity of its own; the other one may run
+    Clone(Box<clone::Clone>),
     /// Start VMs
     Start(Start),
     /// Power VMs off: by ACPI, and by force once their grace is over
@@ -136,6 +139,7 @@ impl Vm {
         match self {
             Self::Run(run) => run.run(app, run::Begin::Started).await,
             Self::Create(run) => run.run(app, run::Begin::Stopped).await,
+            Self::Clone(clone) => clone.run(app).await,
             Self::Start(Start { act, fresh }) => {
                 let name = if fresh { "start-fresh" } else { "start" };
                 act.run(app, DEF, action(name, Goal::Running)).await

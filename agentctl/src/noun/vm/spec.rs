@@ -62,7 +62,7 @@ fn sub(spec: &mut Map<String, Value>, field: &str, value: Map<String, Value>) {
     }
 }
 
-fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
+pub fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     let key = LabelKey::parse(key).map_err(|e| format!("the key {e}"))?;
     Ok((key, LabelValue::parse(value).map_err(|e| format!("the value {e}"))?))

@@ -5,6 +5,7 @@ mod check;
 pub mod exec;
 pub mod guest;
 pub mod memory;
+pub mod origin;
 pub mod policy;
 pub mod spec;
 pub mod status;
@@ -22,6 +23,7 @@ pub use exec::{Copied, EXEC_ARGUMENTS_MAX, ExecWish, TerminalSize, check_guest_p
 pub use memory::{
     GuestWas, KEEP_MAX, RestorePhase, SnapshotPolicy, SnapshotsTaken, VmRestore, VmRestored, VmSaved,
 };
+pub use origin::{CloneMode, OriginSnapshot, VmOrigin, VmSource};
 pub use policy::Autostart;
 pub use spec::{RestartPolicy, VmDesired, VmDisk, VmNic, VmSpec, VmVolume};
 pub use status::{Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmStatus, VmStop, VmVolumeStatus};
@@ -72,6 +74,8 @@ impl Kind for Vm {
             FieldDef { name: "volume", path: "/status/volumes/*/volume" },
             FieldDef { name: "iso", path: "/spec/iso" },
             FieldDef { name: "publish", path: "/spec/publish/*/host" },
+            FieldDef { name: "source", path: "/spec/source/vm" },
+            FieldDef { name: "base", path: "/status/origin/bases/*" },
             FieldDef { name: "snapshot_schedule", path: "/spec/snapshot_policy/schedule" },
         ],
         actions: &[

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::memory::SnapshotPolicy;
+use super::origin::VmSource;
 use super::policy::Autostart;
 use super::tuning::{CpuSet, DiskLimits, NicLimits, WatchdogAction};
 use crate::name::ObjectName;
@@ -18,6 +19,9 @@ use crate::time::Timestamp;
 pub struct VmSpec {
     /// The image its disk starts as. A recipe's name builds the image when it is not there.
     pub image: ObjectName,
+    /// Another VM that it is made of. Its image is then that VM's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<VmSource>,
     /// The flavor that its size is of. What the flavor says is written into this spec when the VM is made of it or changed
     /// to it, and cannot be contradicted here; a later change of the flavor changes nothing of the VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::guest::VmGuest;
 use super::memory::{SnapshotsTaken, VmRestore, VmRestored, VmSaved};
+use super::origin::VmOrigin;
 use crate::name::ObjectName;
 use crate::net::MacAddr;
 use crate::status::{State, StatusCommon};
@@ -32,6 +33,9 @@ pub struct VmStatus {
     /// The digest of the image that its disk stands on. Fixed when the disk is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
+    /// What its disks were made of, where that is not its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<VmOrigin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// How it last went from running to off.

@@ -62,17 +62,6 @@ pub enum Memory {
     Snapshot(Uuid),
 }
 
-/// A new disk made of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyDisk {
-    pub disk: PathBuf,
-    pub snapshot: Uuid,
-    /// Written anew; whole and synced when the call returns.
-    pub to: PathBuf,
-    /// What the copy stands on. It holds all by itself where absent.
-    pub backing: Option<PathBuf>,
-}
-
 /// As of [`VmDriver`](super::VmDriver): every call is idempotent, has a deadline of its own, and goes on to its end when
 /// its caller stops waiting.
 #[async_trait]
@@ -105,6 +94,4 @@ pub trait VmSnapshots: Send + Sync {
     ) -> Result<Change, VmError>;
     /// Removes the file.
     async fn forget_memory(&self, vm: Uuid, which: Memory) -> Result<Change, VmError>;
-    /// Makes a disk of what a disk was at a snapshot, while the guest runs or not.
-    async fn copy_snapshot(&self, copy: &CopyDisk) -> Result<(), VmError>;
 }

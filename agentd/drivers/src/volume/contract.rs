@@ -1,5 +1,7 @@
 //! What every volume driver must do, run against the fake and the real one.
 
+pub mod sets;
+
 use agentd_api::{ByteSize, ObjectName};
 use uuid::Uuid;
 
@@ -38,6 +40,7 @@ pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
         user_data: None,
         network_config: None,
         nics: vec![],
+        machine_id: None,
         guest_program: false,
     };
     let path = driver.ensure_seed(&seed).await.expect("written");
@@ -128,13 +131,23 @@ mod tests {
     #[tokio::test]
     async fn the_host() {
         let (state, disk) = host_image().await;
-        all(&*HostVolume::new(Instance::new(state.path()), None), disk).await;
+        let driver = HostVolume::new(Instance::new(state.path()), None);
+        all(&*driver, disk.clone()).await;
+        sets::all(&*driver, disk, &|disk, id| {
+            Box::pin(async move {
+                let program = crate::exec::Program::new("qemu-img").args(["snapshot", "-q", "-c"]);
+                program.arg(id.to_string()).arg(disk).run().await.expect("a snapshot");
+            })
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn the_fake() {
         let instance = Instance::new(std::path::Path::new("/nowhere"));
         let (images, disk) = fake_image(&instance).await;
-        all(&*FakeVolume::new(instance, images), disk).await;
+        let driver = FakeVolume::new(instance, images);
+        all(&*driver, disk.clone()).await;
+        sets::all(&*driver, disk, &|_, _| Box::pin(async {})).await;
     }
 }

@@ -3,6 +3,8 @@
 //! It knows the sizes of images from the [`FakeImage`] it is given: a disk on an image that is not there fails as on a
 //! host. Paths are those that the real driver would answer; nothing lies there.
 
+mod sets;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub struct FakeVolume {
     images: Arc<FakeImage>,
     faults: Faults<VolumeError>,
     folders: Mutex<BTreeMap<Uuid, Folder>>,
+    sets: Mutex<BTreeMap<Uuid, sets::Set>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,15 +34,32 @@ struct Folder {
     further: BTreeMap<usize, ByteSize>,
     seed: Option<Seed>,
     seed_writes: u64,
+    stands_on: Option<Uuid>,
 }
 
 impl FakeVolume {
     /// The methods that can be made to fail, hang or be slow, by the names of the trait.
-    pub const METHODS: &[&str] =
-        &["ensure_disk", "ensure_further", "ensure_seed", "observe", "list", "remove", "console_log"];
+    pub const METHODS: &[&str] = &[
+        "ensure_disk",
+        "ensure_further",
+        "ensure_seed",
+        "observe",
+        "list",
+        "remove",
+        "console_log",
+        "begin_set",
+        "copy_disk",
+        "finish_set",
+        "observe_set",
+        "link_set",
+        "adopt_set",
+        "remove_set",
+        "list_sets",
+    ];
 
     pub fn new(instance: Instance, images: Arc<FakeImage>) -> Arc<Self> {
-        Arc::new(Self { instance, images, faults: Faults::new(Self::METHODS), folders: Mutex::default() })
+        let (faults, folders, sets) = (Faults::new(Self::METHODS), Mutex::default(), Mutex::default());
+        Arc::new(Self { instance, images, faults, folders, sets })
     }
     /// What goes wrong, by the names of the trait's methods.
     pub fn faults(&self) -> &Faults<VolumeError> {

@@ -10,6 +10,7 @@ pub mod contract;
 pub mod fake;
 pub mod host;
 pub mod pool;
+pub mod sets;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,8 @@ pub struct Seed {
     /// The user's own network-config, given on as it is. One made of `nics` where absent.
     pub network_config: Option<String>,
     pub nics: Vec<SeedNic>,
+    /// The machine id that the guest is to take, for a disk that has another guest's.
+    pub machine_id: Option<String>,
     /// Whether agentd's program for guests goes with it, for an image that does not carry it.
     pub guest_program: bool,
 }
@@ -70,6 +73,11 @@ impl VolumeSeen {
     /// All disks of the VM's own: what a snapshot of it holds, and what goes with it.
     pub fn own_disks(&self) -> impl Iterator<Item = &std::path::Path> {
         self.disk.iter().chain(self.further.iter().map(|disk| &disk.path)).map(PathBuf::as_path)
+    }
+    /// The same with their numbers; 0 is the one that is booted from.
+    pub fn numbered_disks(&self) -> impl Iterator<Item = (usize, &std::path::Path)> {
+        let further = self.further.iter().map(|disk| (disk.number, disk.path.as_path()));
+        self.disk.iter().map(|disk| (0, disk.as_path())).chain(further)
     }
     pub fn further(&self, number: usize) -> Option<&FurtherDisk> {
         self.further.iter().find(|disk| disk.number == number)
@@ -131,6 +139,16 @@ fn further_number(name: &str) -> Option<usize> {
     (further_name(number) == name).then_some(number)
 }
 
+/// The file of the disk of that number; 0 is the one that is booted from.
+fn disk_name(number: usize) -> String {
+    if number == 0 { DISK.to_owned() } else { further_name(number) }
+}
+
+/// The number of the disk that is in a file of that name.
+fn disk_number(name: &str) -> Option<usize> {
+    if name == DISK { Some(0) } else { further_number(name).filter(|number| *number > 0) }
+}
+
 /// The size that a disk on an image gets.
 fn disk_size(wanted: Option<ByteSize>, image: ByteSize) -> Result<ByteSize, VolumeError> {
     match wanted {
@@ -142,7 +160,7 @@ fn disk_size(wanted: Option<ByteSize>, image: ByteSize) -> Result<ByteSize, Volu
 }
 
 #[async_trait]
-pub trait VolumeDriver: Send + Sync {
+pub trait VolumeDriver: sets::DiskSets {
     /// Makes the disk where it is not there; one that is there is left as it is, but grown to `size` where smaller.
     async fn ensure_disk(&self, spec: &DiskSpec) -> Result<PathBuf, VolumeError>;
     /// Makes the VM's n-th further disk, counted from 1, where it is not there; one that is there is grown to `size` where

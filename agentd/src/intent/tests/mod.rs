@@ -1,6 +1,7 @@
 //! Intents against a real store in a folder of its own. No driver is near.
 
 mod allocations;
+mod clones;
 mod objects;
 mod policies;
 mod refusals;

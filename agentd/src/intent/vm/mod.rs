@@ -2,6 +2,7 @@
 
 mod actions;
 mod addresses;
+pub(super) mod clone;
 mod disks;
 mod policies;
 mod ports;
@@ -29,7 +30,15 @@ impl Admission for Vm {
         spec: VmSpec,
         given: &[String],
     ) -> Result<VmSpec, Problem> {
-        flavor::resolve(desk, key, is, spec, given)
+        match spec.source.clone().filter(|_| is.is_none()) {
+            Some(source) => {
+                let spec = clone::resolve(desk, key, &source, spec, given)?;
+                // What it takes over of its source's flavor is what that said when the source was made.
+                let own = given.iter().any(|field| field == "flavor");
+                if own { flavor::resolve(desk, key, None, spec, given) } else { Ok(spec) }
+            }
+            None => flavor::resolve(desk, key, is, spec, given),
+        }
     }
 
     fn create(desk: &mut Desk<'_>, key: &ObjectKey, spec: &VmSpec) -> Result<VmStatus, Problem> {
@@ -37,11 +46,21 @@ impl Admission for Vm {
         policies::check(desk.known, None, spec)?;
         check_schedule(spec)?;
         check_references(desk, key, spec)?;
-        image::refer(desk, key, &spec.image)?;
+        let (origin, image_digest) = match &spec.source {
+            // The image is beneath its source's disks already, and stays for those.
+            Some(source) => {
+                let (origin, digest) = clone::admit(desk, key, source, spec)?;
+                (Some(origin), digest)
+            }
+            None => {
+                image::refer(desk, key, &spec.image)?;
+                (None, None)
+            }
+        };
         disks::admit(desk, key, None, spec)?;
         ports::publish(desk, key, &[], &spec.publish)?;
         let addresses = addresses::assign(desk, key, Has::default(), &spec.networks)?.addresses;
-        Ok(VmStatus { addresses, ..VmStatus::default() })
+        Ok(VmStatus { addresses, origin, image_digest, ..VmStatus::default() })
     }
 
     fn change(desk: &mut Desk<'_>, is: &Object<Self>, spec: &VmSpec) -> Result<Option<VmStatus>, Problem> {
@@ -64,8 +83,9 @@ impl Admission for Vm {
         Ok(Some(VmStatus { addresses, leaving, ..is.status.clone() }))
     }
 
-    /// Nothing needs a VM but its snapshots.
+    /// Nothing needs a VM but its snapshots, and clones that are still made of it.
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
+        clone::needed(desk, key, key, None)?;
         snapshot::of_deleted_vm(desk, key)
     }
 
@@ -86,6 +106,9 @@ fn check_fixed(is: &VmSpec, spec: &VmSpec) -> Result<(), Problem> {
     if is.image != spec.image {
         let message = format!("cannot be changed from '{}': the disk stands on it", is.image);
         errors.push(FieldError::new("spec.image", message));
+    }
+    if is.source != spec.source {
+        errors.push(FieldError::new("spec.source", "cannot be changed: its disks are made of it"));
     }
     match (is.disk, spec.disk) {
         (Some(was), Some(wanted)) if wanted < was => {

@@ -213,6 +213,7 @@ pub async fn prune(store: &Store, newest: &Object<Snapshot>) -> Result<(), Fault
     let mut all: Vec<Object<Snapshot>> = of_vm(store, newest).map_err(unreadable)?;
     all.retain(|s| s.status.by_policy && s.meta.id != newest.meta.id);
     all.retain(|s| vm.status.restore.as_ref().is_none_or(|way| way.id != s.meta.id));
+    all.retain(|s| !awaited(store, s));
     // Newest first. Those that failed are not worth keeping; those that are still to come are not looked at.
     all.sort_by_key(|s| std::cmp::Reverse(s.meta.id));
     let (whole, rest): (Vec<_>, Vec<_>) =
@@ -234,6 +235,18 @@ pub async fn prune(store: &Store, newest: &Object<Snapshot>) -> Result<(), Fault
         })?;
     }
     Ok(())
+}
+
+/// Whether a clone's disks are still to be made of it.
+fn awaited(store: &Store, snapshot: &Object<Snapshot>) -> bool {
+    let query = Query {
+        project: Some(snapshot.meta.project.clone()),
+        fields: vec![("source".to_owned(), true, snapshot.spec.vm.to_string())],
+        ..Query::kind(Vm::DEF.kind)
+    };
+    let origin = |clone: &Stored| clone.object::<Vm>().ok().and_then(|clone| clone.status.origin);
+    let clones = store.list(&query).items;
+    clones.iter().filter_map(|clone| origin(clone)).any(|origin| origin.awaits(snapshot.meta.id))
 }
 
 fn event(of: &Stored, verb: &str, message: &str) -> NewEvent {

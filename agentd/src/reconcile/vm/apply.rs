@@ -118,6 +118,9 @@ impl Work<'_> {
         let domain = self.told(self.vms.drivers.vm.observe(self.object.meta.id).await)?;
         self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
         self.account_volumes(domain.as_ref()).await?;
+        if let Some(origin) = self.status.origin.clone().filter(|origin| !origin.disks_made) {
+            return self.make_disks(origin).await;
+        }
         if let Some(way) = self.status.restore.clone() {
             return self.restore(way, domain.as_ref()).await;
         }

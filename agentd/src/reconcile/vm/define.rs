@@ -4,8 +4,9 @@ use agentd_api::Object;
 use agentd_api::vm::{Accel, Vm};
 use agentd_drivers::Instance;
 use agentd_drivers::image::ImageContent;
-use agentd_drivers::vm::{Cdrom, DomainDisk, DomainNic, DomainSpec, Hardware, Nesting, Tuning};
+use agentd_drivers::vm::{Cdrom, DirectBoot, DomainDisk, DomainNic, DomainSpec, Hardware, Nesting, Tuning};
 use agentd_drivers::volume::{Seed, SeedNic};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -51,7 +52,7 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
         memory: object.spec.memory,
         memory_max: object.spec.memory_max.unwrap_or(object.spec.memory),
         disk: files.disk,
-        boot: content.boot.clone(),
+        boot: content.boot.clone().map(|boot| renewed(object, boot)),
         seed: files.seed,
         disks: files.disks,
         cdrom: files.cdrom,
@@ -69,6 +70,26 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
         },
         tuning: tuning(object, |n| binding.instance.tap(id, n)),
     }
+}
+
+/// What was made of another VM has that one's machine id on its disk, where systemd looks for it after the kernel's
+/// command line.
+fn renewed(object: &Object<Vm>, boot: DirectBoot) -> DirectBoot {
+    match machine_id(object) {
+        Some(id) => DirectBoot { cmdline: format!("{} systemd.machine_id={id}", boot.cmdline), ..boot },
+        None => boot,
+    }
+}
+
+/// The machine id of a guest whose disk has another's: the same at every start, and nobody's secret. None where the
+/// guest makes its own at its first boot.
+fn machine_id(object: &Object<Vm>) -> Option<String> {
+    object.status.origin.as_ref()?;
+    let hash = Sha256::digest(format!("machine-id of {}", object.meta.id));
+    let mut bytes: [u8; 16] = hash[..16].try_into().ok()?;
+    // Of the form of a random UUID, as systemd makes them.
+    (bytes[6], bytes[8]) = (bytes[6] & 0x0f | 0x40, bytes[8] & 0x3f | 0x80);
+    Some(Uuid::from_bytes(bytes).simple().to_string())
 }
 
 /// `tap` names the tap of the n-th interface.
@@ -93,6 +114,7 @@ pub fn seed(object: &Object<Vm>, needs: &Needs) -> Seed {
         user_data: object.spec.user_data.clone(),
         network_config: object.spec.network_config.clone(),
         // What is built here has it in it.
+        machine_id: machine_id(object).filter(|_| needs.content.boot.is_none()),
         guest_program: needs.content.source_format != "built",
         nics: needs
             .nics

@@ -98,7 +98,7 @@ impl Work<'_> {
         needs::gather(self.pass, &self.vms.drivers, self.object, &self.status).await
     }
 
-    fn wait_for(&mut self, waiting: Waiting) -> Turn {
+    pub(super) fn wait_for(&mut self, waiting: Waiting) -> Turn {
         let common = &mut self.status.common;
         let state = match (waiting.failed, &self.status.image_digest) {
             (true, _) => State::Failed,
@@ -142,6 +142,10 @@ impl Work<'_> {
     async fn files(&self, needs: &Needs) -> Result<Files, Fault> {
         let volumes = &self.vms.drivers.volume;
         let vm = self.object.meta.id;
+        // What was made of another VM's is not made anew of the image: that would be an empty one.
+        if self.status.origin.is_some() && volumes.observe(vm).await?.disk.is_none() {
+            return Err(Fault::permanent(ErrorCode::NotFound, "its disk is gone"));
+        }
         let backing = needs.content.disk.clone();
         let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;
         let seed = volumes.ensure_seed(&define::seed(self.object, needs)).await?;
@@ -189,6 +193,9 @@ impl Work<'_> {
             }
         };
         self.prepare(&needs).await?;
+        if self.status.started_at.is_none() && self.status.last_stop.is_none() {
+            return Ok(Turn::Again);
+        }
         let how = if running { "while it runs" } else { "while it is off" };
         self.notes.push(Note::seen("defined", format!("somebody undefined it {how}; it is defined again")));
         Ok(Turn::Again)

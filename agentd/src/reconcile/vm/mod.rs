@@ -22,6 +22,7 @@ mod locks;
 mod make;
 mod needs;
 mod observe;
+mod origin;
 mod plan;
 mod plan_disks;
 mod policy;
@@ -92,7 +93,10 @@ impl Reconciler for Vms {
                 self.undo_domain(object).await
             }
             NETWORK => self.undo_network(pass, object).await,
-            VOLUME => Ok(self.drivers.volume.remove(object.meta.id).await?),
+            VOLUME => {
+                self.drivers.volume.remove(object.meta.id).await?;
+                self.undo_origin(pass.store(), object).await
+            }
             other => Err(Fault::internal(format!("a VM has nothing to undo by the name of '{other}'"))),
         }
     }

@@ -167,7 +167,6 @@ impl FakeVm {
         "saved_memory",
         "start_from_memory",
         "forget_memory",
-        "copy_snapshot",
         "set_cpus",
         "set_memory",
         "attach_nic",

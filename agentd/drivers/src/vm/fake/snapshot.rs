@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{FakeVm, Inner};
-use crate::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
+use crate::vm::snapshot::{Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use crate::vm::{Change, DomainSpec, OffReason, Power, VmError};
 
 /// What a memory takes here.
@@ -177,18 +177,6 @@ impl VmSnapshots for FakeVm {
         self.call("forget_memory", move |inner| {
             let had = inner.kept.of(vm, |kept| kept.memories.remove(&which).is_some());
             Ok(if had { Change::Made } else { Change::AlreadySo })
-        })
-        .await
-    }
-
-    async fn copy_snapshot(&self, copy: &CopyDisk) -> Result<(), VmError> {
-        let copy = copy.clone();
-        self.call("copy_snapshot", move |inner| {
-            let all = inner.kept.0.lock();
-            if all.values().any(|kept| kept.snapshots.contains_key(&copy.snapshot)) {
-                return Ok(());
-            }
-            failed("copy a disk's snapshot", "the disk has no such snapshot")
         })
         .await
     }

@@ -6,6 +6,7 @@
 
 pub(super) mod file;
 mod seed;
+mod sets;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,12 +27,14 @@ use crate::exec::{ExecError, Program};
 pub struct HostVolume {
     instance: Instance,
     guest_program: Option<PathBuf>,
+    /// How many disks are copied at once.
+    copies: tokio::sync::Semaphore,
 }
 
 impl HostVolume {
     /// `guest_program` is what seeds carry for images that have it not.
     pub fn new(instance: Instance, guest_program: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { instance, guest_program })
+        Arc::new(Self { instance, guest_program, copies: tokio::sync::Semaphore::new(2) })
     }
 
     /// The folder of a VM, made where it is not there. Others may pass through it and not look around.

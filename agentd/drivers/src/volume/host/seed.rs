@@ -38,10 +38,17 @@ pub(super) fn render_user_data(seed: &Seed) -> String {
     format!("#cloud-config\n{}", yaml(&config))
 }
 
-/// vendor-data, where agentd's program for guests goes with the seed: a script of its own, so that no key of the user's
-/// user-data takes its place.
-pub(super) fn render_vendor_data() -> String {
-    include_str!("vendor-data").replace("@UNIT@", crate::volume::GUEST_UNIT)
+/// vendor-data, where agentd's program for guests goes with the seed or a machine id: a script of its own, so that no key
+/// of the user's user-data takes its place.
+pub(super) fn render_vendor_data(seed: &Seed, program: bool) -> Option<String> {
+    const HEAD: &str = "#!/bin/sh\n";
+    let renew = seed.machine_id.as_ref().map(|id| include_str!("machine-id").replace("@ID@", id));
+    let install = program.then(|| include_str!("vendor-data").replace("@UNIT@", crate::volume::GUEST_UNIT));
+    match (renew, install) {
+        (None, install) => install,
+        (Some(renew), None) => Some(format!("{HEAD}{renew}")),
+        (Some(renew), Some(install)) => Some(install.replacen(HEAD, &format!("{HEAD}{renew}"), 1)),
+    }
 }
 
 /// network-config: the user's own as it is, or ours, version 2: each interface is found by its MAC address and asks agentd's own DHCP.
@@ -105,8 +112,10 @@ pub(super) fn render_image(seed: &Seed, program: Option<&[u8]>) -> io::Result<Ve
         ("user-data", render_user_data(seed).into_bytes()),
         ("network-config", render_network_config(seed).into_bytes()),
     ];
+    if let Some(script) = render_vendor_data(seed, program.is_some()) {
+        files.push(("vendor-data", script.into_bytes()));
+    }
     if let Some(program) = program {
-        files.push(("vendor-data", render_vendor_data().into_bytes()));
         files.push(("agentd-guest", program.to_vec()));
     }
     let content: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();

@@ -21,6 +21,7 @@ fn seed(vm: Uuid) -> Seed {
             cidr: Cidr::new([10, 77, 0, 0].into(), 24).expect("a network"),
             gateway: [10, 77, 0, 1].into(),
         }],
+        machine_id: None,
         guest_program: false,
     }
 }
@@ -120,4 +121,18 @@ fn the_program_for_guests_goes_with_a_seed_beside_the_users_own_words() {
         script.starts_with("#!/bin/sh\n") && script.contains("\nExecStart=/usr/local/sbin/agentd-guest\n")
     );
     assert!(!script.contains('@'), "{script}");
+}
+
+#[test]
+fn a_machine_id_goes_with_a_seed_alone_and_with_the_program() {
+    let id = "0123456789abcdef0123456789abcdef";
+    let renewed = Seed { machine_id: Some(id.to_owned()), ..seed(Uuid::nil()) };
+    for program in [None, Some(&b"a program"[..])] {
+        let script = read(&seed::render_image(&renewed, program).expect("an image"), "vendor-data");
+        assert!(
+            script.starts_with("#!/bin/sh\n") && script.contains(&format!("  echo {id} >/etc/machine-id\n"))
+        );
+        assert_eq!(script.contains("agentd-guest"), program.is_some(), "{script}");
+        assert!(script.matches("#!/bin/sh").count() == 1 && !script.contains('@'), "{script}");
+    }
 }

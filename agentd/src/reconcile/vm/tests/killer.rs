@@ -12,13 +12,14 @@ use agentd_drivers::vm::graphics::Picture;
 use agentd_drivers::vm::guest::{ExecWish, Frozen, GuestDriver, GuestError, GuestIn, GuestOut, GuestSeen};
 use agentd_drivers::vm::nics::VmNics;
 use agentd_drivers::vm::resize::VmResize;
-use agentd_drivers::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
+use agentd_drivers::vm::snapshot::{Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
     AccelAnswer, Change, DomainDisk, DomainEvent, DomainNic, DomainSeen, DomainSpec, GuestConsole,
     GuestGraphics, Power, Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError, VmTuning,
 };
 use agentd_drivers::volume::pool::{PoolDriver, PoolVolume, PooledVolume};
+use agentd_drivers::volume::sets::{CopyDisk, DiskSets};
 use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
 use std::path::PathBuf;
@@ -239,9 +240,6 @@ impl VmSnapshots for Killed<dyn VmDriver> {
     async fn forget_memory(&self, vm: Uuid, which: Memory) -> Result<Change, VmError> {
         self.killer.change(self.driver.forget_memory(vm, which)).await
     }
-    async fn copy_snapshot(&self, copy: &CopyDisk) -> Result<(), VmError> {
-        self.killer.change(self.driver.copy_snapshot(copy)).await
-    }
 }
 
 #[async_trait]
@@ -261,6 +259,34 @@ impl VmNics for Killed<dyn VmDriver> {
     }
     async fn detach_nic(&self, id: Uuid, mac: MacAddr) -> Result<Change, VmError> {
         self.killer.change(self.driver.detach_nic(id, mac)).await
+    }
+}
+
+#[async_trait]
+impl DiskSets for Killed<dyn VolumeDriver> {
+    async fn begin_set(&self, set: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.begin_set(set)).await
+    }
+    async fn copy_disk(&self, copy: &CopyDisk) -> Result<bool, VolumeError> {
+        self.killer.change(self.driver.copy_disk(copy)).await
+    }
+    async fn finish_set(&self, set: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.finish_set(set)).await
+    }
+    async fn observe_set(&self, set: Uuid) -> Result<Option<Vec<usize>>, VolumeError> {
+        self.driver.observe_set(set).await
+    }
+    async fn link_set(&self, vm: Uuid, set: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.link_set(vm, set)).await
+    }
+    async fn adopt_set(&self, vm: Uuid, set: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.adopt_set(vm, set)).await
+    }
+    async fn remove_set(&self, set: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.remove_set(set)).await
+    }
+    async fn list_sets(&self) -> Result<Vec<Uuid>, VolumeError> {
+        self.driver.list_sets().await
     }
 }
 

@@ -29,7 +29,7 @@ use super::fault::Fault;
 use super::workers::{Lane, Workers};
 use crate::Instance;
 use crate::exec::{ExecError, Program};
-use crate::vm::snapshot::{CopyDisk, Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
+use crate::vm::snapshot::{Memory, OwnDisks, SnapshotSeen, TakeSnapshot, VmSnapshots};
 use crate::vm::{Change, DomainSpec, Power, VmError, xml};
 
 /// For QEMU to note a snapshot of a disk, which takes longer the more the disk holds.
@@ -266,25 +266,6 @@ impl Hands {
         }
         Ok(())
     }
-
-    async fn copy(self, copy: CopyDisk) -> Result<(), VmError> {
-        let call = "copy a disk's snapshot";
-        let source = format!("snapshot.name={}", name(copy.snapshot));
-        let mut program = Program::new("qemu-img")
-            .args(["convert", "-q", "-U", "-f", "qcow2", "-O", "qcow2", "-l", &source]);
-        if let Some(backing) = &copy.backing {
-            program = program.args(["-F", "qcow2", "-B"]).arg(backing);
-        }
-        let done = program.arg(&copy.disk).arg(&copy.to).deadline(MEMORY).run().await;
-        match done {
-            Ok(_) => blocking(sync_of(&copy.to)).await,
-            Err(error) => {
-                // Half a copy is of no use, and was nobody's before.
-                let _ = std::fs::remove_file(&copy.to);
-                Err(VmError::Failed { call, detail: crate::fault::chain(&error) })
-            }
-        }
-    }
 }
 
 fn sync_of(file: &Path) -> impl FnOnce() -> Result<(), VmError> + Send + use<> {
@@ -384,9 +365,5 @@ impl VmSnapshots for LibvirtVm {
         let file = self.hands.file(vm, which);
         let had = blocking(move || memory::forget(&file)).await?;
         Ok(if had { Change::Made } else { Change::AlreadySo })
-    }
-
-    async fn copy_snapshot(&self, copy: &CopyDisk) -> Result<(), VmError> {
-        detached("copy a disk's snapshot", self.hands.clone().copy(copy.clone())).await
     }
 }
