@@ -140,6 +140,112 @@ host_test!(vm_that_cannot_let_go_of_a_volume_keeps_it_until_it_can, |host| {
     agentd.ok(&["volume", "rm", "data"]);
 });
 
+host_test!(vm_volumes_begin_as_an_image_and_fit_into_the_pool, |host| {
+    let agentd = host.with_agentd();
+    let file = host.scratch().join("words.raw");
+    // Text, and behind it the mark of a disk of LVM's, by which it is known for one.
+    let (hello, mut disk) = ("hello from an image", vec![0; 1 << 20]);
+    disk[..hello.len()].copy_from_slice(hello.as_bytes());
+    disk[512..520].copy_from_slice(b"LABELONE");
+    std::fs::write(&file, disk).expect("a file");
+    agentd.ok(&["image", "import", &file.to_string_lossy(), "--name", "words"]);
+    for (name, format) in [("one", "qcow2"), ("two", "raw")] {
+        agentd.ok(&["volume", "create", name, "--size", "32MiB", "--image", "words", "--format", format]);
+    }
+    run(&agentd, "a", &["--volume", "one", "--volume", "two"]);
+    for name in ["one", "two"] {
+        let serial = serial(&agentd, name);
+        let line = line(&agentd, "a", &serial).unwrap_or_default();
+        assert!(
+            line.contains(&format!(" {} ", 32 << 20)),
+            "as large as the volume, not as the image: {line}"
+        );
+        assert!(ask(&agentd, "a", &serial).contains(hello), "{}", ask(&agentd, "a", &serial));
+    }
+    // Each has a copy of its own: what is written to one is neither in the image nor in what is made of it later.
+    assert!(ask(&agentd, "a", &format!("{}=mine", serial(&agentd, "one"))).contains("status: 0"));
+    agentd.ok(&["volume", "create", "three", "--size", "32MiB", "--image", "words"]);
+    agentd.ok(&["volume", "attach", "three", "a"]);
+    sees(&agentd, "a", "three");
+    assert!(ask(&agentd, "a", &serial(&agentd, "three")).contains(hello));
+    assert!(ask(&agentd, "a", &serial(&agentd, "two")).contains(hello));
+    assert!(ask(&agentd, "a", &serial(&agentd, "one")).starts_with("mine"));
+
+    let refused = agentd.ctl(&["volume", "create", "no", "--size", "32MiB", "--image", "nothing"]);
+    assert!(refused.status == 2 && refused.stderr.contains("spec.image"), "{refused:?}");
+    // What the pool has no room for is refused before anything is made, and when it is grown too.
+    let pool = nix::sys::statvfs::statvfs(agentd.state()).expect("the pool");
+    let free = pool.blocks_available() * pool.fragment_size();
+    let much = format!("{}MiB", (free >> 20) + (100 << 10));
+    let body = serde_json::json!({"name": "much", "spec": {"size": much}});
+    let answer = agentd.answer_to_post("/v1/volumes", &body);
+    assert!(answer.lines().next().is_some_and(|line| line.contains(" 507 ")), "{answer}");
+    assert!(answer.contains("insufficient_capacity") && answer.contains("spec.size"), "{answer}");
+    let refused = agentd.ctl(&["volume", "create", "much", "--size", &much]);
+    assert!(refused.status == 1 && refused.stderr.contains("MiB free"), "{refused:?}");
+    let refused = agentd.ctl(&["volume", "resize", "two", &much]);
+    assert!(refused.status == 1 && refused.stderr.contains("spec.size"), "{refused:?}");
+    assert!(agentd.get("volume", "much").is_none());
+    assert_eq!(agentd.get("volume", "two").expect("it stays")["status"]["size"], "32MiB");
+});
+
+host_test!(vm_has_at_most_64_volumes_and_sees_them_all, |host| {
+    const MOST: usize = 64;
+    let agentd = host.with_agentd();
+    let name = |n: usize| format!("v{n:02}");
+    for n in 0..=MOST {
+        agentd.ok(&["volume", "create", &name(n), "--size", "16MiB", "--no-wait"]);
+    }
+    agentd.ok(&["vm", "create", "a", "--image", "micro", "--memory", "192MiB"]);
+    for n in 0..MOST {
+        agentd.ok(&["volume", "attach", &name(n), "a", "--no-wait"]);
+    }
+    let refused = agentd.ctl(&["volume", "attach", &name(MOST), "a"]);
+    assert!(refused.status == 2 && refused.stderr.contains("spec.volumes"), "{refused:?}");
+    assert!(refused.stderr.contains("64"), "the limit is told: {refused:?}");
+    agentd.ok(&["vm", "start", "a"]);
+    guest::answers(&agentd, "a");
+    let all = ask(&agentd, "a", "");
+    for n in 0..MOST {
+        assert!(all.contains(&serial(&agentd, &name(n))), "{} is missing: {all}", name(n));
+    }
+    assert!(!all.contains(&serial(&agentd, &name(MOST))), "{all}");
+    // One goes, and there is room for another, while it runs.
+    agentd.ok(&["volume", "detach", &name(7)]);
+    agentd.ok(&["volume", "attach", &name(MOST), "a"]);
+    sees(&agentd, "a", &name(MOST));
+});
+
+host_test!(vm_lets_go_of_a_volume_that_a_program_holds_open, |host| {
+    let agentd = host.with_agentd();
+    agentd.ok(&["volume", "create", "data", "--size", "32MiB"]);
+    run(&agentd, "a", &["--volume", "data"]);
+    let (device, serial) = (sees(&agentd, "a", "data"), serial(&agentd, "data"));
+    assert!(ask(&agentd, "a", &format!("{serial}=kept")).contains("status: 0"));
+    let exec = |script: &str| {
+        wait_until(script, guest::BOOT, || {
+            let answer = agentd.ctl(&["vm", "exec", "a", "--", "sh", "-c", script]);
+            if answer.status == 0 { Ok(answer.stdout) } else { Err(format!("{answer:?}")) }
+        })
+    };
+    // A program that has it open, and writes to it when it is told to.
+    exec(&format!(
+        "(exec 3<>/dev/{device}; echo open >/tmp/held; until [ -e /tmp/go ]; do usleep 100000; done; \
+         dd if=/dev/zero bs=512 count=1 conv=fsync >&3 2>/dev/null; echo $? >/tmp/wrote) </dev/null >/dev/null 2>&1 &"
+    ));
+    exec("grep open /tmp/held");
+    // Linux lets go of a disk whoever has it open: the program has nothing any more, and nobody is kept waiting.
+    agentd.ok(&["volume", "detach", "data"]);
+    assert!(line(&agentd, "a", &serial).is_none());
+    assert_eq!(agentd.get("volume", "data").expect("a volume")["status"]["state"], "ready");
+    exec("touch /tmp/go");
+    assert_ne!(exec("cat /tmp/wrote").trim(), "0", "what it wrote went nowhere");
+    assert!(guest::answers(&agentd, "a").contains("boots: 1"));
+    // What was written before is there, for whoever has it next.
+    run(&agentd, "b", &["--volume", "data"]);
+    assert!(ask(&agentd, "b", &serial).starts_with("kept"), "{}", ask(&agentd, "b", &serial));
+});
+
 /// The disc of these bytes at its beginning, with what makes it one behind them.
 fn disc(text: &str) -> Vec<u8> {
     let mut disc = vec![0u8; 1 << 20];

@@ -139,16 +139,21 @@ impl Agentd {
 
     /// Posts to a path of the API what must be taken.
     pub fn post(&self, path: &str, body: &Value) {
+        let text = self.answer_to_post(path, body);
+        assert!(text.lines().next().is_some_and(|line| line.contains(" 20")), "{text}");
+    }
+
+    /// What a post to a path of the API is answered, head and body.
+    pub fn answer_to_post(&self, path: &str, body: &Value) -> String {
         let mut stream = UnixStream::connect(self.socket()).expect("the socket");
         let body = body.to_string();
         let head = format!("POST {path} HTTP/1.0\r\nHost: agentd\r\nContent-Type: application/json");
         write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("a request");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
-        assert!(text.lines().next().is_some_and(|line| line.contains(" 20")), "{text}");
+        text
     }
 
-    /// One object, or None where there is none.
     /// The body of a path of the API, as it comes.
     pub fn raw(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).expect("the socket");
@@ -160,6 +165,7 @@ impl Agentd {
         body.to_owned()
     }
 
+    /// One object, or None where there is none.
     pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
         let answer = self.ctl(&["get", &format!("{kind}/{name}"), "-o", "json"]);
         match answer.status {
