@@ -8,6 +8,7 @@ mod programs;
 #[cfg(test)]
 mod tests;
 
+use agentd_api::ByteSize;
 use agentd_api::doctor::{Check, Report, Verdict};
 use agentd_drivers::vm::AccelAnswer;
 
@@ -50,6 +51,8 @@ pub struct Seen {
     pub ip_forward: Option<bool>,
     /// What went wrong with the network `default`, where something did.
     pub default_network: Option<String>,
+    /// Of huge pages: how much is reserved, and how much of that is free. None where the kernel has none.
+    pub huge_pages: Option<(ByteSize, ByteSize)>,
     /// Where agentd's program for guests is.
     pub guest_program: Option<std::path::PathBuf>,
 }
@@ -60,6 +63,7 @@ pub fn report(seen: &Seen) -> Report {
     checks.extend(programs(seen));
     checks.push(guest_program(seen));
     checks.extend([kvm(seen), accel(seen), group(seen), store(seen), space(seen), forwarding(seen)]);
+    checks.push(huge_pages(seen));
     if let Some(why) = &seen.default_network {
         let fix = "set [network] cidr in /etc/agentd/agentd.toml, and restart agentd";
         checks.push(check("default network", Verdict::Warn, why.clone(), Some(fix)));
@@ -194,6 +198,18 @@ fn space(seen: &Seen) -> Check {
         }
         Err(why) => check("disk space", Verdict::Warn, format!("cannot be told: {why}"), None),
     }
+}
+
+/// Only VMs that ask for them need any.
+fn huge_pages(seen: &Seen) -> Check {
+    let detail = match seen.huge_pages {
+        None => "this kernel has none: VMs with huge_pages are refused".to_owned(),
+        Some((all, _)) if all.bytes() == 0 => "none are reserved: VMs with huge_pages are refused until \
+             `sysctl vm.nr_hugepages=N` has reserved as many as they need"
+            .to_owned(),
+        Some((all, free)) => format!("{all} are reserved for VMs with huge_pages, of which {free} are free"),
+    };
+    ok("huge pages", detail)
 }
 
 fn forwarding(seen: &Seen) -> Check {

@@ -40,6 +40,7 @@ pub fn observe(looking: Looking) -> Seen {
         group_exists: matches!(nix::unistd::Group::from_name(&looking.group), Ok(Some(_))),
         space: observe_space(&looking.state_dir),
         ip_forward: text("/proc/sys/net/ipv4/ip_forward").map(|t| t.trim() == "1"),
+        huge_pages: text("/proc/meminfo").and_then(|text| crate::host::huge_pages_of(&text)),
         lacks: looking.lacks,
         libvirt: looking.libvirt,
         accel: looking.accel,

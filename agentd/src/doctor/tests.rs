@@ -112,6 +112,20 @@ fn each_trouble_changes_the_verdict() {
 }
 
 #[test]
+fn huge_pages_are_told_of_as_they_are_and_nobody_needs_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(find(&report(&whole(dir.path())), "huge pages").detail.contains("this kernel has none"));
+    std::fs::create_dir_all(dir.path().join("proc")).expect("made");
+    for (total, free, words) in [(0, 0, "none are reserved"), (64, 16, "128MiB are reserved")] {
+        let text = format!("HugePages_Total: {total}\nHugePages_Free: {free}\nHugepagesize: 2048 kB\n");
+        std::fs::write(dir.path().join("proc/meminfo"), text).expect("written");
+        let report = report(&whole(dir.path()));
+        let check = find(&report, "huge pages");
+        assert!(check.verdict == Verdict::Ok && check.detail.contains(words), "{check:?}");
+    }
+}
+
+#[test]
 fn a_kvm_that_only_root_may_open_is_named_with_what_mends_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let trouble = Some(("only root may open it".to_owned(), "chmod 0660 /dev/kvm".to_owned()));

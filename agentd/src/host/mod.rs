@@ -62,16 +62,18 @@ pub fn online() -> &'static CpuSet {
 /// What is reserved in huge pages, in use or not; read anew, since it is changed while the host runs. None where the
 /// kernel has none at all.
 pub fn huge_pages() -> Option<ByteSize> {
-    huge_pages_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    huge_pages_of(&std::fs::read_to_string("/proc/meminfo").ok()?).map(|(all, _)| all)
 }
 
-/// The lines `HugePages_Total:     128` and `Hugepagesize:       2048 kB`.
-fn huge_pages_of(meminfo: &str) -> Option<ByteSize> {
+/// All and free ones: the lines `HugePages_Total:     128`, `HugePages_Free:     64` and `Hugepagesize:       2048 kB`.
+pub fn huge_pages_of(meminfo: &str) -> Option<(ByteSize, ByteSize)> {
     let value = |name: &str| -> Option<u64> {
         let line = meminfo.lines().find_map(|l| l.strip_prefix(name))?;
         line.trim().trim_end_matches("kB").trim().parse().ok()
     };
-    Some(ByteSize::kib(value("HugePages_Total:")? * value("Hugepagesize:")?))
+    let size = value("Hugepagesize:")?;
+    let bytes = |name: &str| Some(ByteSize::kib(value(name)?.checked_mul(size)?));
+    Some((bytes("HugePages_Total:")?, bytes("HugePages_Free:")?))
 }
 
 /// The line `MemTotal:  16384256 kB` of /proc/meminfo.
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn huge_pages_are_counted_in_bytes() {
         let text = "HugePages_Total:     128\nHugePages_Free:       64\nHugepagesize:       2048 kB\n";
-        assert_eq!(huge_pages_of(text), Some(ByteSize::mib(256)));
+        assert_eq!(huge_pages_of(text), Some((ByteSize::mib(256), ByteSize::mib(128))));
         assert_eq!(huge_pages_of("MemTotal: 1 kB\n"), None);
     }
 

@@ -26,7 +26,9 @@ pub use memory::{
 pub use origin::{CloneMode, OriginSnapshot, VmOrigin, VmSource};
 pub use policy::Autostart;
 pub use spec::{RestartPolicy, VmDesired, VmDisk, VmNic, VmSpec, VmVolume};
-pub use status::{Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmStatus, VmStop, VmVolumeStatus};
+pub use status::{
+    Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmSeeded, VmStatus, VmStop, VmVolumeStatus,
+};
 pub use tuning::{CPU_SHARES_MAX, CpuSet, DiskLimits, NicLimits, WatchdogAction, needs_kvm};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

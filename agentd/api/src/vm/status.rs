@@ -66,7 +66,10 @@ pub struct VmStatus {
     /// A digest of the limits and pinning that the running guest was last given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tuned: Option<String>,
-    /// What of them it is given at its next start.
+    /// Digests of what the guest's seed brought it when it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeded: Option<VmSeeded>,
+    /// What of its limits it is given at its next start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub awaits_restart: Vec<String>,
     /// The last sign of its own that the guest was in trouble.
@@ -103,6 +106,14 @@ impl VmStatus {
 
 fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+/// Of fields of the spec that reach a guest by its seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmSeeded {
+    pub user_data: String,
+    pub network_config: String,
+    pub ssh_keys: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

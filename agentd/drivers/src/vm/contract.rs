@@ -18,11 +18,15 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use agentd_api::ByteSize;
+use agentd_api::vm::WatchdogAction;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, OffReason, Power, VmDriver, VmError};
+use super::{
+    Change, DomainDisk, DomainEvent, DomainSeen, DomainSpec, HardwareSeen, OffReason, Power, VmDriver,
+    VmError,
+};
 use crate::fault::{Class, Classed};
 
 /// How soon a change that somebody else made must be told.
@@ -126,6 +130,7 @@ async fn a_definition_is_made_once_and_again_when_it_differs(bed: &dyn Bed) {
 async fn a_guest_runs_pauses_and_is_cut_off(bed: &dyn Bed) {
     let (vm, mut spec) = (bed.driver(), bed.spec("runs").await);
     let id = spec.id;
+    spec.hardware.watchdog = Some(WatchdogAction::Record);
     vm.ensure_defined(&spec).await.expect("define");
     for answer in [vm.pause(id).await, vm.resume(id).await] {
         let error = answer.expect_err("a guest that is off can be neither paused nor resumed");
@@ -140,6 +145,8 @@ async fn a_guest_runs_pauses_and_is_cut_off(bed: &dyn Bed) {
     assert_eq!((live.memory, live.memory_max), (spec.memory, spec.memory_max));
     let fixed = Some(vm.fixed_digest(&spec));
     assert_eq!(live.fixed, fixed);
+    let hardware = HardwareSeen { watchdog: spec.hardware.watchdog, ..HardwareSeen::default() };
+    assert_eq!(live.hardware, hardware);
 
     let error = vm.undefine(id).await.expect_err("a running guest is not undefined");
     assert_eq!(error.class(), Class::Transient, "{error}");

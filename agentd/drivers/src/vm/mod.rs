@@ -32,7 +32,7 @@ use uuid::Uuid;
 pub use console::GuestConsole;
 pub use disks::{Cdrom, DiskFormat, DiskSeen, DiskSource, DomainDisk, Unplugged, VmDisks};
 pub use graphics::GuestGraphics;
-pub use tuning::{Hardware, Nesting, Tuning, Unmet, VmTuning};
+pub use tuning::{Hardware, HardwareSeen, Nesting, Tuning, Unmet, VmTuning};
 
 /// All that a domain is defined by. Two equal definitions make equal domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,7 @@ pub struct LiveSeen {
     pub memory: ByteSize,
     pub memory_max: ByteSize,
     pub nics: Vec<NicSeen>,
+    pub hardware: HardwareSeen,
 }
 
 /// An interface that a running guest has.

@@ -40,6 +40,16 @@ pub struct Hardware {
     pub watchdog: Option<WatchdogAction>,
 }
 
+/// What of its machine a running guest was started with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HardwareSeen {
+    pub huge_pages: bool,
+    /// Whether its CPUs were given the feature by which it can run guests of its own.
+    pub nested: bool,
+    pub watchdog: Option<WatchdogAction>,
+    pub graphics: bool,
+}
+
 /// Whether the guest's CPUs have the feature by which it can run guests of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nesting {

@@ -1,11 +1,12 @@
 //! What a VM's domain and seed are, worked out from its spec and what it needs. Pure.
 
 use agentd_api::Object;
-use agentd_api::vm::{Accel, Vm};
+use agentd_api::vm::{Accel, Vm, VmSeeded, VmSpec};
 use agentd_drivers::Instance;
 use agentd_drivers::image::ImageContent;
 use agentd_drivers::vm::{Cdrom, DirectBoot, DomainDisk, DomainNic, DomainSpec, Hardware, Nesting, Tuning};
 use agentd_drivers::volume::{Seed, SeedNic};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -101,6 +102,19 @@ pub fn tuning(object: &Object<Vm>, tap: impl Fn(usize) -> String) -> Tuning {
         nics: nics.map(|(n, nic)| (tap(n), nic.limits)).collect(),
         cpu_shares: spec.cpu_shares,
         pinning: spec.cpu_pinning.clone(),
+    }
+}
+
+/// What tells whether a guest was started with this seed or another.
+pub fn seeded(spec: &VmSpec) -> VmSeeded {
+    fn digest(value: &impl Serialize) -> String {
+        let text = serde_json::to_vec(value).unwrap_or_default();
+        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+    VmSeeded {
+        user_data: digest(&spec.user_data),
+        network_config: digest(&spec.network_config),
+        ssh_keys: digest(&spec.ssh_keys),
     }
 }
 

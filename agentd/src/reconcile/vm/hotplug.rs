@@ -20,7 +20,7 @@ use agentd_drivers::vm::{DomainNic, DomainSeen, LiveSeen, VmError};
 use agentd_drivers::{Class, Classed};
 
 use super::apply::{Halt, PENDING_RESTART, Work};
-use super::define::Files;
+use super::define::{self, Files};
 use super::live::{self, Change, Cure, Difference, Left, Wanted};
 use super::needs::{self, NETWORK_READY};
 use crate::claims;
@@ -94,6 +94,8 @@ impl Work<'_> {
             let cure = Cure::Restart("the guest has no CD-ROM drive".to_owned());
             after.push(Difference { what: "iso".to_owned(), cure });
         }
+        let seeded = self.status.seeded.iter();
+        after.extend(seeded.flat_map(|was| live::seed(&define::seeded(&self.object.spec), was)));
         let again = self.say(&after, &refused);
         failed.map_or(Ok(again), |error| Err(Halt::Fault(Fault::from(error))))
     }

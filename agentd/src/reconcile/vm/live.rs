@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use agentd_api::vm::VmSpec;
+use agentd_api::vm::{VmSeeded, VmSpec, WatchdogAction};
 use agentd_api::{ByteSize, MacAddr};
-use agentd_drivers::vm::LiveSeen;
+use agentd_drivers::vm::{HardwareSeen, LiveSeen};
 
 /// A change of a running guest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,12 +84,47 @@ pub fn differences(wanted: &Wanted, seen: &LiveSeen) -> Vec<Difference> {
         differ(format!("disk {is} -> {size}"), Cure::Change(Change::Disk(size)));
     }
     all.extend(interfaces(wanted, seen));
+    all.extend(hardware(spec, &seen.hardware));
     let restart = |d: &Difference| matches!(d.cure, Cure::Restart(_));
     if seen.fixed.as_deref() != Some(wanted.fixed) && !all.iter().any(restart) {
         let what = "its definition, which has changed since it was started,".to_owned();
         all.push(Difference { what, cure: Cure::Restart(String::new()) });
     }
     all
+}
+
+/// What a machine has from its start on.
+fn hardware(spec: &VmSpec, seen: &HardwareSeen) -> impl Iterator<Item = Difference> {
+    fn action(watchdog: Option<WatchdogAction>) -> String {
+        let name = watchdog.and_then(|action| serde_json::to_value(action).ok());
+        name.as_ref().and_then(|name| name.as_str()).unwrap_or("off").to_owned()
+    }
+    let yes = |is: bool| is.to_string();
+    let all = [
+        ("huge_pages", yes(seen.huge_pages), yes(spec.huge_pages)),
+        ("nested", yes(seen.nested), yes(spec.nested)),
+        ("watchdog", action(seen.watchdog), action(spec.watchdog)),
+        ("graphics", yes(seen.graphics), yes(spec.graphics)),
+    ];
+    all.into_iter().filter(|(_, is, wanted)| is != wanted).map(|(field, is, wanted)| Difference {
+        what: format!("{field} {is} -> {wanted}"),
+        cure: Cure::Restart(String::new()),
+    })
+}
+
+/// What of the guest's seed has changed since it was started with it.
+pub fn seed(wanted: &VmSeeded, was: &VmSeeded) -> Vec<Difference> {
+    let why = "its seed brings it from then on, and cloud-init takes it up in a guest's first boot only, or in the one \
+               after `cloud-init clean`";
+    let all = [
+        ("user_data", wanted.user_data == was.user_data),
+        ("network_config", wanted.network_config == was.network_config),
+        ("ssh_keys", wanted.ssh_keys == was.ssh_keys),
+    ];
+    let changed = all.into_iter().filter(|(_, same)| !same);
+    changed
+        .map(|(field, _)| Difference { what: field.to_owned(), cure: Cure::Restart(why.to_owned()) })
+        .collect()
 }
 
 fn interfaces(wanted: &Wanted, seen: &LiveSeen) -> Vec<Difference> {

@@ -18,6 +18,8 @@ use crate::reconcile::runtime::{Fault, Note};
 
 impl Work<'_> {
     pub(super) async fn start(&mut self, restarts: u32) -> Result<Turn, Halt> {
+        // Written down with what is written before the seed is made.
+        self.status.seeded = Some(define::seeded(&self.object.spec));
         let needs = match self.begin_start(restarts).await? {
             Ok(needs) => needs,
             Err(turn) => return Ok(turn),

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::disks::at_start;
 use crate::vm::{
-    Change, DiskSeen, DomainEvent, DomainNic, DomainSeen, DomainSpec, LiveSeen, NicSeen, OffReason, Power,
-    Tuning, VmError,
+    Change, DiskSeen, DomainEvent, DomainNic, DomainSeen, DomainSpec, HardwareSeen, LiveSeen, NicSeen,
+    OffReason, Power, Tuning, VmError,
 };
 
 /// One domain: there as long as it is defined, or runs, or both.
@@ -70,6 +70,12 @@ fn live(spec: &DomainSpec) -> LiveSeen {
         memory: spec.memory,
         memory_max: spec.memory_max.max(spec.memory),
         nics: spec.nics.iter().map(nic).collect(),
+        hardware: HardwareSeen {
+            huge_pages: spec.hardware.huge_pages,
+            nested: spec.hardware.nesting.is_some_and(|nesting| nesting.wanted),
+            watchdog: spec.hardware.watchdog,
+            graphics: spec.graphics,
+        },
     }
 }
 

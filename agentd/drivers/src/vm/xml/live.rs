@@ -3,8 +3,8 @@
 use agentd_api::ByteSize;
 
 use super::element::Element;
-use super::{MARK, Mark, PREFIX, mark_of};
-use crate::vm::{LiveSeen, NicSeen};
+use super::{MARK, Mark, PREFIX, mark_of, tuning};
+use crate::vm::{HardwareSeen, LiveSeen, NicSeen};
 
 /// What runs, with our mark on it. None where the text is not of a shape that libvirt writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,22 @@ pub fn read_live(text: &str) -> Option<Live> {
         memory: domain.find("currentMemory").map_or(Some(memory_max), size)?,
         memory_max,
         nics: domain.find("devices")?.all("interface").filter_map(nic).collect(),
+        hardware: hardware(&domain),
     };
     Some(Live { mark, seen })
+}
+
+fn hardware(domain: &Element) -> HardwareSeen {
+    let devices = domain.find("devices");
+    let runs_guests = |feature: &Element| {
+        matches!(feature.get("name"), Some("vmx" | "svm")) && feature.get("policy") == Some("require")
+    };
+    HardwareSeen {
+        huge_pages: domain.find("memoryBacking").is_some_and(|backing| backing.find("hugepages").is_some()),
+        nested: domain.find("cpu").is_some_and(|cpu| cpu.all("feature").any(runs_guests)),
+        watchdog: devices.and_then(|devices| devices.all("watchdog").find_map(tuning::watchdog_of)),
+        graphics: devices.is_some_and(|devices| devices.find("graphics").is_some()),
+    }
 }
 
 /// libvirt answers in KiB, and says so.

@@ -5,7 +5,9 @@ use agentd_api::vm::{Accel, DiskLimits, NicLimits, WatchdogAction};
 use proptest::prelude::*;
 
 use super::*;
-use crate::vm::{Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic, Hardware, Nesting};
+use crate::vm::{
+    Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic, Hardware, HardwareSeen, Nesting,
+};
 
 fn instance() -> Instance {
     Instance::new(Path::new("/var/lib/agentd"))
@@ -210,6 +212,23 @@ fn what_runs_is_read_back_as_libvirt_gives_it() {
     assert_eq!((seen.memory, seen.memory_max), (ByteSize::gib(1), ByteSize::gib(2)));
     assert_eq!((seen.nics.len(), seen.nics[0].mac), (1, spec().nics[0].mac));
     assert_eq!(seen.nics[0].tap, "agt00000001-0");
+    assert_eq!(seen.hardware, HardwareSeen::default());
+    let mut other = spec();
+    (other.accel, other.graphics) = (Accel::Kvm, true);
+    other.hardware = Hardware {
+        huge_pages: true,
+        nesting: Some(Nesting { feature: "svm", wanted: true }),
+        watchdog: Some(WatchdogAction::Record),
+    };
+    let all = HardwareSeen {
+        huge_pages: true,
+        nested: true,
+        watchdog: Some(WatchdogAction::Record),
+        graphics: true,
+    };
+    assert_eq!(read_live(&render_domain(&other, &instance())).expect("a domain").seen.hardware, all);
+    other.hardware.nesting = Some(Nesting { feature: "svm", wanted: false });
+    assert!(!read_live(&render_domain(&other, &instance())).expect("a domain").seen.hardware.nested);
     // As libvirt writes it: sizes in KiB, no `current` where all are there, what others plugged in.
     let text = "<domain type='qemu' id='3'><memory unit='KiB'>262144</memory><currentMemory unit='KiB'>131072</currentMemory>\n\
                 <vcpu placement='static'>2</vcpu><devices><emulator>/usr/bin/q &amp; r</emulator><interface type='user'>\

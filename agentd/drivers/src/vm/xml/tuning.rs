@@ -33,6 +33,8 @@ pub(super) fn memory_backing(spec: &DomainSpec) -> Option<Element> {
     spec.hardware.huge_pages.then(|| el("memoryBacking").child(el("hugepages")))
 }
 
+const WATCHDOG: &str = "i6300esb";
+
 /// A PCI device, for which every distribution's kernel has a driver.
 pub(super) fn watchdog(spec: &DomainSpec) -> Option<Element> {
     let action = match spec.hardware.watchdog? {
@@ -40,7 +42,17 @@ pub(super) fn watchdog(spec: &DomainSpec) -> Option<Element> {
         WatchdogAction::Poweroff => "poweroff",
         WatchdogAction::Record => "none",
     };
-    Some(el("watchdog").attr("model", "i6300esb").attr("action", action))
+    Some(el("watchdog").attr("model", WATCHDOG).attr("action", action))
+}
+
+/// What a watchdog of ours does. libvirt gives a machine others by itself.
+pub(super) fn watchdog_of(element: &Element) -> Option<WatchdogAction> {
+    match element.get("action").filter(|_| element.get("model") == Some(WATCHDOG))? {
+        "reset" => Some(WatchdogAction::Reset),
+        "poweroff" => Some(WatchdogAction::Poweroff),
+        "none" => Some(WatchdogAction::Record),
+        _ => None,
+    }
 }
 
 pub(super) fn iotune(limits: &DiskLimits) -> Option<Element> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use agentd_api::vm::VmSpec;
+use agentd_api::vm::{VmSpec, WatchdogAction};
 use agentd_api::{ByteSize, MacAddr};
-use agentd_drivers::vm::{LiveSeen, NicSeen};
+use agentd_drivers::vm::{HardwareSeen, LiveSeen, NicSeen};
 use serde_json::json;
 
 use super::super::live::{Change, Cure, Wanted, differences, left};
@@ -26,11 +26,12 @@ fn seen() -> LiveSeen {
         memory: ByteSize::mib(256),
         memory_max: ByteSize::mib(512),
         nics: vec![nic(A, "agt1-0"), nic(FOREIGN, "vnet7")],
+        hardware: HardwareSeen { watchdog: Some(WatchdogAction::Reset), ..HardwareSeen::default() },
     }
 }
 
 fn cures(more: serde_json::Value, nics: &[MacAddr], fixed: &str) -> Vec<(String, Cure)> {
-    let mut spec = json!({"image": "micro", "cpus": 2, "memory": "256MiB"});
+    let mut spec = json!({"image": "micro", "cpus": 2, "memory": "256MiB", "watchdog": "reset"});
     spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     let spec: VmSpec = serde_json::from_value(spec).expect("a spec");
     let nics: Vec<_> = nics.iter().map(|mac| (*mac, "default".to_owned())).collect();
@@ -60,6 +61,11 @@ fn each_field_has_its_cure() {
         ),
         (json!({"memory": "1GiB"}), "memory 256MiB -> 1GiB", room("512MiB")),
         (json!({"memory_max": "1GiB"}), "memory_max 512MiB -> 1GiB", restart()),
+        (json!({"watchdog": null}), "watchdog reset -> off", restart()),
+        (json!({"watchdog": "record"}), "watchdog reset -> record", restart()),
+        (json!({"huge_pages": true}), "huge_pages false -> true", restart()),
+        (json!({"nested": true}), "nested false -> true", restart()),
+        (json!({"graphics": true}), "graphics false -> true", restart()),
         (json!({"disk": "2GiB"}), "disk 1GiB -> 2GiB", Cure::Change(Change::Disk(ByteSize::gib(2)))),
     ] {
         assert_eq!(cures(more.clone(), &[A], "f"), [(what.to_owned(), cure)], "{more}");
@@ -89,7 +95,8 @@ fn what_cannot_be_named_waits_for_a_restart_too() {
 #[test]
 fn what_is_left_says_whom_it_waits_for() {
     let spec: VmSpec =
-        serde_json::from_value(json!({"image": "micro", "cpus": 1, "memory": "1GiB"})).expect("a spec");
+        serde_json::from_value(json!({"image": "micro", "cpus": 1, "memory": "1GiB", "watchdog": "reset"}))
+            .expect("a spec");
     let nics = [(A, "default".to_owned()), (B, "lab".to_owned())];
     let wanted = Wanted { spec: &spec, fixed: "f", disk: None, nics: &nics, taps: "agt1-" };
     let all = differences(&wanted, &seen());

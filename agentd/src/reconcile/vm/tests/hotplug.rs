@@ -99,6 +99,34 @@ async fn cpus_memory_disk_and_ports_change_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_and_its_seed_have_from_their_start_waits_for_a_restart_by_name() {
+    let host = Host::new();
+    let (_daemon, _) = running(&host).await;
+    let web = key("vm", "web");
+    host.update(&web, |o| {
+        o["spec"]["watchdog"] = json!("reset");
+        o["spec"]["user_data"] = json!("#cloud-config\n");
+        o["spec"]["network_config"] = json!("version: 2\n");
+    })
+    .await;
+    let now = host.until(&web, "told", |o| condition(o, "pending_restart").is_some()).await;
+    let why = condition(&now, "pending_restart").expect("it waits");
+    for words in ["watchdog off -> reset waits for a restart", "user_data waits", "network_config waits"] {
+        assert!(why.contains(words), "no '{words}': {why}");
+    }
+    assert!(why.contains("first boot only") && !why.contains("ssh_keys"), "{why}");
+    // Taken back, nothing waits any more.
+    host.set_spec(&web, "user_data", json!(null)).await;
+    let now = host.until(&web, "told", |o| o["status"]["observed_generation"] == 3).await;
+    let why = condition(&now, "pending_restart").expect("the rest waits");
+    assert!(!why.contains("user_data") && why.contains("watchdog"), "{why}");
+    host.update(&web, |o| o["status"]["restart_requested"] = json!(true)).await;
+    let now = host.until(&web, "started anew", |o| condition(o, "pending_restart").is_none()).await;
+    assert_eq!(now["spec"]["watchdog"], "reset");
+    host.until_state(&web, State::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_guest_does_not_let_go_of_is_asked_for_again() {
     let host = Host::new();
     let (_daemon, id) = running(&host).await;
