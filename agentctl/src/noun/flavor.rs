@@ -8,6 +8,7 @@ use serde_json::{Map, json};
 
 use crate::app::App;
 use crate::failure::Failure;
+use crate::noun::vm::{Limits, disk_limits, nic_limits, put};
 use crate::verb::create::{self, Create, Until};
 use crate::verb::list::List;
 use crate::verb::remove::Remove;
@@ -44,6 +45,12 @@ pub struct CreateFlavor {
     /// The size of its disk [default: the VM's own affair]
     #[arg(long, value_name = "SIZE")]
     disk: Option<String>,
+    /// What its disk may do in a second, as with `vm run` [default: the VM's own affair]
+    #[arg(long, value_name = "LIMITS", value_parser = disk_limits)]
+    disk_limit: Option<Limits>,
+    /// What each of its interfaces may carry in a second: in=1MiB,out=1MiB [default: the VM's own affair]
+    #[arg(long, value_name = "LIMITS", value_parser = nic_limits)]
+    nic_limit: Option<Limits>,
     /// Its weight where guests compete for processors [default: the VM's own affair]
     #[arg(long, value_name = "N")]
     cpu_shares: Option<u32>,
@@ -71,6 +78,8 @@ impl CreateFlavor {
         spec.insert("cpus".to_owned(), json!(self.cpus));
         spec.insert("memory".to_owned(), json!(self.memory));
         spec.extend(self.disk.iter().map(|disk| ("disk".to_owned(), json!(disk))));
+        put(&mut spec, "disk_limits", self.disk_limit.as_ref().map(|limits| &limits.0));
+        put(&mut spec, "nic_limits", self.nic_limit.as_ref().map(|limits| &limits.0));
         spec.extend(self.cpu_shares.map(|shares| ("cpu_shares".to_owned(), json!(shares))));
         let draft = json!({"name": self.name, "spec": spec});
         let create = Create { def: DEF, name: &self.name, draft, dry_run: self.dry_run };

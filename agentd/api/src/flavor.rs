@@ -8,7 +8,7 @@ use crate::error::FieldError;
 use crate::kind::{ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
 use crate::quantity::ByteSize;
 use crate::status::{State, StatusCommon};
-use crate::vm::{CPUS_MAX, DISK_MAX, DISK_MIN, DiskLimits, MEMORY_MIN, tuning};
+use crate::vm::{CPUS_MAX, DISK_MAX, DISK_MIN, DiskLimits, MEMORY_MIN, NicLimits, tuning};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flavor;
@@ -25,6 +25,9 @@ pub struct FlavorSpec {
     /// A VM's own affair where there are none.
     #[serde(default, skip_serializing_if = "DiskLimits::is_default")]
     pub disk_limits: DiskLimits,
+    /// Of each of its interfaces. A VM's own affair where there are none.
+    #[serde(default, skip_serializing_if = "NicLimits::is_default")]
+    pub nic_limits: NicLimits,
     /// A VM's own affair where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000)]
@@ -38,13 +41,15 @@ pub struct FlavorStatus {
     pub common: StatusCommon,
 }
 
-/// Those that are there without being asked for, until somebody deletes them.
+/// Those that are there without being asked for, until somebody deletes them. They are in the project `default`, whose
+/// flavors VMs of every project can be made of, where their own has none of that name.
 pub fn shipped() -> [(&'static str, FlavorSpec); 3] {
     let size = |cpus, memory, disk| FlavorSpec {
         cpus,
         memory,
         disk: Some(disk),
         disk_limits: DiskLimits::default(),
+        nic_limits: NicLimits::default(),
         cpu_shares: None,
     };
     [
@@ -91,6 +96,7 @@ impl Kind for Flavor {
             wrong("disk", format!("must be {DISK_MIN} to {DISK_MAX}, a multiple of 512 bytes, not {disk}"));
         }
         tuning::check_disk("disk_limits", &spec.disk_limits, &mut wrong);
+        tuning::check_nic("nic_limits", &spec.nic_limits, &mut wrong);
         tuning::check_shares(spec.cpu_shares, &mut wrong);
         errors
     }
@@ -117,10 +123,11 @@ mod tests {
             memory: ByteSize(1),
             disk: Some(ByteSize(1)),
             disk_limits: limits,
+            nic_limits: NicLimits { inbound: Some(ByteSize(1)), outbound: None },
             cpu_shares: Some(0),
         };
         let fields: Vec<String> = Flavor::check(&bad).into_iter().map(|e| e.field).collect();
-        let wanted = ["cpus", "memory", "disk", "disk_limits.read_iops", "cpu_shares"];
+        let wanted = ["cpus", "memory", "disk", "disk_limits.read_iops", "nic_limits.inbound", "cpu_shares"];
         assert_eq!(fields, wanted.map(|f| format!("spec.{f}")));
     }
 }

@@ -32,7 +32,7 @@ use crate::verb::remove::Remove;
 use crate::verb::show::Show;
 use crate::wait::goal::Goal;
 
-pub use spec::{Attached, read_bounded};
+pub use spec::{Attached, Limits, disk_limits, nic_limits, put, read_bounded};
 
 const DEF: &KindDef = vm::Vm::DEF;
 const MINUTE: Duration = Duration::from_secs(60);

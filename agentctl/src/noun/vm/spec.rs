@@ -18,7 +18,7 @@ pub use disks::{Attached, DiskArgs};
 pub use network::{NetworkArgs, Nic, network as nic};
 pub use policy::PolicyArgs;
 pub use size::SizeArgs;
-pub use tuning::TuningArgs;
+pub use tuning::{Limits, TuningArgs, disk_limits, nic_limits};
 
 #[derive(Debug, Args)]
 pub struct SpecArgs {
@@ -49,7 +49,7 @@ pub struct SpecArgs {
 }
 
 /// Sets a field that was given.
-fn put(spec: &mut Map<String, Value>, field: &str, value: Option<impl serde::Serialize>) {
+pub fn put(spec: &mut Map<String, Value>, field: &str, value: Option<impl serde::Serialize>) {
     if let Some(value) = value {
         spec.insert(field.to_owned(), json!(value));
     }

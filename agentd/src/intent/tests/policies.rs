@@ -115,3 +115,51 @@ async fn a_flavor_is_what_its_vms_are_and_is_not_contradicted() {
     assert_eq!(spec(&world)["cpus"], 1);
     world.delete(&mine).await.expect("no VM is of it any more");
 }
+
+#[tokio::test]
+async fn a_flavor_limits_each_interface_of_its_vms() {
+    let world = World::new().await;
+    let size = json!({"cpus": 1, "memory": "256MiB", "nic_limits": {"inbound": "1MiB"}});
+    world.make("flavor", json!({"name": "slow", "spec": size})).await;
+    let of = |networks: Value| json!({"name": "web", "spec": {"image": "micro", "flavor": "slow", "networks": networks}});
+    let other = json!([{"network": "default", "limits": {"inbound": "2MiB"}}]);
+    let problem = world.create("vm", of(other.clone())).await.expect_err("contradicts");
+    assert_eq!(fields(&problem), ["spec.networks[0].limits"]);
+    world.create("vm", of(json!([{"network": "default"}]))).await.expect("made");
+    let web = key("vm", "web");
+    let limit = |world: &World| world.get(&web)["spec"]["networks"][0]["limits"]["inbound"].clone();
+    assert_eq!(limit(&world), "1MiB");
+    // Changed later it changes none.
+    let slower = json!({"spec": {"nic_limits": {"inbound": "512KiB"}}});
+    world.patch(&key("flavor", "slow"), slower).await.expect("changed");
+    world.patch(&web, json!({"spec": {"networks": [{"network": "default"}]}})).await.expect("so already");
+    assert_eq!(limit(&world), "1MiB");
+    world.patch(&web, json!({"spec": {"networks": other}})).await.expect_err("contradicts");
+    world.patch(&web, json!({"spec": {"flavor": null, "networks": other}})).await.expect("its own affair");
+    assert_eq!(limit(&world), "2MiB");
+}
+
+#[tokio::test]
+async fn flavors_of_the_project_default_are_there_for_all() {
+    let world = World::new().await;
+    let make = async |kind: &str, draft: Value| {
+        let def = agentd_api::registry::by_kind(kind).expect("a kind");
+        world.intents.create(&caller(), def, &name("lab"), draft).await
+    };
+    let vm = |of: &str| {
+        let spec = json!({"image": "micro", "flavor": "wide", "networks": []});
+        json!({"name": of, "spec": spec})
+    };
+    let problem = make("vm", vm("a")).await.expect_err("there is none");
+    assert_eq!(fields(&problem), ["spec.flavor"]);
+    world.make("flavor", json!({"name": "wide", "spec": {"cpus": 3, "memory": "512MiB"}})).await;
+    let made = make("vm", vm("a")).await.expect("of the one in default");
+    assert_eq!(body(&made)["spec"]["cpus"], 3);
+    let wide = key("flavor", "wide");
+    assert_eq!(code(&world.delete(&wide).await.expect_err("used in lab")), ErrorCode::InUse);
+    // One of its own comes first.
+    make("flavor", json!({"name": "wide", "spec": {"cpus": 2, "memory": "256MiB"}})).await.expect("made");
+    let made = make("vm", vm("b")).await.expect("of its own");
+    assert_eq!(body(&made)["spec"]["cpus"], 2);
+    world.delete(&wide).await.expect("nobody's any more");
+}

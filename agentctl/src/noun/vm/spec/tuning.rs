@@ -29,13 +29,13 @@ pub struct TuningArgs {
 
 /// As JSON; null takes limits off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits(Value);
+pub struct Limits(pub Value);
 
 const RATES: [(&str, &str); 2] = [("read", "read"), ("write", "write")];
 const COUNTS: [(&str, &str); 2] = [("read-iops", "read_iops"), ("write-iops", "write_iops")];
 
 /// Limits that are not named are none: what is given stands in place of what there was.
-fn disk_limits(text: &str) -> Result<Limits, String> {
+pub fn disk_limits(text: &str) -> Result<Limits, String> {
     if text == "none" {
         return Ok(Limits(Value::Null));
     }
@@ -54,6 +54,22 @@ fn disk_limits(text: &str) -> Result<Limits, String> {
         };
         if limits.insert((*field).to_owned(), value).is_some_and(|before| !before.is_null()) {
             return Err(format!("{key} is given twice"));
+        }
+    }
+    Ok(Limits(Value::Object(limits)))
+}
+
+/// Of an interface. None is no limit, as with a disk's.
+pub fn nic_limits(text: &str) -> Result<Limits, String> {
+    let mut limits = Map::new();
+    for part in text.split(',') {
+        let (field, rate) = match part.split_once('=') {
+            Some(("in", rate)) => ("inbound", rate),
+            Some(("out", rate)) => ("outbound", rate),
+            _ => return Err(format!("'{part}' is none of in=RATE, out=RATE")),
+        };
+        if limits.insert(field.to_owned(), json!(rate)).is_some() {
+            return Err(format!("{field} is given twice"));
         }
     }
     Ok(Limits(Value::Object(limits)))
@@ -85,6 +101,11 @@ mod tests {
         let wanted = json!({"read": "10MiB", "write": null, "read_iops": null, "write_iops": 500});
         assert_eq!(all, wanted);
         assert_eq!(disk_limits("none"), Ok(Limits(Value::Null)));
+        let nic = nic_limits("in=1MiB,out=2MiB").expect("limits").0;
+        assert_eq!(nic, json!({"inbound": "1MiB", "outbound": "2MiB"}));
+        for bad in ["", "in", "in=1MiB,in=2MiB", "read=1MiB"] {
+            assert!(nic_limits(bad).is_err(), "{bad}");
+        }
         for bad in ["", "read", "read=1MiB,read=2MiB", "iops=5", "read-iops=many"] {
             assert!(disk_limits(bad).is_err(), "{bad}");
         }
