@@ -28,6 +28,14 @@ struct Built {
     steps: Vec<String>,
 }
 
+/// agentd's program for guests, of this build.
+fn guest_program() -> std::path::PathBuf {
+    let exe = std::env::current_exe().expect("this program's own path");
+    let program = exe.ancestors().nth(2).expect("target/<profile>/deps").join("agentd-guest");
+    assert!(program.is_file(), "{} is not built: packaging/build-guest", program.display());
+    program
+}
+
 async fn build(recipe: Recipe) -> Built {
     let state = tempfile::tempdir().expect("a folder");
     let driver = HostImage::new(Instance::new(state.path()), ImageOptions::default());
@@ -157,7 +165,10 @@ async fn debian_boots_is_set_up_by_cloud_init_and_powers_off() {
     let built = build(Recipe::Debian12).await;
     assert!(built.took < Duration::from_secs(300), "{:?}", built.took);
     assert!(built.steps.iter().any(|s| s == "installing packages"), "{:?}", built.steps);
-    let vm = Vm::new(&built, ByteSize::gib(5), Some(LOOK));
+    // It was built without agentd's program for guests, as an image of somebody else's is.
+    let mut vm = Vm::new(&built, ByteSize::gib(5), Some(LOOK));
+    vm.seed.guest_program = true;
+    vm.volumes = HostVolume::new(Instance::new(built.state.path()), Some(guest_program()));
     let mut guest = vm.boot(&built, "1024", 22).await;
     guest.says(" login:", Duration::from_secs(900)).await;
     eprintln!("debian-12: login after {:.1} s", guest.age().as_secs_f32());
@@ -190,6 +201,9 @@ async fn debian_boots_is_set_up_by_cloud_init_and_powers_off() {
             .unwrap_or_else(|| panic!("no {what}:\n{said}"));
         assert!(!text.contains(not), "{what}: {text}");
     }
+    // cloud-init has installed that program from the seed, beside the user's own script; it answers.
+    let script = "hostname; systemctl is-enabled agentd-guest; cmp /usr/local/sbin/agentd-guest /proc/$PPID/exe && echo same";
+    assert_eq!(guest.exec(script, Duration::from_secs(300)).await, "web\nenabled\nsame\n");
     guest.press_power().await;
     guest.says("Power down", Duration::from_secs(300)).await;
     guest.ends(Duration::from_secs(30)).await;

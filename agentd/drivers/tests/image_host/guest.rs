@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 use agentd_drivers::exec::{ExecError, Program};
 use agentd_drivers::vm::DirectBoot;
+use agentd_drivers::vm::guest::link::Links;
+use agentd_drivers::vm::guest::{ExecWish, Said, SessionOut};
+use agentd_guest_wire::Wish;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub struct Guest {
     folder: TempDir,
@@ -34,6 +38,7 @@ impl Guest {
         let stop = CancellationToken::new();
         let [disk, seed] = disks.map(|path| path.display().to_string());
         let (console, monitor) = (folder.path().join("console"), folder.path().join("monitor"));
+        let agent = folder.path().join("agent");
         let net = format!(
             "user,id=n,restrict=on,domainname=default.agentd,hostfwd=tcp:127.0.0.1:{port}-:{guest_port}"
         );
@@ -51,12 +56,49 @@ impl Guest {
             .args(["-netdev".to_owned(), net])
             .args(["-device", "virtio-net-pci,netdev=n,mac=52:54:00:12:34:56,romfile="])
             .args(["-device", "virtio-rng-pci", "-device", "virtio-balloon-pci"])
+            .args(["-device", "virtio-serial-pci"])
+            .args([
+                "-chardev".to_owned(),
+                format!("socket,id=agent,path={},server=on,wait=off", agent.display()),
+            ])
+            .args([
+                "-device".to_owned(),
+                format!("virtserialport,chardev=agent,name={}", agentd_guest_wire::PORT),
+            ])
             .args(["-serial".to_owned(), format!("file:{}", console.display())])
             .args(["-monitor".to_owned(), format!("unix:{},server,nowait", monitor.display())])
             .deadline(Duration::from_secs(2400))
             .cancel(stop.clone());
         let run = tokio::spawn(program.run());
         Self { folder, began: Instant::now(), port, stop, run }
+    }
+
+    /// Has agentd's program in the guest run a shell's script, once it answers; what that wrote.
+    pub async fn exec(&self, script: &str, limit: Duration) -> String {
+        let (links, vm, agent) = (Links::default(), Uuid::now_v7(), self.folder.path().join("agent"));
+        let until = Instant::now() + limit;
+        let channel = loop {
+            match links.channel(vm, &agent).await {
+                Ok(channel) => break channel,
+                Err(error) => assert!(Instant::now() < until, "{error}\n{}", self.console()),
+            }
+        };
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        let wish = Wish::Exec(ExecWish { argv, ..ExecWish::default() });
+        let (_input, mut output) = channel.open("run a program", wish).await.expect("a session");
+        output.started(limit).await.expect("it runs");
+        let mut text = Vec::new();
+        loop {
+            match output.next().await.expect("an answer") {
+                Said::Out(bytes) | Said::Err(bytes) => text.extend(bytes),
+                Said::Exit(status) => {
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    assert_eq!(status, 0, "{script}: {text}");
+                    return text;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub fn age(&self) -> Duration {
