@@ -150,7 +150,7 @@ impl FrameBuffer {
     }
 
     /// The next frame, or nothing while it is not whole.
-    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub fn pop(&mut self) -> Result<Option<Frame>, FrameError> {
         let found = Frame::decode(&self.bytes[self.taken..])?;
         Ok(found.map(|(frame, length)| {
             self.taken += length;
@@ -217,7 +217,7 @@ mod tests {
             frames.iter().for_each(|frame| frame.encode(&mut bytes));
             let (mut buffer, mut found, mut rest) = (FrameBuffer::default(), Vec::new(), &bytes[..]);
             for length in pieces.iter().cycle() {
-                while let Some(frame) = buffer.next().expect("frames") {
+                while let Some(frame) = buffer.pop().expect("frames") {
                     found.push(frame);
                 }
                 if rest.is_empty() {

@@ -156,7 +156,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next frame, or nothing where the stream closed between two.
     pub async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            let found = self.buffer.next().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            let found = self.buffer.pop().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             if found.is_some() {
                 return Ok(found);
             }

@@ -76,7 +76,7 @@ impl Joined {
             0 => self.lead,
             _ if at >= self.segments() => &[],
             _ if at + 1 == self.segments() => &self.tail,
-            _ if at % 2 == 0 => COMMA,
+            _ if at.is_multiple_of(2) => COMMA,
             _ => self.items.get(at / 2).map_or(&[], |item| item.json()),
         }
     }

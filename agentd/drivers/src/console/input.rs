@@ -3,9 +3,10 @@
 //! Measured with QEMU 10: the log of a port is exact while nobody has its terminal open, and while whoever has reads it
 //! (stalls of 120 ms of a guest that prints without a pause are borne). A terminal that is open and not read fills up, and
 //! then QEMU logs bytes twice. So it is open only while somebody may type and a moment longer, and a thread of its own
-//! reads it away: what the guest says is taken from the log, where nothing is missing. A host that starves that thread for longer can still see
-//! a byte twice in the log while somebody may type: one in 40,000 lines was, with twenty processes to a core. (A socket in the terminal's place holds no more than
-//! 277 bytes, each being a message of its own, and doubled 345 of 200,000 bytes under the same reader.)
+//! reads it away: what the guest says is taken from the log, where nothing is missing. A host that starves that thread for
+//! longer can still see a byte twice in the log while somebody may type: one in 40,000 lines was, with twenty processes to
+//! a core. (A socket in the terminal's place holds no more than 277 bytes, each being a message of its own, and doubled
+//! 345 of 200,000 bytes under the same reader.)
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

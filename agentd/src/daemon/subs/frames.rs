@@ -24,7 +24,7 @@ impl<R: AsyncRead + Unpin> FrameSource<R> {
     /// The next frame, or nothing where the caller closed between two. Cancel-safe: what has arrived is kept.
     pub async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            let found = self.buffer.next().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            let found = self.buffer.pop().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             if found.is_some() {
                 return Ok(found);
             }

@@ -1,4 +1,5 @@
-//! The connections to libvirt, one for each lane of calls, which live and die as one: made by a thread of its own, watched, and made anew when it is gone.
+//! The connections to libvirt, one for each lane of calls, which live and die as one: made by a thread of their own,
+//! watched, and made anew when they are gone.
 //!
 //! ```text
 //! First --opened--> Up --closed, or a call found it dead--> Down --opened--> Up
