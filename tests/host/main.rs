@@ -5,6 +5,7 @@ mod behind;
 mod clone;
 mod console;
 mod exec;
+mod firmware;
 mod kill;
 mod life;
 mod live;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agentd_api::doctor::Report;
 use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
-use agentd_api::vm::{Accel, CpuSet};
+use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, Timestamp};
 use agentd_drivers::vm::AccelAnswer;
 use agentd_drivers::vm::accel::kvm_trouble;
@@ -150,6 +150,7 @@ impl Facts {
             store: self.store.health().map_err(|e| fault::chain(&e)),
             default_network: seen.default_network,
             guest_program: super::guest_program(&self.config),
+            firmware: self.drivers.vm.firmware().there(),
         }
     }
 }
@@ -229,6 +230,9 @@ impl intent::HostFacts for Facts {
     }
     fn accel(&self) -> Option<Accel> {
         self.seen.read().accel.as_ref().map(|answer| answer.accel)
+    }
+    fn firmware(&self) -> FirmwareThere {
+        self.drivers.vm.firmware().there()
     }
     fn boot_id(&self) -> &str {
         &self.host.boot_id

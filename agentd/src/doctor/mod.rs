@@ -10,6 +10,8 @@ mod tests;
 
 use agentd_api::ByteSize;
 use agentd_api::doctor::{Check, Report, Verdict};
+use agentd_api::vm::FirmwareThere;
+use agentd_api::vm::firmware::{NO_SECURE_UEFI, NO_TPM, NO_UEFI};
 use agentd_drivers::vm::AccelAnswer;
 
 pub use observe::{Looking, observe};
@@ -55,6 +57,7 @@ pub struct Seen {
     pub huge_pages: Option<(ByteSize, ByteSize)>,
     /// Where agentd's program for guests is.
     pub guest_program: Option<std::path::PathBuf>,
+    pub firmware: FirmwareThere,
 }
 
 pub fn report(seen: &Seen) -> Report {
@@ -62,6 +65,7 @@ pub fn report(seen: &Seen) -> Report {
     checks.push(libvirt(seen));
     checks.extend(programs(seen));
     checks.push(guest_program(seen));
+    checks.extend(firmware(seen));
     checks.extend([kvm(seen), accel(seen), group(seen), store(seen), space(seen), forwarding(seen)]);
     checks.push(huge_pages(seen));
     if let Some(why) = &seen.default_network {
@@ -133,6 +137,20 @@ fn guest_program(seen: &Seen) -> Check {
             check("agentd-guest", Verdict::Warn, detail, Some(fix))
         }
     }
+}
+
+/// What VMs that ask for it need, and no other.
+fn firmware(seen: &Seen) -> [Check; 3] {
+    let there = seen.firmware;
+    [
+        ("UEFI", there.uefi, NO_UEFI, "guests can be started by it"),
+        ("secure boot", there.uefi_secure, NO_SECURE_UEFI, "guests can have it"),
+        ("TPM", there.tpm, NO_TPM, "guests can have one"),
+    ]
+    .map(|(name, is, lack, good)| match is {
+        true => ok(name, good),
+        false => check(name, Verdict::Warn, lack.why, Some(lack.fix)),
+    })
 }
 
 fn kvm(seen: &Seen) -> Check {

@@ -22,6 +22,7 @@ pub struct Looking {
     pub default_network: Option<String>,
     /// agentd's program for guests.
     pub guest_program: Option<PathBuf>,
+    pub firmware: agentd_api::vm::FirmwareThere,
 }
 
 /// Reads files and asks the user database: blocks for some milliseconds.
@@ -48,6 +49,7 @@ pub fn observe(looking: Looking) -> Seen {
         store: looking.store,
         default_network: looking.default_network,
         guest_program: looking.guest_program,
+        firmware: looking.firmware,
     }
 }
 

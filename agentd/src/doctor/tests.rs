@@ -16,6 +16,7 @@ fn bare(dir: &std::path::Path) -> Seen {
         store: Ok(()),
         default_network: None,
         guest_program: Some("/usr/lib/agentd/agentd-guest".into()),
+        firmware: FirmwareThere::default(),
     })
 }
 
@@ -40,6 +41,9 @@ fn on_a_bare_host_each_missing_thing_is_named_with_what_mends_it() {
         ("curl", "apt-get install -y curl"),
         ("grub", "apt-get install -y grub-pc-bin"),
         ("group", "groupadd --system no-such-group-here"),
+        ("UEFI", "apt-get install -y ovmf"),
+        ("secure boot", "apt-get install -y ovmf"),
+        ("TPM", "apt-get install -y swtpm swtpm-tools"),
     ] {
         let check = find(&report, name);
         assert_ne!(check.verdict, Verdict::Ok, "{name}");
@@ -67,6 +71,7 @@ fn whole(dir: &std::path::Path) -> Seen {
         group_exists: true,
         space: Ok(100 << 30),
         ip_forward: Some(true),
+        firmware: FirmwareThere::ALL,
         ..bare(dir)
     }
 }

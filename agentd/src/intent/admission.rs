@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use agentd_api::event::Outcome;
-use agentd_api::vm::{Accel, CpuSet};
+use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
 use agentd_api::{flavor, image, network, snapshot, ssh_key, vm, volume};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
@@ -21,6 +21,8 @@ pub(super) struct Known {
     /// None where there are none; also where the request has nothing to do with them.
     pub huge_pages: Option<ByteSize>,
     pub accel: Option<Accel>,
+    /// Whatever there is where the request has nothing to do with it.
+    pub firmware: FirmwareThere,
     pub boot_id: String,
     /// What is free in the pool of volumes.
     pub pool_free: ByteSize,

@@ -30,7 +30,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::vm::{Accel, CpuSet};
+use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ObjectKey};
 use agentd_store::Store;
 use async_trait::async_trait;
@@ -48,6 +48,10 @@ pub trait HostFacts: Send + Sync {
     fn huge_pages(&self) -> Option<ByteSize>;
     /// How guests run on it, once that is known.
     fn accel(&self) -> Option<Accel>;
+    /// What it can start guests with. Looks anew.
+    fn firmware(&self) -> FirmwareThere {
+        FirmwareThere::ALL
+    }
     /// Differs after each boot.
     fn boot_id(&self) -> &str;
     /// How much more fits into the pool of volumes, as it was last seen.

@@ -1,5 +1,6 @@
 //! Create, replace, patch, delete: for all kinds alike.
 
+use agentd_api::vm::FirmwareThere;
 use agentd_api::{ErrorCode, KindDef, ObjectKey, ObjectName, Problem, registry};
 use agentd_store::{Expect, NewObject, Stored, Update};
 use serde_json::Value;
@@ -46,7 +47,7 @@ impl Intents {
         body: Value,
         if_match: Option<u64>,
     ) -> Result<Reply, Problem> {
-        let known = Known { huge_pages: self.facts.huge_pages(), ..self.known() };
+        let known = self.known_for_change();
         let draft = draft::parse_replacement(def(key)?, key, &body)?;
         let request = Request { verb: "replace", key, if_match, body: &body };
         let wanted = key.clone();
@@ -66,7 +67,7 @@ impl Intents {
         if_match: Option<u64>,
     ) -> Result<Reply, Problem> {
         let def = def(key)?;
-        let known = Known { huge_pages: self.facts.huge_pages(), ..self.known() };
+        let known = self.known_for_change();
         let request = Request { verb: "patch", key, if_match, body: &patch.clone() };
         let wanted = key.clone();
         self.commit(caller, request, known, move |desk| {
@@ -108,16 +109,29 @@ impl Intents {
             processors: self.facts.processors(),
             huge_pages: None,
             accel: self.facts.accel(),
+            firmware: FirmwareThere::ALL,
             boot_id: self.facts.boot_id().to_owned(),
             taken: Vec::new(),
             cursors: self.cursors.clone(),
         }
     }
 
+    /// What is looked at only where somebody asks for it: here it may be in the object already.
+    fn known_for_change(&self) -> Known {
+        Known { huge_pages: self.facts.huge_pages(), firmware: self.facts.firmware(), ..self.known() }
+    }
+
     /// What must be known for that body beyond what always is.
     fn known_for(&self, body: &Value) -> Known {
-        let huge_pages = if body["spec"]["huge_pages"] == true { self.facts.huge_pages() } else { None };
-        Known { huge_pages, ..self.known() }
+        let spec = &body["spec"];
+        let mut known = self.known();
+        if spec["huge_pages"] == true {
+            known.huge_pages = self.facts.huge_pages();
+        }
+        if !spec["firmware"].is_null() || spec["tpm"] == true {
+            known.firmware = self.facts.firmware();
+        }
+        known
     }
 
     async fn taken(&self) -> Result<Vec<agentd_api::Cidr>, Problem> {

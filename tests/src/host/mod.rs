@@ -3,6 +3,7 @@
 //! A test is declared by [`host_test!`](crate::host_test) and gets a [`Host`]. What it asserts, it asserts of what the
 //! guest, the packet or the disk shows.
 
+pub mod boot;
 pub mod daemon;
 pub mod guest;
 pub mod namespace;

@@ -100,6 +100,15 @@ pub fn furnish(scratch: &Path) -> Result<()> {
         mount(Some(&private), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("a private {folder}"))?;
     }
+    for folder in ["/var/lib/swtpm-localca", "/var/log/swtpm"] {
+        if Path::new(folder).is_dir() {
+            let private = scratch.join("private").join(folder.trim_start_matches('/'));
+            // Its owner is the one that swtpm runs as.
+            run("/bin/cp", &["-a", "--parents", folder, &scratch.join("private").to_string_lossy()])?;
+            mount(Some(&private), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .with_context(|| format!("a private {folder}"))?;
+        }
+    }
     for folder in [scratch.join("private"), scratch.join("private/var"), scratch.join("private/var/lib")] {
         fs::set_permissions(folder, Permissions::from_mode(0o711))?;
     }

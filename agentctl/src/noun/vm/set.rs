@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure, Failures};
-use crate::noun::vm::spec::{PolicyArgs, TuningArgs};
+use crate::noun::vm::spec::{FirmwareArgs, PolicyArgs, TuningArgs};
 use crate::output::undecodable;
 use crate::target::{self, Which, label, not_found_hint};
 use crate::verb::create;
@@ -22,6 +22,8 @@ pub struct Set {
     policy: PolicyArgs,
     #[command(flatten)]
     tuning: TuningArgs,
+    #[command(flatten)]
+    firmware: FirmwareArgs,
     /// What one of its interfaces may carry in a second; none is no limit
     #[arg(long = "network-limit", value_name = "NET,in=RATE,out=RATE|NET,none", value_parser = network_limit)]
     networks: Vec<NetworkLimit>,
@@ -58,6 +60,7 @@ impl Set {
         let mut change = Map::new();
         self.policy.fill(&mut change);
         self.tuning.fill(&mut change);
+        self.firmware.fill(&mut change);
         if change.is_empty() && self.networks.is_empty() {
             return Err(Failure::new(Exit::Usage, "nothing to set was given")
                 .hint("`agentctl vm set --help` shows what can be"));

@@ -3,6 +3,7 @@
 
 mod cloud_init;
 mod disks;
+mod firmware;
 mod network;
 mod policy;
 mod size;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::failure::Failure;
 pub use cloud_init::{CloudInitArgs, read_bounded};
 pub use disks::{Attached, DiskArgs};
+pub use firmware::FirmwareArgs;
 pub use network::{NetworkArgs, Nic, network as nic};
 pub use policy::PolicyArgs;
 pub use size::SizeArgs;
@@ -30,6 +32,8 @@ pub struct SpecArgs {
     /// Give it a screen, for vnc and screenshot
     #[arg(long)]
     pub graphics: bool,
+    #[command(flatten)]
+    pub firmware: FirmwareArgs,
     #[command(flatten)]
     pub disks: DiskArgs,
     #[command(flatten)]
@@ -78,6 +82,7 @@ impl SpecArgs {
         if self.graphics {
             spec.insert("graphics".to_owned(), json!(true));
         }
+        self.firmware.fill(&mut spec);
         self.disks.fill(&mut spec);
         self.network.fill(&mut spec);
         self.cloud_init.fill(ssh_keys, &mut spec)?;
@@ -141,7 +146,7 @@ mod tests {
             "--image micro --cpus 2 --cpus-max 4 --memory 1GiB --memory-max 2GiB --disk 2GiB \
              --network default,ip=10.77.0.9,mac=52:54:00:00:00:01 --publish 127.0.0.1:8080:80 --label app=web --restart on-failure --grace 5s --rm \
              --autostart=true --autostart-order 3 --autostart-delay 5s --cpu-pinning 0 --cpu-pinning 0-1 --cpu-shares 200 --huge-pages \
-             --nested --watchdog reset",
+             --nested --watchdog reset --firmware uefi-secure --tpm",
         );
         let parsed = registry::parse_spec::<Vm>(&draft["spec"]).expect("a spec that the daemon takes");
         assert_eq!(serde_json::to_value(parsed).expect("json"), draft["spec"], "nothing was lost or added");

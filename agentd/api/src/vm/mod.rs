@@ -3,6 +3,7 @@
 
 mod check;
 pub mod exec;
+pub mod firmware;
 pub mod guest;
 pub mod memory;
 pub mod origin;
@@ -20,6 +21,7 @@ use crate::status::{State, StatusCommon};
 
 pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, NETWORK_CONFIG_MAX, USER_DATA_MAX};
 pub use exec::{Copied, EXEC_ARGUMENTS_MAX, ExecWish, TerminalSize, check_guest_path};
+pub use firmware::{Firmware, FirmwareThere};
 pub use memory::{
     GuestWas, KEEP_MAX, RestorePhase, SnapshotPolicy, SnapshotsTaken, VmRestore, VmRestored, VmSaved,
 };

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::firmware::Firmware;
 use super::memory::SnapshotPolicy;
 use super::origin::VmSource;
 use super::policy::Autostart;
@@ -54,6 +55,14 @@ pub struct VmSpec {
     /// without one has no drive until it is started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iso: Option<ObjectName>,
+    /// What starts it. Where absent, the image's own kernel or, where it has none, the BIOS. Changed, it holds from the
+    /// VM's next start on; not while its memory is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
+    /// Gives it a TPM 2.0, whose content stays until the VM is deleted: going back to a snapshot without memory leaves
+    /// it as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tpm: bool,
     #[serde(default = "default_networks")]
     #[schema(max_items = 64)]
     pub networks: Vec<VmNic>,

@@ -24,7 +24,9 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError};
+use super::{
+    AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, HostFirmware, Probe, VmDriver, VmError,
+};
 use controls::Controls;
 use state::Domains;
 
@@ -92,6 +94,10 @@ impl VmDriver for FakeVm {
         // A failure that was asked for cannot be told through this method, but slowness and hanging can.
         let _ = self.call("accel", |_| Ok(())).await;
         self.inner.controls.accel()
+    }
+
+    fn firmware(&self) -> HostFirmware {
+        self.inner.controls.firmware()
     }
 
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError> {

@@ -37,7 +37,9 @@ use virt::connect::Connect;
 use super::accel::{AccelProbe, AccelWish};
 use super::guest::link::Links;
 use super::stats::{DomainStats, VmStats};
-use super::{AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, Probe, VmDriver, VmError, xml};
+use super::{
+    AccelAnswer, Change, DomainEvent, DomainSeen, DomainSpec, HostFirmware, Probe, VmDriver, VmError, xml,
+};
 use crate::Instance;
 use domains::Definition;
 use fault::Fault;
@@ -184,6 +186,10 @@ impl VmDriver for LibvirtVm {
                 settled: false,
             },
         }
+    }
+
+    fn firmware(&self) -> HostFirmware {
+        HostFirmware::of_this_host()
     }
 
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError> {

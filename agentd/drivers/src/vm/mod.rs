@@ -10,6 +10,7 @@ pub mod contract;
 pub mod disks;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod firmware;
 pub mod graphics;
 pub mod guest;
 pub mod libvirt;
@@ -31,8 +32,9 @@ use uuid::Uuid;
 
 pub use console::GuestConsole;
 pub use disks::{Cdrom, DiskFormat, DiskSeen, DiskSource, DomainDisk, Unplugged, VmDisks};
+pub use firmware::HostFirmware;
 pub use graphics::GuestGraphics;
-pub use tuning::{Hardware, HardwareSeen, Nesting, Tuning, Unmet, VmTuning};
+pub use tuning::{Hardware, HardwareSeen, Nesting, Tuning, Uefi, Unmet, VmTuning};
 
 /// All that a domain is defined by. Two equal definitions make equal domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,6 +245,8 @@ pub trait VmDriver:
     async fn probe(&self) -> Result<Probe, VmError>;
     /// How guests run here. The first call in a boot of the host may take seconds; the answer is remembered.
     async fn accel(&self) -> AccelAnswer;
+    /// What guests can be started with here beside the BIOS. Looks anew; cheap.
+    fn firmware(&self) -> HostFirmware;
     /// All domains of this daemon, defined or only running.
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError>;
     /// One domain, or None where there is none.

@@ -1,6 +1,7 @@
 //! How much of the host a guest may use, changed while it runs; and what of its machine can only be chosen at its start.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use agentd_api::vm::{CpuSet, DiskLimits, NicLimits, WatchdogAction};
 use async_trait::async_trait;
@@ -38,6 +39,17 @@ pub struct Hardware {
     /// Says nothing where absent: the guest has what QEMU gives it by itself.
     pub nesting: Option<Nesting>,
     pub watchdog: Option<WatchdogAction>,
+    /// In place of the BIOS.
+    pub uefi: Option<Uefi>,
+    pub tpm: bool,
+}
+
+/// UEFI in flash memory, with a guest's own variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uefi {
+    pub code: PathBuf,
+    pub variables: PathBuf,
+    pub secure: bool,
 }
 
 /// What of its machine a running guest was started with.

@@ -6,6 +6,7 @@
 mod console;
 pub(super) mod disk;
 mod element;
+mod firmware;
 mod live;
 mod machine;
 mod memory;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use super::{DomainNic, DomainSpec, Tuning, VmError};
 use crate::Instance;
+pub use firmware::same_firmware;
 pub use live::{Live, read_live};
 pub use ports::has_room;
 pub use tuning::{kib, read_tuning};
@@ -102,7 +104,10 @@ pub fn render_nic(nic: &DomainNic) -> String {
 pub fn check_spec(spec: &DomainSpec) -> Result<(), VmError> {
     let paths = [Some(&spec.disk), Some(&spec.console_log), spec.seed.as_ref(), spec.agent.as_ref()];
     let boot = spec.boot.as_ref();
-    let paths = paths.into_iter().chain([boot.map(|b| &b.kernel), boot.map(|b| &b.initrd)]).flatten();
+    let uefi = spec.hardware.uefi.as_ref();
+    let flash = [uefi.map(|uefi| &uefi.code), uefi.map(|uefi| &uefi.variables)];
+    let paths =
+        paths.into_iter().chain([boot.map(|b| &b.kernel), boot.map(|b| &b.initrd)]).chain(flash).flatten();
     let disks = spec.disks.iter().map(|disk| disk.source.path());
     let medium = spec.cdrom.iter().filter_map(|cdrom| cdrom.medium.as_deref());
     paths.map(|path| path.as_path()).chain(disks).chain(medium).try_for_each(check_path)?;
@@ -184,7 +189,7 @@ fn render_with(spec: &DomainSpec, instance: &Instance, digests: (&str, &str)) ->
         .child(machine::vcpu(spec))
         .children(tuning::cputune(spec))
         .child(machine::os(spec))
-        .child(el("features").child(el("acpi")).child(el("apic")))
+        .child(firmware::features(spec))
         .child(machine::cpu(spec))
         .child(machine::clock())
         .child(el("on_poweroff").text("destroy"))
@@ -227,6 +232,7 @@ fn devices(spec: &DomainSpec) -> Element {
         )
         .child(el("panic").attr("model", "isa"))
         .children(tuning::watchdog(spec))
+        .children(firmware::tpm(spec))
         .child(el("controller").attr("type", "usb").attr("model", "none"))
         .children(screen::screen(spec));
     let ports = ports::ports(&devices);

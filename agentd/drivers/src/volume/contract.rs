@@ -5,7 +5,7 @@ pub mod sets;
 use agentd_api::{ByteSize, ObjectName};
 use uuid::Uuid;
 
-use super::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
+use super::{DiskSpec, Seed, Variables, VolumeDriver, VolumeError, VolumeSeen};
 
 /// `backing` is an image's disk of 32 MiB that the driver can make disks on.
 pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
@@ -47,6 +47,14 @@ pub async fn all(driver: &dyn VolumeDriver, backing: std::path::PathBuf) {
     seed.user_data = Some("#cloud-config\n{}\n".to_owned());
     assert_eq!(driver.ensure_seed(&seed).await.expect("written again"), path);
     assert_eq!(driver.observe(vm).await.expect("observed").seed, Some(path));
+
+    // A UEFI's variables are of the VM, whatever they are made of.
+    let template = spec.backing.clone();
+    let plain = driver.ensure_variables(vm, &Variables { template: template.clone(), secure: false }).await;
+    let secure = Variables { template, secure: true };
+    let secured = driver.ensure_variables(vm, &secure).await.expect("made");
+    assert_ne!(plain.expect("made"), secured);
+    assert_eq!(driver.ensure_variables(vm, &secure).await.expect("again"), secured);
 
     further(driver, vm).await;
     refusals(driver, &spec).await;

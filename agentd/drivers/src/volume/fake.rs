@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::{DiskSpec, FurtherDisk, Seed, VolumeDriver, VolumeError, VolumeSeen};
+use super::{DiskSpec, FurtherDisk, Seed, Variables, VolumeDriver, VolumeError, VolumeSeen};
 use crate::Instance;
 use crate::faults::Faults;
 use crate::image::fake::FakeImage;
@@ -43,6 +43,7 @@ impl FakeVolume {
         "ensure_disk",
         "ensure_further",
         "ensure_seed",
+        "ensure_variables",
         "observe",
         "list",
         "remove",
@@ -118,6 +119,12 @@ impl VolumeDriver for FakeVolume {
             folder.seed_writes += 1;
         }
         Ok(self.path(seed.vm, super::SEED))
+    }
+
+    async fn ensure_variables(&self, vm: Uuid, variables: &Variables) -> Result<PathBuf, VolumeError> {
+        self.faults.pass("ensure_variables").await?;
+        self.folders.lock().entry(vm).or_default();
+        Ok(self.path(vm, super::variables_name(variables.secure)))
     }
 
     async fn observe(&self, vm: Uuid) -> Result<VolumeSeen, VolumeError> {

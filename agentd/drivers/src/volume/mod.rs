@@ -60,6 +60,14 @@ impl std::fmt::Debug for Seed {
     }
 }
 
+/// What a guest's UEFI keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variables {
+    /// What they begin as.
+    pub template: PathBuf,
+    pub secure: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VolumeSeen {
     pub disk: Option<PathBuf>,
@@ -127,6 +135,12 @@ pub const DISK: &str = "disk.qcow2";
 const FURTHER: (&str, &str) = ("disk-", ".qcow2");
 pub const SEED: &str = "seed.img";
 pub const CONSOLE: &str = "console.log";
+/// The variables of a guest's UEFI. Those of one with secure boot begin with keys in them, and are others.
+pub const VARIABLES: [&str; 2] = ["uefi.fd", "uefi-secure.fd"];
+
+pub const fn variables_name(secure: bool) -> &'static str {
+    if secure { VARIABLES[1] } else { VARIABLES[0] }
+}
 
 /// The file of the n-th further disk.
 fn further_name(number: usize) -> String {
@@ -168,6 +182,8 @@ pub trait VolumeDriver: sets::DiskSets {
     async fn ensure_further(&self, vm: Uuid, number: usize, size: ByteSize) -> Result<PathBuf, VolumeError>;
     /// Writes the seed; one of the same content is left as it is.
     async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError>;
+    /// Makes the variables of the VM's UEFI where they are not there; those that are, are left as they are.
+    async fn ensure_variables(&self, vm: Uuid, variables: &Variables) -> Result<PathBuf, VolumeError>;
     async fn observe(&self, vm: Uuid) -> Result<VolumeSeen, VolumeError>;
     /// The VMs that have a folder.
     async fn list(&self) -> Result<Vec<Uuid>, VolumeError>;

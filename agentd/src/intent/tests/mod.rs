@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::vm::{Accel, CpuSet};
+use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, registry};
 use agentd_store::{Options, Store, Update};
 use parking_lot::Mutex;
@@ -37,6 +37,9 @@ impl HostFacts for SmallHost {
     }
     fn accel(&self) -> Option<Accel> {
         Some(Accel::Tcg)
+    }
+    fn firmware(&self) -> FirmwareThere {
+        FirmwareThere { uefi_secure: true, ..FirmwareThere::default() }
     }
     fn boot_id(&self) -> &str {
         "boot-1"

@@ -13,6 +13,8 @@ async fn what_this_host_cannot_give_is_refused_by_field_and_code() {
         (json!({"cpus": 2, "cpu_pinning": ["0", "1"]}), "spec.cpu_pinning", ErrorCode::Unsupported),
         (json!({"nested": true}), "spec.nested", ErrorCode::Unsupported),
         (json!({"huge_pages": true, "memory": "512MiB"}), "spec.huge_pages", ErrorCode::InsufficientCapacity),
+        (json!({"firmware": "uefi"}), "spec.firmware", ErrorCode::Unsupported),
+        (json!({"tpm": true}), "spec.tpm", ErrorCode::Unsupported),
         (json!({"expires_at": "2001-01-01T00:00:00Z"}), "spec.expires_at", ErrorCode::Invalid),
     ] {
         let problem = world.refused_vm(more.clone()).await;
@@ -162,4 +164,26 @@ async fn flavors_of_the_project_default_are_there_for_all() {
     let made = make("vm", vm("b")).await.expect("of its own");
     assert_eq!(body(&made)["spec"]["cpus"], 2);
     world.delete(&wide).await.expect("nobody's any more");
+}
+
+#[tokio::test]
+async fn what_starts_a_vm_must_fit_its_image_and_stays_while_its_memory_is_on_disk() {
+    let world = World::new().await;
+    world.vm("early", json!({"firmware": "direct"})).await.expect("the image is not known yet");
+    world.set_status(&key("image", "micro"), json!({"state": "ready", "direct_boot": false})).await;
+    let problem = world.refused_vm(json!({"firmware": "direct"})).await;
+    assert_eq!(fields(&problem), ["spec.firmware"]);
+    assert!(problem.to_string().contains("'micro'"), "{problem}");
+    world.set_status(&key("image", "micro"), json!({"direct_boot": true})).await;
+    world.vm("web", json!({"firmware": "direct"})).await.expect("created");
+
+    let web = key("vm", "web");
+    let problem = world.patch(&web, json!({"spec": {"firmware": "uefi"}})).await.expect_err("not here");
+    assert_eq!(code(&problem), ErrorCode::Unsupported);
+    assert!(problem.hint.as_ref().is_some_and(|hint| hint.contains("ovmf")), "{problem:?}");
+    world.patch(&web, json!({"spec": {"firmware": "uefi-secure"}})).await.expect("changed");
+    world.set_status(&web, json!({"saved": {"at": "2026-01-01T00:00:00Z", "size": "1MiB"}})).await;
+    let problem = world.patch(&web, json!({"spec": {"firmware": null}})).await.expect_err("its memory");
+    assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Conflict, vec!["spec.firmware"]));
+    world.patch(&web, json!({"spec": {"restart": "always"}})).await.expect("another field");
 }

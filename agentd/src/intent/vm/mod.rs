@@ -4,6 +4,7 @@ mod actions;
 mod addresses;
 pub(super) mod clone;
 mod disks;
+mod firmware;
 mod policies;
 mod ports;
 
@@ -57,6 +58,7 @@ impl Admission for Vm {
                 (None, None)
             }
         };
+        firmware::check(desk, key, None, spec)?;
         disks::admit(desk, key, None, spec)?;
         ports::publish(desk, key, &[], &spec.publish)?;
         let addresses = addresses::assign(desk, key, Has::default(), &spec.networks)?.addresses;
@@ -71,6 +73,7 @@ impl Admission for Vm {
         policies::check(desk.known, Some(&is.spec), spec)?;
         check_schedule(spec)?;
         check_references(desk, &key, spec)?;
+        firmware::check(desk, &key, Some(is), spec)?;
         disks::admit(desk, &key, Some(&is.spec), spec)?;
         if is.spec.publish != spec.publish {
             ports::publish(desk, &key, &is.spec.publish, &spec.publish)?;

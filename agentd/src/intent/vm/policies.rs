@@ -10,6 +10,7 @@ pub(super) fn check(known: &Known, is: Option<&VmSpec>, spec: &VmSpec) -> Result
     check_expiry(is, spec)?;
     check_pinning(known, is, spec)?;
     check_huge_pages(known, is, spec)?;
+    check_firmware(known, is, spec)?;
     let same = |is: &VmSpec| is.nested == spec.nested && is.cpu_pinning == spec.cpu_pinning;
     match needs_kvm(spec) {
         Some((field, why)) if known.accel == Some(Accel::Tcg) && !is.is_some_and(same) => {
@@ -18,6 +19,17 @@ pub(super) fn check(known: &Known, is: Option<&VmSpec>, spec: &VmSpec) -> Result
                 .hint("`agentctl doctor` says why guests do not run under KVM here"))
         }
         _ => Ok(()),
+    }
+}
+
+fn check_firmware(known: &Known, is: Option<&VmSpec>, spec: &VmSpec) -> Result<(), Problem> {
+    let (had, had_tpm) = is.map_or((None, false), |is| (is.firmware, is.tpm));
+    let firmware = spec.firmware.filter(|_| spec.firmware != had);
+    match known.firmware.lacks(firmware, spec.tpm && !had_tpm).first() {
+        Some(lack) => Err(Problem::new(ErrorCode::Unsupported, lack.why)
+            .at(format!("spec.{}", lack.field))
+            .hint(format!("`{}` installs it", lack.fix))),
+        None => Ok(()),
     }
 }
 

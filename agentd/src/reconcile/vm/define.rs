@@ -1,10 +1,12 @@
 //! What a VM's domain and seed are, worked out from its spec and what it needs. Pure.
 
 use agentd_api::Object;
-use agentd_api::vm::{Accel, Vm, VmSeeded, VmSpec};
+use agentd_api::vm::{Accel, Firmware, Vm, VmSeeded, VmSpec};
 use agentd_drivers::Instance;
 use agentd_drivers::image::ImageContent;
-use agentd_drivers::vm::{Cdrom, DirectBoot, DomainDisk, DomainNic, DomainSpec, Hardware, Nesting, Tuning};
+use agentd_drivers::vm::{
+    Cdrom, DirectBoot, DomainDisk, DomainNic, DomainSpec, Hardware, Nesting, Tuning, Uefi,
+};
 use agentd_drivers::volume::{Seed, SeedNic};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -22,6 +24,7 @@ pub struct Files {
     /// Further disks and volumes.
     pub disks: Vec<DomainDisk>,
     pub cdrom: Option<Cdrom>,
+    pub uefi: Option<Uefi>,
 }
 
 /// How the domain is bound to this host.
@@ -41,6 +44,11 @@ fn headroom(cpus: u32, host: u32) -> u32 {
     host.min(cpus.saturating_mul(2).max(4)).max(cpus)
 }
 
+/// Whether the image's own kernel starts it, where there is one.
+pub fn starts_directly(spec: &VmSpec) -> bool {
+    matches!(spec.firmware, None | Some(Firmware::Direct))
+}
+
 pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding: Binding) -> DomainSpec {
     let id = object.meta.id;
     let nics = binding.nics.into_iter().enumerate();
@@ -53,7 +61,11 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
         memory: object.spec.memory,
         memory_max: object.spec.memory_max.unwrap_or(object.spec.memory),
         disk: files.disk,
-        boot: content.boot.clone().map(|boot| renewed(object, boot)),
+        boot: content
+            .boot
+            .clone()
+            .filter(|_| starts_directly(&object.spec))
+            .map(|boot| renewed(object, boot)),
         seed: files.seed,
         disks: files.disks,
         cdrom: files.cdrom,
@@ -68,6 +80,8 @@ pub fn domain(object: &Object<Vm>, content: &ImageContent, files: Files, binding
             huge_pages: object.spec.huge_pages,
             nesting: binding.nesting.map(|feature| Nesting { feature, wanted: object.spec.nested }),
             watchdog: object.spec.watchdog,
+            uefi: files.uefi,
+            tpm: object.spec.tpm,
         },
         tuning: tuning(object, |n| binding.instance.tap(id, n)),
     }

@@ -141,8 +141,10 @@ impl Work<'_> {
         let content = self.vms.drivers.image.observe(digest).await.ok().flatten()?;
         let seen = self.vms.drivers.volume.observe(self.object.meta.id).await.ok()?;
         let (disk, log) = (seen.disk?, self.status.console_log.as_ref()?);
+        let uefi = self.uefi().ok()?;
         // Further disks are compared one by one, elsewhere.
-        let files = Files { disk, seed: seen.seed, console_log: log.into(), disks: Vec::new(), cdrom: None };
+        let (disks, console_log) = (Vec::new(), log.into());
+        let files = Files { disk, seed: seen.seed, console_log, disks, cdrom: None, uefi };
         let spec = self.spec(&content, files, std::iter::empty()).await;
         let fixed = self.vms.drivers.vm.fixed_digest(&spec);
         let nics = self.status.addresses.iter().map(|a| (a.mac, a.network.to_string())).collect();

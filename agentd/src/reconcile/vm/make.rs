@@ -148,6 +148,7 @@ impl Work<'_> {
         if self.status.origin.is_some() && volumes.observe(vm).await?.disk.is_none() {
             return Err(Fault::permanent(ErrorCode::NotFound, "its disk is gone"));
         }
+        let uefi = self.firmware(&needs.content).await?;
         let backing = needs.content.disk.clone();
         let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;
         let seed = volumes.ensure_seed(&define::seed(self.object, needs)).await?;
@@ -158,7 +159,7 @@ impl Work<'_> {
         }
         disks.extend(needs.volumes.iter().cloned());
         let cdrom = self.object.spec.iso.as_ref().map(|_| Cdrom { medium: needs.medium.clone() });
-        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await?, disks, cdrom })
+        Ok(Files { disk, seed: Some(seed), console_log: volumes.console_log(vm).await?, disks, cdrom, uefi })
     }
 
     pub(super) async fn spec(

@@ -15,6 +15,7 @@ mod backend;
 mod boot;
 mod define;
 mod disks;
+mod firmware;
 mod guests;
 mod hotplug;
 mod live;

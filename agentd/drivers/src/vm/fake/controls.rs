@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::FakeVm;
-use crate::vm::{AccelAnswer, DomainSpec, OffReason, VmError};
+use crate::vm::{AccelAnswer, DomainSpec, HostFirmware, OffReason, VmError};
 
 type MakeError = Box<dyn Fn() -> VmError + Send>;
 
@@ -28,6 +28,7 @@ struct Told {
     holding: BTreeSet<Uuid>,
     shutdown_takes: Duration,
     accel: AccelAnswer,
+    firmware: HostFirmware,
     memory: Option<ByteSize>,
     unmet_shares: Option<String>,
 }
@@ -55,6 +56,7 @@ impl Controls {
             holding: BTreeSet::new(),
             shutdown_takes: Duration::ZERO,
             accel,
+            firmware: HostFirmware::whole(),
             memory: None,
             unmet_shares: None,
         };
@@ -89,6 +91,9 @@ impl Controls {
 
     pub(super) fn accel(&self) -> AccelAnswer {
         self.told.lock().accel.clone()
+    }
+    pub(super) fn firmware(&self) -> HostFirmware {
+        self.told.lock().firmware.clone()
     }
     pub(super) fn memory(&self) -> Option<ByteSize> {
         self.told.lock().memory
@@ -211,6 +216,9 @@ impl FakeVm {
         self.inner.controls.told.lock().accel = answer;
     }
     /// A VM with more memory than this is refused with Capacity. None: no limit.
+    pub fn set_firmware(&self, firmware: HostFirmware) {
+        self.inner.controls.told.lock().firmware = firmware;
+    }
     pub fn set_memory(&self, most: Option<ByteSize>) {
         self.inner.controls.told.lock().memory = most;
     }

@@ -26,6 +26,7 @@ pub(super) fn vcpu(spec: &DomainSpec) -> Element {
 
 pub(super) fn os(spec: &DomainSpec) -> Element {
     let os = el("os").child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"));
+    let os = os.children(super::firmware::flash(spec));
     match &spec.boot {
         Some(boot) => os
             .child(el("kernel").text(boot.kernel.display()))
@@ -44,12 +45,21 @@ pub(super) fn cpu(spec: &DomainSpec) -> Element {
                 el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
             cpu.children(spec.hardware.nesting.map(|nesting| {
                 let policy = if nesting.wanted { "require" } else { "disable" };
-                el("feature").attr("policy", policy).attr("name", nesting.feature)
+                feature(policy, nesting.feature)
             }))
         }
         // All that QEMU can emulate: a smaller model saves nothing.
-        Accel::Tcg => el("cpu").attr("mode", "maximum").attr("check", "none").attr("migratable", "on"),
+        Accel::Tcg => el("cpu")
+            .attr("mode", "maximum")
+            .attr("check", "none")
+            .attr("migratable", "on")
+            // A kernel that goes over to five levels of page tables on its way out of UEFI hangs when it is emulated.
+            .children(spec.hardware.uefi.as_ref().map(|_| feature("disable", "la57"))),
     }
+}
+
+fn feature(policy: &str, name: &str) -> Element {
+    el("feature").attr("policy", policy).attr("name", name)
 }
 
 /// The usual settings for a guest that keeps time by the TSC or kvmclock, and slews over lost ticks.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::vm::{
-    Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic, Hardware, HardwareSeen, Nesting,
+    Cdrom, DirectBoot, DiskFormat, DiskSource, DomainDisk, DomainNic, Hardware, HardwareSeen, Nesting, Uefi,
 };
 
 fn instance() -> Instance {
@@ -219,6 +219,7 @@ fn what_runs_is_read_back_as_libvirt_gives_it() {
         huge_pages: true,
         nesting: Some(Nesting { feature: "svm", wanted: true }),
         watchdog: Some(WatchdogAction::Record),
+        ..Hardware::default()
     };
     let all = HardwareSeen {
         huge_pages: true,
@@ -324,8 +325,40 @@ fn a_vm_with_limits_and_all_that_its_machine_can_have() {
         huge_pages: true,
         nesting: Some(Nesting { feature: "svm", wanted: true }),
         watchdog: Some(WatchdogAction::Reset),
+        ..Hardware::default()
     };
     insta::assert_snapshot!(render_domain(&DomainSpec { hardware, tuning: tuned(), ..spec() }, &instance()));
+}
+
+fn with_uefi(secure: bool, tpm: bool) -> DomainSpec {
+    let code =
+        if secure { "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd" } else { "/usr/share/OVMF/OVMF_CODE_4M.fd" };
+    let uefi = Uefi { code: code.into(), variables: "/var/lib/agentd/vms/1/uefi.fd".into(), secure };
+    DomainSpec { hardware: Hardware { uefi: Some(uefi), tpm, ..Hardware::default() }, ..spec() }
+}
+
+#[test]
+fn a_vm_with_uefi() {
+    insta::assert_snapshot!(render_domain(&with_uefi(false, false), &instance()));
+}
+
+#[test]
+fn a_vm_with_secure_boot_and_a_tpm() {
+    insta::assert_snapshot!(render_domain(&with_uefi(true, true), &instance()));
+}
+
+#[test]
+fn a_machine_with_another_firmware_or_tpm_is_told_apart() {
+    let text = |spec: &DomainSpec| render_domain(spec, &instance());
+    let machines = [spec(), micro(), with_uefi(false, false), with_uefi(true, false), with_uefi(true, true)];
+    for (n, one) in machines.iter().enumerate() {
+        for (m, other) in machines.iter().enumerate() {
+            assert_eq!(same_firmware(&text(one), &text(other)), n == m, "{one:?} {other:?}");
+            assert_eq!(fixed_digest(one, &instance()) == fixed_digest(other, &instance()), n == m);
+        }
+    }
+    let larger = DomainSpec { memory: ByteSize::mib(512), ..micro() };
+    assert!(same_firmware(&text(&micro()), &text(&larger)));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    CONSOLE, DISK, DiskSpec, FurtherDisk, SEED, Seed, VolumeDriver, VolumeError, VolumeSeen, disk_size,
-    further_name, further_number,
+    CONSOLE, DISK, DiskSpec, FurtherDisk, SEED, Seed, Variables, VolumeDriver, VolumeError, VolumeSeen,
+    disk_size, further_name, further_number, variables_name,
 };
 use crate::Instance;
 use crate::exec::{ExecError, Program};
@@ -124,6 +124,20 @@ impl VolumeDriver for HostVolume {
                 return Ok(());
             }
             file::write(&folder.join("seed.new"), &target, &image, 0o600)
+        })
+        .await?;
+        Ok(path)
+    }
+
+    async fn ensure_variables(&self, vm: Uuid, variables: &Variables) -> Result<PathBuf, VolumeError> {
+        let folder = self.folder(vm).await?;
+        let path = folder.join(variables_name(variables.secure));
+        let (template, target) = (variables.template.clone(), path.clone());
+        blocking("making the firmware's variables", move || {
+            if target.try_exists()? {
+                return Ok(());
+            }
+            file::write(&folder.join("uefi.new"), &target, &std::fs::read(template)?, 0o600)
         })
         .await?;
         Ok(path)

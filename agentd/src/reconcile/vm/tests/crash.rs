@@ -49,7 +49,8 @@ async fn a_creation_cut_off_anywhere_converges() {
     for after in [false, true] {
         for n in 1.. {
             let host = furnished().await;
-            let id = host.vm("web", 2, json!({"publish": [{"host": 8080, "guest": 80}]})).await.id();
+            let more = json!({"publish": [{"host": 8080, "guest": 80}], "firmware": "uefi", "tpm": true});
+            let id = host.vm("web", 2, more).await.id();
             let web = key("vm", "web");
             let died = die_at(&host, n, after, || host.state(&web).as_deref() == Some("running")).await;
             let _daemon = host.start();

@@ -16,11 +16,12 @@ use agentd_drivers::vm::snapshot::{Memory, OwnDisks, SnapshotSeen, TakeSnapshot,
 use agentd_drivers::vm::stats::{DomainStats, VmStats};
 use agentd_drivers::vm::{
     AccelAnswer, Change, DomainDisk, DomainEvent, DomainNic, DomainSeen, DomainSpec, GuestConsole,
-    GuestGraphics, Power, Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError, VmTuning,
+    GuestGraphics, HostFirmware, Power, Probe, Tuning, Unmet, Unplugged, VmDisks, VmDriver, VmError,
+    VmTuning,
 };
 use agentd_drivers::volume::pool::{PoolDriver, PoolVolume, PooledVolume};
 use agentd_drivers::volume::sets::{CopyDisk, DiskSets};
-use agentd_drivers::volume::{DiskSpec, Seed, VolumeDriver, VolumeError, VolumeSeen};
+use agentd_drivers::volume::{DiskSpec, Seed, Variables, VolumeDriver, VolumeError, VolumeSeen};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use tokio::sync::{Notify, broadcast};
@@ -93,6 +94,9 @@ impl VmDriver for Killed<dyn VmDriver> {
     }
     async fn accel(&self) -> AccelAnswer {
         self.driver.accel().await
+    }
+    fn firmware(&self) -> HostFirmware {
+        self.driver.firmware()
     }
     async fn list(&self) -> Result<Vec<DomainSeen>, VmError> {
         self.driver.list().await
@@ -300,6 +304,9 @@ impl VolumeDriver for Killed<dyn VolumeDriver> {
     }
     async fn ensure_seed(&self, seed: &Seed) -> Result<PathBuf, VolumeError> {
         self.killer.change(self.driver.ensure_seed(seed)).await
+    }
+    async fn ensure_variables(&self, vm: Uuid, variables: &Variables) -> Result<PathBuf, VolumeError> {
+        self.killer.change(self.driver.ensure_variables(vm, variables)).await
     }
     async fn observe(&self, vm: Uuid) -> Result<VolumeSeen, VolumeError> {
         self.driver.observe(vm).await

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentd_api::vm::{DiskLimits, StopKind, Vm};
 use agentd_api::{ByteSize, State, Timestamp};
-use agentd_drivers::vm::VmTuning;
+use agentd_drivers::vm::{HostFirmware, VmTuning};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -201,4 +201,26 @@ async fn what_needs_kvm_is_unsupported_by_name_where_there_is_none() {
     let failed = host.until_state(&key("vm", "web"), State::Failed).await;
     assert_eq!(failed["status"]["attempts"]["code"], "unsupported", "{failed}");
     assert!(failed["status"]["reason"].as_str().is_some_and(|r| r.contains("spec.nested")), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firmware_that_the_host_loses_is_unsupported_by_name_until_it_is_there_again() {
+    let host = Host::new();
+    let _daemon = host.start();
+    host.furnish().await;
+    host.vm.set_firmware(HostFirmware::default());
+    host.vm("web", 2, json!({"firmware": "uefi-secure", "tpm": true})).await;
+    let web = key("vm", "web");
+    let failed = host.until_state(&web, State::Failed).await;
+    assert_eq!(failed["status"]["attempts"]["code"], "unsupported", "{failed}");
+    let reason = failed["status"]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("spec.firmware") && reason.contains("ovmf"), "{reason}");
+    host.vm.set_firmware(HostFirmware::whole());
+    host.set_spec(&web, "grace", json!("20s")).await;
+    let running = host.until_state(&web, State::Running).await;
+    let id = running["id"].as_str().expect("an id").parse().expect("an id");
+    let defined = host.vm.defined(id).expect("a domain");
+    assert!(defined.boot.is_none() && defined.hardware.tpm);
+    let uefi = defined.hardware.uefi.expect("UEFI");
+    assert!(uefi.secure && uefi.variables.ends_with(format!("{id}/uefi-secure.fd")), "{uefi:?}");
 }

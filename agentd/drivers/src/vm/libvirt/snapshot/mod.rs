@@ -11,6 +11,7 @@
 mod live;
 mod memory;
 mod qcow2;
+mod variables;
 
 pub(super) use live::take_disks_back;
 
@@ -99,6 +100,16 @@ impl Hands {
             Memory::Snapshot(id) => format!("memory-{id}.save"),
         };
         self.instance.vm_dir(vm).join(name)
+    }
+
+    /// Of the VM's firmware.
+    async fn variables<T: Send + 'static>(
+        &self,
+        vm: Uuid,
+        work: impl FnOnce(&Path) -> Result<T, VmError> + Send + 'static,
+    ) -> Result<T, VmError> {
+        let folder = self.instance.vm_dir(vm);
+        blocking(move || work(&folder)).await
     }
 
     async fn power(&self, vm: Uuid) -> Result<Power, VmError> {
@@ -194,6 +205,7 @@ impl Hands {
 
     async fn delete(&self, of: &OwnDisks, id: Uuid, power: Power) -> Result<Change, VmError> {
         let mut had = memory::forget(&self.file(of.vm, Memory::Snapshot(id)))?;
+        had |= self.variables(of.vm, move |folder| variables::forget(folder, id)).await?;
         if power == Power::Off {
             for disk in &of.disks {
                 had |= self.delete_off(disk, id).await?;
@@ -219,6 +231,12 @@ impl Hands {
             Power::Off => self.take_off(&want).await?,
             Power::Running | Power::Paused if want.memory => self.take_with_memory(&want).await?,
             Power::Running | Power::Paused => self.take_live(&want).await?,
+        }
+        let id = want.id;
+        if let Err(error) = self.variables(want.of.vm, move |folder| variables::keep(folder, id)).await {
+            // What stays is removed by the next try, or with the snapshot.
+            let _ = self.delete(&want.of, id, guest).await;
+            return Err(error);
         }
         Ok(guest)
     }
@@ -264,7 +282,7 @@ impl Hands {
             img(call, snapshot_img("-a", id, disk)).await?;
             blocking(sync_of(disk)).await?;
         }
-        Ok(())
+        self.variables(of.vm, move |folder| variables::take_back(folder, id)).await
     }
 }
 
