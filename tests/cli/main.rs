@@ -1,6 +1,7 @@
 //! Whole commands: the real agentctl against agentd-sim, compared by what it prints, its exit status and what the daemon
 //! then has. Each test has a daemon of its own.
 
+mod archive;
 mod doctor;
 mod follow;
 mod image;

@@ -5,6 +5,7 @@ mod behind;
 mod clone;
 mod console;
 mod exec;
+mod export;
 mod firmware;
 mod kill;
 mod life;

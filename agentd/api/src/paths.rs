@@ -13,6 +13,8 @@ pub const SERVER: &str = "/v1";
 pub const KINDS: &str = "/v1/kinds";
 pub const EVENTS: &str = "/v1/events";
 pub const STATS: &str = "/v1/stats";
+/// Takes archives of VMs.
+pub const ARCHIVES: &str = "/v1/archives";
 pub const DOCTOR: &str = "/v1/doctor";
 pub const HEALTHZ: &str = "/healthz";
 pub const READYZ: &str = "/readyz";

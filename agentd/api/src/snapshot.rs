@@ -71,6 +71,8 @@ pub struct SnapshotStatus {
 pub enum TakenFor {
     /// A VM of that name, whose disks are made of it.
     Clone(ObjectName),
+    /// An archive that is being made.
+    Export(Uuid),
 }
 
 impl Kind for Snapshot {

@@ -16,6 +16,7 @@
 //! always carry an `Idempotency-Key`. Everything else is reported as [`ClientError::Transport`], after which the caller
 //! does not know whether the daemon did what it was asked.
 
+mod archive;
 mod client;
 mod error;
 mod events;
@@ -32,6 +33,7 @@ mod untyped;
 mod upload;
 mod watch;
 
+pub use archive::Archive;
 pub use client::Client;
 pub use error::ClientError;
 pub use events::{EventFollow, EventQuery};

@@ -85,6 +85,19 @@ impl Client {
         Ok(Download { body, call, client: self.clone() })
     }
 
+    /// As [`download`](Self::download), for content whose beginning takes long to make: there is no time limit at all.
+    pub async fn download_patiently(&self, path: SubPath<'_>) -> Result<Download, ClientError> {
+        let call = path.call();
+        let empty = Body::new(Empty::new().map_err(|never| match never {}));
+        let answer = self.send_body(&call, empty).await?;
+        let status = answer.status();
+        if !status.is_success() {
+            let body = self.collect(&call, answer.into_body()).await?;
+            return Err(refusal(&call, status, &body));
+        }
+        Ok(Download { body: answer.into_body(), call, client: self.clone() })
+    }
+
     /// Sends content to a subresource, as it comes, and gives the whole answer. Has no time limit. An answer that comes
     /// before all was sent ends the sending.
     pub async fn send_content(

@@ -42,8 +42,8 @@ impl Client {
         let path = Path::new(&["v1", Image::DEF.plural, upload.name.as_str(), "content"])
             .with("project", upload.project.as_str());
         let call = Call::new(Method::PUT, path);
-        let length = upload.length;
-        let mut request = call.request(&self.inner.socket, body(upload))?;
+        let Upload { content, length, progress, .. } = upload;
+        let mut request = call.request(&self.inner.socket, body(Sending { content, length, progress }))?;
         request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         request
             .headers_mut()
@@ -56,7 +56,14 @@ impl Client {
     }
 }
 
-fn body<R, P>(upload: Upload<R, P>) -> Body
+/// What is sent: never more than was announced.
+pub(crate) struct Sending<R, P> {
+    pub content: R,
+    pub length: u64,
+    pub progress: P,
+}
+
+pub(crate) fn body<R, P>(upload: Sending<R, P>) -> Body
 where
     R: AsyncRead + Send + Unpin + 'static,
     P: FnMut(u64) + Send + 'static,

@@ -6,6 +6,7 @@
 //!
 //! What a driver makes bears this daemon's mark (see [`instance::Instance`]); what lacks it is never touched.
 
+pub mod archive;
 pub mod console;
 pub mod exec;
 pub mod fault;
@@ -29,5 +30,6 @@ pub struct Drivers {
     pub image: Arc<dyn image::ImageDriver>,
     pub volume: Arc<dyn volume::VolumeDriver>,
     pub pool: Arc<dyn volume::pool::PoolDriver>,
+    pub archive: Arc<dyn archive::ArchiveDriver>,
     pub network: Arc<dyn network::NetworkDriver>,
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use agentd_drivers::archive::host::HostArchive;
 use agentd_drivers::image::host::{HostImage, ImageOptions};
 use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
 use agentd_drivers::vm::accel::AccelWish;
@@ -25,10 +26,13 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
     let upstream = config.network.dns_upstream.iter().copied().map(IpAddr::V4).collect();
     let guest_program = guest_program(config);
     let images = ImageOptions { mirror: config.image.mirror.clone(), guest_program: guest_program.clone() };
+    let image = HostImage::new(instance.clone(), images);
+    let volume = HostVolume::new(instance.clone(), guest_program);
     Ok(Drivers {
         vm: LibvirtVm::new(libvirt),
-        image: HostImage::new(instance.clone(), images),
-        volume: HostVolume::new(instance.clone(), guest_program),
+        archive: HostArchive::new(instance.clone(), image.clone(), volume.clone()),
+        image,
+        volume,
         pool: DirPool::new(instance.clone()),
         network: HostNetwork::new(instance.clone(), NetworkOptions { upstream }),
     })

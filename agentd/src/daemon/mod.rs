@@ -15,6 +15,7 @@ mod consoles;
 mod drivers;
 mod facts;
 mod figures;
+mod imports;
 mod logging;
 mod socket;
 mod state_dir;
@@ -126,12 +127,14 @@ impl Daemon {
         reconcile::ensure_shipped_flavors(&store, state_dir).await?;
         default_network(&config, (&store, &drivers), &facts, &background).await;
         let figures = figures::AllFigures::new(store.clone(), drivers.vm.clone(), instance.clone());
-        let trigger = reconcile::start(reconcile::Runtime {
+        let held = reconcile::Held::default();
+        let (trigger, contents) = reconcile::start(reconcile::Runtime {
             store: store.clone(),
             drivers: drivers.clone(),
             instance,
             boot_id: facts.boot_id().to_owned(),
             head_start: HEAD_START,
+            held: held.clone(),
             cancel: passes.end.clone(),
             tracker: passes.tasks.clone(),
         });
@@ -149,7 +152,8 @@ impl Daemon {
                 images: drivers.image.clone(),
                 trigger,
             }),
-            subs: Arc::new(subs::Subs::new(&store, &drivers, &watches)),
+            subs: Arc::new(subs::Subs::new(&store, &drivers, &watches, (&intents, &held))),
+            import: Arc::new(imports::Imports::new(intents.clone(), &drivers, contents, held)),
             figures: Arc::new(figures),
             metrics: Arc::new(Metrics::default()),
             lines: Lines::default(),

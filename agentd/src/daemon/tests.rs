@@ -1,5 +1,7 @@
 //! The whole daemon on fake drivers, asked over its own socket.
 
+mod archives;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 

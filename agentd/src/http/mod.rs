@@ -2,18 +2,19 @@
 //!
 //! ```text
 //!   accept --> peer (who?) --> service (id, place) --> objects, list, watch, events, server_info, stats,
-//!                                                          |  upload, sub
+//!                                                          |  upload, archive, sub
 //!                                                          |  reads: the store's memory
 //!                                                          |  wishes: the intents
 //! ```
 //! It owns the connections and their limits, the paths, the wire forms of questions and the HTTP status of every
 //! answer. It knows no SQL, no driver and no reconciler, and nothing of any kind but its declaration. The store and the
-//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`GuestFigures`], [`Upload`] and [`Subresources`].
+//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`GuestFigures`], [`Upload`], [`Import`] and [`Subresources`].
 //!
 //! On failure: whatever goes wrong is a `problem+json` with the request's id. A connection that breaks the limits is
 //! answered and closed; no caller can make another wait or the daemon grow without bound.
 
 mod accept;
+mod archive;
 mod body;
 mod error;
 mod events;
@@ -45,6 +46,7 @@ use std::time::Duration;
 use agentd_store::Store;
 
 pub use accept::HttpServer;
+pub use archive::{Import, ImportWish};
 pub use lines::Lines;
 pub use metrics::Metrics;
 pub use peer::{Membership, PeerError, PeerRules};
@@ -61,6 +63,7 @@ pub struct App {
     pub intents: Intents,
     pub facts: Arc<dyn Facts>,
     pub upload: Arc<dyn Upload>,
+    pub import: Arc<dyn Import>,
     pub subs: Arc<dyn Subresources>,
     pub figures: Arc<dyn GuestFigures>,
     pub metrics: Arc<Metrics>,

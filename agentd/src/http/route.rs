@@ -21,6 +21,7 @@ pub(super) enum Place {
     Action,
     Sub,
     Content,
+    Archives,
     /// Whatever is nowhere: for metrics.
     Nowhere,
 }
@@ -43,6 +44,7 @@ impl Place {
             Self::Action => "/v1/{kinds}/{name}/{action}",
             Self::Sub => "/v1/{kinds}/{name}/{sub}",
             Self::Content => "/v1/images/{name}/content",
+            Self::Archives => paths::ARCHIVES,
             Self::Nowhere => "none",
         }
     }
@@ -52,7 +54,7 @@ impl Place {
         match self {
             Self::Collection => "GET, HEAD, POST",
             Self::Object => "GET, HEAD, PUT, PATCH, DELETE",
-            Self::Action => "POST",
+            Self::Action | Self::Archives => "POST",
             Self::Sub => "GET, PUT, POST",
             Self::Content => "PUT",
             Self::Nowhere => "",
@@ -121,6 +123,7 @@ pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
         "kinds" => return at(Place::Kinds),
         "events" => return at(Place::Events),
         "stats" => return at(Place::Stats),
+        "archives" => return at(Place::Archives),
         "doctor" => return at(Place::Doctor),
         _ => {}
     }

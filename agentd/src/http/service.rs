@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::body::Body;
 use super::pace::{Busy, Pace};
 use super::route::{self, Found, Place};
-use super::{App, error, events, list, objects, request, server_info, stats, sub, upload, watch};
+use super::{App, archive, error, events, list, objects, request, server_info, stats, sub, upload, watch};
 use crate::intent::{Caller, Principal};
 use agentd_api::paths;
 
@@ -182,6 +182,7 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Answer {
         Place::Object => objects::change(&call, &found, &head, body).await,
         Place::Action => objects::act(&call, &found, &head, body).await,
         Place::Content => upload::receive(&call, &found, &head, body).await,
+        Place::Archives => archive::import(&call, &head, body).await,
         Place::Events => events::get(&call, &head),
         Place::Doctor => server_info::doctor(&call, &head).await,
         Place::Metrics => server_info::metrics(&call, &head).await,

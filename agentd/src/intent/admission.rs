@@ -29,6 +29,8 @@ pub(super) struct Known {
     /// Empty where the request has nothing to do with it.
     pub taken: Vec<Cidr>,
     pub cursors: Arc<Cursors>,
+    /// What the VM is made of that is to be written down, where it came in an archive.
+    pub imported: Option<super::Imported>,
 }
 
 /// Where a wish is dealt with: the open transaction, what is known of the host, and who asks.

@@ -105,7 +105,8 @@ pub(super) fn parse_patch(
     }
 }
 
-fn merge(target: &mut Value, patch: &Value) {
+/// As RFC 7396 has it.
+pub(super) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         *target = patch.clone();
         return;

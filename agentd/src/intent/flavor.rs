@@ -37,6 +37,14 @@ fn find(desk: &mut Desk<'_>, vm: &ObjectKey, name: &ObjectName) -> Option<Arc<St
     })
 }
 
+/// Refuses where there is no such flavor for a VM.
+pub(super) fn check(desk: &mut Desk<'_>, vm: &ObjectKey, name: &ObjectName) -> Result<(), Problem> {
+    match find(desk, vm, name).filter(|there| !there.deleting()) {
+        Some(_) => Ok(()),
+        None => Err(no_such_flavor(desk, &ObjectKey::of::<Flavor>(vm.project.clone(), name.clone()))),
+    }
+}
+
 /// Refuses where VMs of other projects are of this one, for want of one of their own of that name.
 fn used_elsewhere(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
     let fields = vec![("flavor".to_owned(), true, key.name.to_string())];

@@ -12,6 +12,7 @@
 
 mod act;
 mod admission;
+mod archive;
 mod caller;
 mod commit;
 mod draft;
@@ -35,6 +36,7 @@ use agentd_api::{ByteSize, Cidr, ObjectKey};
 use agentd_store::Store;
 use async_trait::async_trait;
 
+pub use archive::Imported;
 pub use caller::{Caller, Principal, Reply};
 
 /// What intents must know of the host. Asked before a transaction, never within.

@@ -1,6 +1,6 @@
 //! Admission of snapshots: the VM is there, and what is being restored stays.
 
-use agentd_api::snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
+use agentd_api::snapshot::{Snapshot, SnapshotSpec, SnapshotStatus, TakenFor};
 use agentd_api::vm::{Vm, VmRestore};
 use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, ObjectName, Problem, State};
 use agentd_store::{Expect, Query, Stored, Update};
@@ -145,6 +145,14 @@ pub(super) fn of_deleted_vm(desk: &mut Desk<'_>, vm: &ObjectKey) -> Result<(), P
     let there: Vec<Arc<Stored>> = desk.tx.list(&query).into_iter().filter(|s| !s.deleting()).collect();
     if there.is_empty() {
         return Ok(());
+    }
+    let exported = |s: &&Arc<Stored>| {
+        let of = s.object::<Snapshot>().ok().and_then(|s| s.status.taken_for);
+        matches!(of, Some(TakenFor::Export(_)))
+    };
+    if there.iter().any(|s| exported(&s)) {
+        return Err(Problem::new(ErrorCode::InUse, format!("{vm} is being exported"))
+            .hint("wait until its disks are copied, or end the export"));
     }
     if !desk.caller.cascade {
         let detail = format!("{vm} has snapshots, which go with it: {}", name_them(&there));

@@ -113,6 +113,7 @@ impl Intents {
             boot_id: self.facts.boot_id().to_owned(),
             taken: Vec::new(),
             cursors: self.cursors.clone(),
+            imported: None,
         }
     }
 
@@ -122,8 +123,12 @@ impl Intents {
     }
 
     /// What must be known for that body beyond what always is.
-    fn known_for(&self, body: &Value) -> Known {
+    pub(super) fn known_for(&self, body: &Value) -> Known {
         let spec = &body["spec"];
+        if !spec["source"].is_null() {
+            // What it does not say is as its source has it.
+            return self.known_for_change();
+        }
         let mut known = self.known();
         if spec["huge_pages"] == true {
             known.huge_pages = self.facts.huge_pages();

@@ -5,6 +5,7 @@
 //! backend that is away, a driver that fails, a pass that panics are shown on the objects concerned.
 
 pub mod flavor;
+mod held;
 pub mod image;
 pub mod network;
 pub mod runtime;
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use flavor::ensure_shipped_flavors;
+pub use held::{Held, Hold};
+pub use image::Contents;
 pub use network::ensure_default_network;
 pub use runtime::Trigger;
 
@@ -49,6 +52,8 @@ pub struct Runtime {
     /// How long those who waited for the daemon have it for themselves, before the host is looked at for what changed
     /// while it was away. What is asked for in this time is done at once.
     pub head_start: Duration,
+    /// What exports and imports that are under way have on the host.
+    pub held: Held,
     /// Ends it: passes in flight are given a short while.
     pub cancel: CancellationToken,
     /// Holds all of its tasks.
@@ -56,8 +61,8 @@ pub struct Runtime {
 }
 
 /// Starts all reconcilers. What runs on the host already is adopted; what nobody owns is told of and left.
-pub fn start(runtime: Runtime) -> Trigger {
-    let Runtime { store, drivers, instance, boot_id, head_start, cancel, tracker } = runtime;
+pub fn start(runtime: Runtime) -> (Trigger, Contents) {
+    let Runtime { store, drivers, instance, boot_id, head_start, held, cancel, tracker } = runtime;
     let mut controllers = Controllers::of(&[
         SshKey::DEF.kind,
         Network::DEF.kind,
@@ -117,6 +122,7 @@ pub fn start(runtime: Runtime) -> Trigger {
     tracker.spawn(snapshot::schedule(scheduled, cancel.clone()));
     tracker.spawn(vm::guests((vms.clone(), store.clone(), trigger.clone()), head_start, cancel.clone()));
     tracker.spawn(vm::survey((vms, store.clone(), trigger.clone()), head_start, cancel.clone()));
-    tracker.spawn(sweep::run(sweep::Sweep { store, drivers, contents, told: Default::default() }, cancel));
-    trigger
+    let sweep = sweep::Sweep { store, drivers, contents: contents.clone(), held, told: Default::default() };
+    tracker.spawn(sweep::run(sweep, cancel));
+    (trigger, contents)
 }

@@ -12,13 +12,15 @@ use agentd_api::Kind;
 use agentd_api::event::Outcome;
 use agentd_api::image::Image;
 use agentd_api::network::Network;
+use agentd_api::snapshot::{Snapshot, TakenFor};
 use agentd_api::vm::Vm;
 use agentd_api::volume::Volume;
 use agentd_drivers::{Classed, Drivers};
-use agentd_store::{NewEvent, Store, TxError};
+use agentd_store::{Expect, NewEvent, Query, Store, TxError, Update};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::held::Held;
 use super::image::Contents;
 use super::runtime::{ACTOR, Fault};
 
@@ -28,6 +30,8 @@ pub struct Sweep {
     pub store: Store,
     pub drivers: Drivers,
     pub contents: Contents,
+    /// What is not swept although no object has it.
+    pub held: Held,
     /// What has been told of, so that it is told once.
     pub told: parking_lot::Mutex<BTreeSet<(Uuid, String)>>,
 }
@@ -53,10 +57,12 @@ impl Sweep {
         self.networks().await;
         self.volumes().await;
         self.incoming().await;
+        self.exports().await;
         if self.folders().await > 0 {
             // Their disks may stand on contents that no object names.
             return;
         }
+        self.sets().await;
         match self.contents.sweep(&self.store).await {
             Ok(digests) => {
                 for digest in digests {
@@ -142,9 +148,49 @@ impl Sweep {
             Err(error) => return tracing::warn!("incoming images are not swept: {error}"),
         };
         for id in there {
-            if !self.owned(id) {
+            if !self.owned(id) && !self.held.holds(id) {
                 let end = self.drivers.image.discard(id).await;
-                self.report(Image::DEF.kind, id, "half-made image", end).await;
+                self.report(Image::DEF.kind, id, "half-made image or archive", end).await;
+            }
+        }
+    }
+
+    /// Snapshots that were taken for exports which nobody makes any more.
+    async fn exports(&self) {
+        for stored in self.store.list(&Query::kind(Snapshot::DEF.kind)).items {
+            let of = stored.object::<Snapshot>().ok().and_then(|snapshot| snapshot.status.taken_for);
+            let Some(TakenFor::Export(export)) = of else { continue };
+            if stored.deleting() || self.held.holds(export) {
+                continue;
+            }
+            let (key, id) = (stored.key().clone(), stored.id());
+            let marked = self.store.transact(move |tx| {
+                if tx.get(&key).is_some_and(|now| now.id() == id) {
+                    tx.update(&key, Expect::Id(id), Update { deleting: Some(true), ..Update::default() })?;
+                }
+                Ok::<(), TxError>(())
+            });
+            if let Err(error) = marked.await {
+                tracing::warn!(object = %stored.key(), "a snapshot of an export that has ended stays: {error}");
+            }
+        }
+    }
+
+    /// Sets of disks that no VM stands on and none is about to take over: what an import left that was cut off.
+    async fn sets(&self) {
+        let there = match self.drivers.volume.list_sets().await {
+            Ok(there) => there,
+            Err(error) => return tracing::warn!("sets of disks are not looked through: {error}"),
+        };
+        for id in there.into_iter().filter(|id| !self.held.holds(*id)) {
+            let needed = self.store.list(&Query::kind(Vm::DEF.kind)).items.iter().any(|vm| {
+                let Ok(vm) = vm.object::<Vm>() else { return true };
+                let of = vm.status.origin;
+                vm.meta.id == id || of.is_some_and(|of| of.set == Some(id) || of.bases.contains(&id))
+            });
+            if !needed {
+                let end = self.drivers.volume.remove_set(id).await;
+                self.report(Vm::DEF.kind, id, "set of disks", end).await;
             }
         }
     }

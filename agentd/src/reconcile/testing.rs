@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentd_api::{Kind, Object, ObjectKey, ObjectName, State};
+use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
@@ -28,6 +29,7 @@ pub struct Host {
     pub image: Arc<FakeImage>,
     pub volume: Arc<FakeVolume>,
     pub pool: Arc<FakePool>,
+    pub archive: Arc<FakeArchive>,
     pub network: Arc<FakeNetwork>,
     pub instance: Instance,
     _dir: tempfile::TempDir,
@@ -41,8 +43,9 @@ impl Host {
         let image = FakeImage::new(instance.clone());
         let volume = FakeVolume::new(instance.clone(), image.clone());
         let pool = FakePool::new(instance.clone(), image.clone());
+        let archive = FakeArchive::new(image.clone(), volume.clone());
         let network = FakeNetwork::new(instance.clone());
-        Self { store, vm: FakeVm::new(), image, volume, pool, network, instance, _dir: dir }
+        Self { store, vm: FakeVm::new(), image, volume, pool, archive, network, instance, _dir: dir }
     }
 
     pub fn drivers(&self) -> Drivers {
@@ -51,6 +54,7 @@ impl Host {
             image: self.image.clone(),
             volume: self.volume.clone(),
             pool: self.pool.clone(),
+            archive: self.archive.clone(),
             network: self.network.clone(),
         }
     }
@@ -73,11 +77,12 @@ impl Host {
             drivers,
             instance: self.instance.clone(),
             boot_id: boot.to_owned(),
+            held: Default::default(),
             cancel: cancel.clone(),
             tracker: tracker.clone(),
         };
         let inside = threads.enter();
-        let trigger = super::start(runtime);
+        let (trigger, _) = super::start(runtime);
         drop(inside);
         Daemon { threads: Some(threads), cancel, tracker, trigger }
     }

@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::faults::Faults;
 use agentd_drivers::image::ImageError;
 use agentd_drivers::image::fake::FakeImage;
@@ -35,18 +36,22 @@ pub struct Fakes {
     pub image: Arc<FakeImage>,
     pub volume: Arc<FakeVolume>,
     pub pool: Arc<FakePool>,
+    pub archive: Arc<FakeArchive>,
     pub network: Arc<FakeNetwork>,
 }
 
 impl Fakes {
     pub fn new(instance: &Instance) -> Self {
         let image = FakeImage::new(instance.clone());
+        let volume = FakeVolume::new(instance.clone(), image.clone());
+        let archive = FakeArchive::new(image.clone(), volume.clone());
         Self {
             vm: FakeVm::new(),
-            volume: FakeVolume::new(instance.clone(), image.clone()),
+            volume,
             pool: FakePool::new(instance.clone(), image.clone()),
             image,
             network: FakeNetwork::new(instance.clone()),
+            archive,
         }
     }
 
@@ -56,6 +61,7 @@ impl Fakes {
             image: self.image.clone(),
             volume: self.volume.clone(),
             pool: self.pool.clone(),
+            archive: self.archive.clone(),
             network: self.network.clone(),
         }
     }
@@ -87,6 +93,7 @@ impl Fakes {
             "image" => self.image.faults().fail_next(method, times, || image_error(how)),
             "volume" => self.volume.faults().fail_next(method, times, || volume_error(how)),
             "pool" => self.pool.faults().fail_next(method, times, || volume_error(how)),
+            "archive" => self.archive.faults().fail_next(method, times, || volume_error(how).into()),
             _ => self.network.faults().fail_next(method, times, || network_error(how)),
         }
     }
@@ -99,6 +106,7 @@ impl Fakes {
             ("image", fault) => fault.lay_on(self.image.faults(), method),
             ("volume", fault) => fault.lay_on(self.volume.faults(), method),
             ("pool", fault) => fault.lay_on(self.pool.faults(), method),
+            ("archive", fault) => fault.lay_on(self.archive.faults(), method),
             (_, fault) => fault.lay_on(self.network.faults(), method),
         }
     }
@@ -109,6 +117,7 @@ impl Fakes {
             "image" => self.image.faults().calls(method),
             "volume" => self.volume.faults().calls(method),
             "pool" => self.pool.faults().calls(method),
+            "archive" => self.archive.faults().calls(method),
             _ => self.network.faults().calls(method),
         }
     }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use agentd_api::{Cidr, Span};
+use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
@@ -103,11 +104,12 @@ pub struct Target {
 }
 
 /// The drivers, and the methods that their fakes know by name.
-const METHODS: [(&str, &[&str]); 5] = [
+const METHODS: [(&str, &[&str]); 6] = [
     ("vm", FakeVm::METHODS),
     ("image", FakeImage::METHODS),
     ("volume", FakeVolume::METHODS),
     ("pool", FakePool::METHODS),
+    ("archive", FakeArchive::METHODS),
     ("network", FakeNetwork::METHODS),
 ];
 

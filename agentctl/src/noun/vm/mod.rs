@@ -4,6 +4,8 @@ mod clone;
 mod console;
 mod cp;
 mod exec;
+mod export;
+mod import;
 mod iso;
 mod logs;
 mod network;
@@ -50,6 +52,10 @@ pub enum Vm {
     Create(Box<run::Run>),
     /// Make a VM of another one's disks, with an identity of its own; the other one may run
     Clone(Box<clone::Clone>),
+    /// Write a VM's spec and disks into one file, from which it can be made again on any host
+    Export(export::Export),
+    /// Make a VM of a file that `vm export` wrote
+    Import(Box<import::Import>),
     /// Start VMs
     Start(Start),
     /// Power VMs off: by ACPI, and by force once their grace is over
@@ -140,6 +146,8 @@ impl Vm {
             Self::Run(run) => run.run(app, run::Begin::Started).await,
             Self::Create(run) => run.run(app, run::Begin::Stopped).await,
             Self::Clone(clone) => clone.run(app).await,
+            Self::Export(export) => export.run(app).await,
+            Self::Import(import) => import.run(app).await,
             Self::Start(Start { act, fresh }) => {
                 let name = if fresh { "start-fresh" } else { "start" };
                 act.run(app, DEF, action(name, Goal::Running)).await

@@ -35,8 +35,18 @@ const FILES_IN: SubDef = SubDef {
     summary: "Unpacks a tar archive in its guest: into a folder that is there, or as what is not there yet",
 };
 
+const EXPORT: SubDef = SubDef {
+    name: "export",
+    method: SubMethod::Get,
+    answer: SubAnswer::Content("application/x-tar"),
+    params: &[],
+    summary: "The VM as an archive: its spec and its own disks, compressed, with checksums. `POST /v1/archives` takes it. \
+              Snapshots and attached volumes are not part of it",
+};
+
 pub(super) const SUBS: &[SubDef] = &[
     EXEC,
+    EXPORT,
     FILES_OUT,
     FILES_IN,
     get(

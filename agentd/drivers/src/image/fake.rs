@@ -107,7 +107,13 @@ impl FakeImage {
         }
     }
 
-    fn keep(&self, seed: &[u8], direct: bool, size: ByteSize, source_format: &str) -> ImageContent {
+    pub(crate) fn keep(
+        &self,
+        seed: &[u8],
+        direct: bool,
+        size: ByteSize,
+        source_format: &str,
+    ) -> ImageContent {
         let hex = hex(seed);
         let folder: PathBuf = self.instance.images_dir().join(&hex);
         let boot = direct.then(|| DirectBoot {

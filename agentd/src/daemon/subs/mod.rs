@@ -3,6 +3,7 @@
 mod agent;
 mod console;
 mod exec;
+mod export;
 mod files;
 mod frames;
 mod log;
@@ -25,6 +26,8 @@ use agentd_store::Store;
 use async_trait::async_trait;
 
 use crate::http::{SubCall, SubReply, Subresources};
+use crate::intent::Intents;
+use crate::reconcile::Held;
 
 /// Opens one subresource of one kind.
 #[async_trait]
@@ -40,12 +43,19 @@ pub struct Subs {
 }
 
 impl Subs {
-    pub fn new(store: &Store, drivers: &Drivers, watches: &Arc<Watches>) -> Self {
+    pub fn new(
+        store: &Store,
+        drivers: &Drivers,
+        watches: &Arc<Watches>,
+        (intents, held): (&Intents, &Held),
+    ) -> Self {
+        let store_of = store;
         let (vm, store, watches) = (|| drivers.vm.clone(), || store.clone(), || watches.clone());
         let mut table = Table::new();
         let mut opens = |kind, sub, opener: Arc<dyn Opener>| table.insert((kind, sub), opener);
         opens("vm", "console", Arc::new(console::Console::new(store(), vm(), watches())));
         opens("vm", "exec", Arc::new(exec::Exec { vm: vm() }));
+        opens("vm", "export", Arc::new(export::Export::new(store_of, drivers, intents, held)));
         opens("vm", "files", Arc::new(files::Files { vm: vm() }));
         opens("vm", "logs", Arc::new(logs::Logs { store: store(), watches: watches() }));
         opens("vm", "screenshot", Arc::new(screenshot::Screenshot { vm: vm() }));

@@ -21,7 +21,8 @@ use uuid::Uuid;
 use super::Subs;
 use super::frames::{FrameSink, FrameSource, frames};
 use crate::http::{Channel, SubCall, SubReply, Subresources};
-use crate::intent::{Caller, Principal};
+use crate::intent::{Caller, HostFacts, Intents, Principal, Wake};
+use crate::reconcile::Held;
 use crate::sim::Fakes;
 
 /// No test waits longer than this for anything.
@@ -34,6 +35,36 @@ pub struct Bed {
     pub subs: Subs,
     pub id: Uuid,
     pub stop: CancellationToken,
+}
+
+/// Knows of no host and wakes nobody.
+struct Nothing;
+
+#[async_trait::async_trait]
+impl HostFacts for Nothing {
+    fn memory(&self) -> ByteSize {
+        ByteSize::gib(4)
+    }
+    fn processors(&self) -> agentd_api::vm::CpuSet {
+        "0".parse().expect("a set")
+    }
+    fn huge_pages(&self) -> Option<ByteSize> {
+        None
+    }
+    fn accel(&self) -> Option<Accel> {
+        None
+    }
+    fn boot_id(&self) -> &str {
+        "boot-1"
+    }
+    async fn taken(&self) -> Result<Vec<agentd_api::Cidr>, String> {
+        Ok(Vec::new())
+    }
+}
+
+impl Wake for Nothing {
+    fn wake(&self, _: ObjectKey) {}
+    fn wake_after(&self, _: ObjectKey, _: Duration) {}
 }
 
 /// The caller's end of a stream.
@@ -86,7 +117,9 @@ impl Bed {
         if running {
             fakes.vm.start(id).await.expect("started");
         }
-        let subs = Subs::new(&store, &fakes.drivers(), &Arc::new(Watches::begin()));
+        let intents = Intents::new(store.clone(), Arc::new(Nothing), Arc::new(Nothing));
+        let with = (&intents, &Held::default());
+        let subs = Subs::new(&store, &fakes.drivers(), &Arc::new(Watches::begin()), with);
         Self { folder, store, fakes, subs, id, stop: CancellationToken::new() }
     }
 

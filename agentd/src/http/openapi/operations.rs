@@ -1,6 +1,8 @@
 //! The operations of each path.
 
+use agentd_api::Kind;
 use agentd_api::kind::{ActionDef, KindDef, RECONCILE, SubAnswer, SubDef, SubMethod};
+use agentd_api::vm::Vm;
 use serde_json::{Map, Value, json};
 
 use super::parameters as p;
@@ -197,6 +199,24 @@ pub(super) fn content() -> Value {
             .object(202, "The content is on disk; it is being converted.", &whole),
     };
     json!({"put": put.done()})
+}
+
+pub(super) fn archives() -> Value {
+    let whole = name(Vm::DEF, "");
+    let post = Operation {
+        tag: Vm::DEF.plural,
+        id: "import-vm".to_owned(),
+        summary: "Makes a VM of an archive that `export` gave; nothing where it is not whole".to_owned(),
+        parameters: vec![p::project(), p::dry_run(), p::new_name(), p::spec_change()],
+        body: Some(json!({"required": true, "content": {"application/x-tar": {}}})),
+        answers: Answers::new()
+            .with_body()
+            .problems(&WISH)
+            .problems(&[404])
+            .object(200, "What would be created (dry run).", &whole)
+            .object(201, "Created: written down; the host follows.", &whole),
+    };
+    json!({"post": post.done()})
 }
 
 fn read(id: &str, summary: &str, answers: Answers) -> Value {

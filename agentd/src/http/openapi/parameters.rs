@@ -50,6 +50,17 @@ pub(super) fn project() -> Value {
     query("project", "The project that the object is in.", &schema)
 }
 
+/// Of what comes in an archive.
+pub(super) fn new_name() -> Value {
+    query("name", "What it is called here; as in the archive where absent.", &value(ObjectName::schema()))
+}
+
+pub(super) fn spec_change() -> Value {
+    let text = "A JSON merge patch over the spec in the archive.";
+    json!({"name": "spec", "in": "query", "required": false, "description": text,
+           "content": {"application/json": {"schema": {"type": "object"}}}})
+}
+
 fn projects() -> Value {
     let one = value(ObjectName::schema());
     let schema = json!({"anyOf": [one, {"type": "string", "const": "*"}], "default": "default"});

@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{
-    App, Content, Facts, GuestFigures, HttpServer, Limits, Metrics, PeerRules, SubCall, SubReply,
-    Subresources, Upload,
+    App, Content, Facts, GuestFigures, HttpServer, Import, ImportWish, Limits, Metrics, PeerRules, SubCall,
+    SubReply, Subresources, Upload,
 };
 use crate::intent::{Caller, HostFacts, Intents, Reply, Wake};
 
@@ -107,6 +107,19 @@ impl Upload for Known {
         }
         self.uploads.lock().push((caller.clone(), key.clone(), length, bytes));
         Ok(Reply { status: 202, json: Bytes::from_static(b"{}"), revision: 7 })
+    }
+}
+
+/// Answers with what was asked for, once all has come.
+#[async_trait]
+impl Import for Known {
+    async fn import(&self, wish: ImportWish, mut content: Content) -> Result<Reply, Problem> {
+        let mut bytes = 0;
+        while let Some(piece) = content.next().await {
+            bytes += piece.map_err(|e| Problem::new(ErrorCode::Invalid, e.to_string()))?.len();
+        }
+        let json = json!({"bytes": bytes, "change": wish.change, "dry_run": wish.caller.dry_run});
+        Ok(Reply { status: 201, json: Bytes::from(json.to_string()), revision: 7 })
     }
 }
 
@@ -204,6 +217,7 @@ impl Served {
             intents: Intents::new(store.clone(), known.clone(), known.clone()),
             facts: known.clone(),
             upload: known.clone(),
+            import: known.clone(),
             subs: known.clone(),
             figures: known.clone(),
             metrics: Arc::new(Metrics::default()),

@@ -6,7 +6,7 @@ use super::*;
 async fn world_with_source() -> (World, ObjectKey) {
     let world = World::new().await;
     let more = json!({
-        "cpus": 2, "memory": "256MiB", "disk": "1GiB", "disks": [{"size": "64MiB"}],
+        "cpus": 2, "memory": "256MiB", "huge_pages": true, "disk": "1GiB", "disks": [{"size": "64MiB"}],
         "networks": [{"network": "default", "ip": "10.77.0.50", "limits": {"inbound": "1MiB"}}],
         "publish": [{"host": 8080, "guest": 80}], "user_data": "#!/bin/sh\n", "restart": "always",
         "expires_at": "2100-01-02T03:04:05Z",
@@ -34,6 +34,7 @@ async fn a_clone_is_as_its_source_but_for_what_can_be_one_vms_only() {
     );
     assert_eq!((&spec["disks"], &spec["restart"]), (&json!([{"size": "64MiB"}]), &json!("always")));
     assert_eq!(spec["networks"], json!([{"network": "default", "limits": {"inbound": "1MiB"}}]));
+    assert_eq!(spec["huge_pages"], true, "which the host has");
     assert!(spec["publish"].is_null() && spec["expires_at"].is_null(), "{spec}");
     let (is, was) = (&made["status"]["addresses"][0], &world.get(&web)["status"]["addresses"][0]);
     assert_ne!((&is["ip"], &is["mac"]), (&was["ip"], &was["mac"]));

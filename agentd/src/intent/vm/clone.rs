@@ -10,7 +10,7 @@ use agentd_store::{NewObject, Query, Stored};
 use std::sync::Arc;
 use uuid::Uuid;
 
-use crate::intent::admission::{Admission, Desk, name_them, object, refused};
+use crate::intent::admission::{Admission, Desk, name_them, not_found, object, refused};
 
 /// How many sets of disks may lie beneath each other: each makes reading a little slower.
 const BASES_MAX: usize = 8;
@@ -39,7 +39,7 @@ fn filled(mut spec: VmSpec, of: &VmSpec, given: &[String]) -> VmSpec {
     }
     take!(cpus, cpus_max, memory, memory_max, disk, disks, iso, ssh_keys, user_data, restart, grace);
     take!(autostart, disk_limits, cpu_pinning, cpu_shares, huge_pages, nested, watchdog, snapshot_policy);
-    take!(graphics);
+    take!(graphics, firmware, tpm);
     // What could be given while it runs grows with a size of its own choice.
     if open("cpus_max") && spec.cpus_max.is_some_and(|max| max < spec.cpus) {
         spec.cpus_max = None;
@@ -94,11 +94,24 @@ pub(super) fn admit(
 /// The VM that it is made of, which has disks.
 fn source_of(desk: &Desk<'_>, vm: &ObjectKey, source: &VmSource) -> Result<Object<Vm>, Problem> {
     let key = ObjectKey::of::<Vm>(vm.project.clone(), source.vm.clone());
-    let Some(there) = desk.tx.get(&key) else {
+    if desk.tx.get(&key).is_none() {
         let what = format!("there is no vm '{}' in project '{}'", key.name, key.project);
         return Err(Problem::field("spec.source.vm", what).hint("`agentctl vm list` shows what there is"));
     };
-    let conflict = |why: &str| Problem::new(ErrorCode::Conflict, format!("{key} {why}")).at("spec.source.vm");
+    with_disks(desk, &key, Some("spec.source.vm"))
+}
+
+/// A VM that has disks, of which a snapshot can be taken. `field` is what names it.
+pub(in crate::intent) fn with_disks(
+    desk: &Desk<'_>,
+    key: &ObjectKey,
+    field: Option<&str>,
+) -> Result<Object<Vm>, Problem> {
+    let there = desk.tx.get(key).ok_or_else(|| not_found(key))?;
+    let conflict = |why: &str| {
+        let problem = Problem::new(ErrorCode::Conflict, format!("{key} {why}"));
+        field.into_iter().fold(problem, |problem, field| problem.at(field))
+    };
     let of = object::<Vm>(&there)?;
     if of.meta.deleting() {
         return Err(conflict("is being deleted"));
@@ -168,7 +181,7 @@ fn take_own(desk: &mut Desk<'_>, vm: &ObjectKey, of: &Object<Vm>) -> Result<Orig
 }
 
 /// A snapshot of `of` that goes with what it is for.
-fn taken_for(
+pub(in crate::intent) fn taken_for(
     desk: &mut Desk<'_>,
     of: &Object<Vm>,
     wish: &ObjectName,

@@ -16,7 +16,7 @@ use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem};
 use agentd_store::Query;
 
 use super::admission::{Acted, Admission, Desk, Known, object};
-use super::{flavor, image, snapshot};
+use super::{archive, flavor, image, snapshot};
 use crate::schedule::Schedule;
 pub(super) use addresses::Cursors;
 use addresses::{Assigned, Has};
@@ -31,6 +31,9 @@ impl Admission for Vm {
         spec: VmSpec,
         given: &[String],
     ) -> Result<VmSpec, Problem> {
+        if is.is_none() && desk.known.imported.is_some() {
+            return archive::resolve(desk, key, spec);
+        }
         match spec.source.clone().filter(|_| is.is_none()) {
             Some(source) => {
                 let spec = clone::resolve(desk, key, &source, spec, given)?;
@@ -47,18 +50,22 @@ impl Admission for Vm {
         policies::check(desk.known, None, spec)?;
         check_schedule(spec)?;
         check_references(desk, key, spec)?;
-        let (origin, image_digest) = match &spec.source {
+        let (origin, image_digest) = match (&desk.known.imported, &spec.source) {
+            (Some(imported), _) => (Some(imported.origin()), Some(imported.digest.clone())),
             // The image is beneath its source's disks already, and stays for those.
-            Some(source) => {
+            (None, Some(source)) => {
                 let (origin, digest) = clone::admit(desk, key, source, spec)?;
                 (Some(origin), digest)
             }
-            None => {
+            (None, None) => {
                 image::refer(desk, key, &spec.image)?;
                 (None, None)
             }
         };
-        firmware::check(desk, key, None, spec)?;
+        // What came in an archive has its kernel with it, whatever an image of that name has here.
+        if desk.known.imported.is_none() {
+            firmware::check(desk, key, None, spec)?;
+        }
         disks::admit(desk, key, None, spec)?;
         ports::publish(desk, key, &[], &spec.publish)?;
         let addresses = addresses::assign(desk, key, Has::default(), &spec.networks)?.addresses;

@@ -142,7 +142,8 @@ pub fn seed(object: &Object<Vm>, needs: &Needs) -> Seed {
         user_data: object.spec.user_data.clone(),
         network_config: object.spec.network_config.clone(),
         // What is built here has it in it.
-        machine_id: machine_id(object).filter(|_| needs.content.boot.is_none()),
+        machine_id: machine_id(object)
+            .filter(|_| needs.content.boot.is_none() || !starts_directly(&object.spec)),
         guest_program: needs.content.source_format != "built",
         nics: needs
             .nics

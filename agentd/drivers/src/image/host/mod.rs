@@ -3,6 +3,7 @@
 //! Every way ends in [`store::publish`]: a folder with a disk goes to its place under its digest, by one rename. What
 //! was not finished is below `incoming/<image id>/`, where the next try finds it; scratch space there is emptied first.
 
+pub(crate) mod archived;
 mod convert;
 mod fetch;
 mod incoming;

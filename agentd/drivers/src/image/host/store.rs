@@ -170,7 +170,7 @@ fn stored_size(folder: &Path, files: &[Entry]) -> io::Result<u64> {
 }
 
 /// The size of the disk in a qcow2 file.
-fn disk_size(path: &Path) -> io::Result<u64> {
+pub(super) fn disk_size(path: &Path) -> io::Result<u64> {
     let mut header = [0u8; 32];
     File::open(path)?.read_exact(&mut header)?;
     Ok(header[24..].iter().fold(0, |n, b| n << 8 | u64::from(*b)))

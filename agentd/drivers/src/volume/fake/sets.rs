@@ -37,13 +37,17 @@ impl Folder {
 
 impl FakeVolume {
     /// The size of the disk in that file.
-    fn size_of(&self, disk: &Path) -> Option<ByteSize> {
+    pub(crate) fn size_of(&self, disk: &Path) -> Option<ByteSize> {
         let folders = self.folders.lock();
         folders.iter().find_map(|(vm, folder)| {
             let further = folder.further.iter().map(|(number, size)| (*number, *size));
             let mut all = folder.disk.map(|size| (0, size)).into_iter().chain(further);
             all.find(|(number, _)| self.path(*vm, &disk_name(*number)) == disk).map(|(_, size)| size)
         })
+    }
+    /// A whole set of such disks.
+    pub(crate) fn put_set(&self, set: Uuid, disks: BTreeMap<usize, ByteSize>) {
+        self.sets.lock().insert(set, Set { whole: true, disks });
     }
     /// What a linked VM's disks stand on.
     pub fn stands_on(&self, vm: Uuid) -> Option<Uuid> {

@@ -198,6 +198,11 @@ async fn size_of(disk: &Path) -> Result<ByteSize, VolumeError> {
     blocking("reading the disk's size", move || file::qcow2_size(&disk)).await
 }
 
+/// The size of the disk that a guest sees of a qcow2 file.
+pub(crate) fn size_in(disk: &Path) -> std::io::Result<ByteSize> {
+    file::qcow2_size(disk)
+}
+
 /// Runs what blocks on a thread for that.
 pub(super) async fn blocking<T: Send + 'static>(
     step: &str,

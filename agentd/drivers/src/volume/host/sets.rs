@@ -49,6 +49,8 @@ enum How {
     Plain,
     /// Only what is above what the disk itself stands on.
     Upper,
+    /// For an archive.
+    Compressed,
 }
 
 impl HostVolume {
@@ -66,10 +68,29 @@ impl HostVolume {
             (How::Upper, Some(backing)) => {
                 program = program.args(["-F", "qcow2", "-B"]).arg(backing);
             }
+            (How::Compressed, _) => program = program.args(["-c", "-o", "compression_type=zstd"]),
             (How::Plain | How::Upper, _) => {}
         }
         let done = program.arg(disk).arg(to).deadline(COPY).run().await;
         done.map(|_| true).map_err(|error| failed("copying a disk", error))
+    }
+}
+
+impl HostVolume {
+    /// What a disk held at a snapshot, by itself and compressed. False where it lacks the snapshot.
+    pub(crate) async fn copy_compressed(
+        &self,
+        disk: &Path,
+        snapshot: Uuid,
+        to: &Path,
+    ) -> Result<bool, VolumeError> {
+        self.copy(disk, snapshot, to, How::Compressed).await
+    }
+
+    /// Moves a disk into a set that was begun.
+    pub(crate) async fn put_disk(&self, set: Uuid, number: usize, disk: PathBuf) -> Result<(), VolumeError> {
+        let to = self.new_set(set).join(disk_name(number));
+        blocking("putting a disk into a set", move || fs::rename(disk, to)).await
     }
 }
 
