@@ -142,7 +142,14 @@ host_test!(vm_tpm_goes_on_with_its_guest_and_goes_with_its_vm, |host| {
     agentd.kill();
     agentd.start();
     agentd.ok(&["vm", "rm", "web", "--snapshots"]);
-    assert!(!kept.exists() && traces::processes("swtpm").is_empty());
+    wait_until("its TPM is gone", Duration::from_secs(10), || {
+        let programs = traces::processes("swtpm");
+        if kept.exists() || !programs.is_empty() {
+            Err(format!("{}: {}, {programs:?}", kept.display(), kept.exists()))
+        } else {
+            Ok(())
+        }
+    });
     assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
 });
 

@@ -204,8 +204,30 @@ pub(super) fn resume(connect: &Connect, tag: &str, id: Uuid) -> Result<Change, F
     change(connect, tag, id, so, |domain| domain.resume().map(drop))
 }
 
+/// Where libvirt keeps the contents of TPMs, a folder a domain.
+const TPMS: &str = "/var/lib/libvirt/swtpm";
+
+/// The content of a TPM that the domain had once: libvirt removes that of one that its last definition has, and no other.
+fn forget_tpm(id: Uuid) -> Result<(), VmError> {
+    let folder = std::path::Path::new(TPMS).join(id.to_string());
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let detail = format!("{}: {error}", folder.display());
+            Err(VmError::Failed { call: "remove a TPM's content", detail })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// With whatever libvirt keeps beside it.
 pub(super) fn undefine(connect: &Connect, tag: &str, id: Uuid) -> Result<Change, Fault> {
-    let Some((domain, _)) = find(connect, tag, id)? else { return Ok(Change::AlreadySo) };
+    let Some((domain, _)) = find(connect, tag, id)? else {
+        // Where another has the id, the TPM is its.
+        if lookup(connect, id)?.is_none() {
+            forget_tpm(id)?;
+        }
+        return Ok(Change::AlreadySo);
+    };
     // libvirt would undefine a running guest too, and it would run on as nobody's.
     if domain.is_active()? {
         return Err(VmError::Failed { call: "undefine", detail: "the guest runs".to_owned() }.into());
@@ -215,5 +237,6 @@ pub(super) fn undefine(connect: &Connect, tag: &str, id: Uuid) -> Result<Change,
         | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
     let gone = unless(ErrorNumber::NoDomain, domain.undefine_flags(with_all))?;
+    forget_tpm(id)?;
     Ok(if gone.is_some() { Change::Made } else { Change::AlreadySo })
 }
