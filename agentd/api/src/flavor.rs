@@ -123,7 +123,7 @@ mod tests {
             memory: ByteSize(1),
             disk: Some(ByteSize(1)),
             disk_limits: limits,
-            nic_limits: NicLimits { inbound: Some(ByteSize(1)), outbound: None },
+            nic_limits: NicLimits { inbound: Some(ByteSize(0)), outbound: None },
             cpu_shares: Some(0),
         };
         let fields: Vec<String> = Flavor::check(&bad).into_iter().map(|e| e.field).collect();
