@@ -1,5 +1,7 @@
 //! README's first command, in a namespace of its own: from nothing to a Debian guest that answers, and back.
 
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,8 @@ fn vm_quickstart_ends_with_a_debian_that_answers() {
 
     guest_is_as_promised(&state);
     guest_does_what_it_is_told(&scratch);
+    guest_goes_on_from_a_warm_memory(&scratch);
+    clone_is_another_machine(&scratch);
 
     let (status, said, again) = quickstart(&[], &state);
     assert!(status, "a second time is harmless: {said}");
@@ -91,6 +95,66 @@ fn guest_does_what_it_is_told(scratch: &std::path::Path) {
         ctl(scratch, &["vm", "ssh", "hello", "--", "whoami; hostname"])
     });
     assert_eq!(said, "debian\nhello\n");
+}
+
+/// A start from a memory that was kept is a small part of a boot.
+fn guest_goes_on_from_a_warm_memory(scratch: &std::path::Path) {
+    let ok = |arguments: &[&str]| ctl(scratch, arguments).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+    ok(&["vm", "stop", "hello"]);
+    let began = Instant::now();
+    ok(&["vm", "start", "hello", "--no-wait"]);
+    sshd_answers(scratch, "hello");
+    let cold = began.elapsed();
+    ok(&["snapshot", "create", "hello", "warm", "--memory"]);
+    ok(&["vm", "stop", "hello"]);
+    let began = Instant::now();
+    ok(&["snapshot", "restore", "warm", "--no-wait"]);
+    sshd_answers(scratch, "hello");
+    let warm = began.elapsed();
+    println!("cold {cold:?}, from a warm snapshot {warm:?}: {:.3}", warm.as_secs_f64() / cold.as_secs_f64());
+    assert!(warm * 10 <= cold, "a tenth of a cold boot ({cold:?}) is less than {warm:?}");
+    ok(&["snapshot", "rm", "warm"]);
+}
+
+/// By what its guest has: a name, a machine id and host keys of its own.
+fn clone_is_another_machine(scratch: &std::path::Path) {
+    let identity = |name: &str| {
+        let keys = "hostname; cat /etc/machine-id; cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub";
+        let ask = format!("cloud-init status --wait >/dev/null; {keys}");
+        let said = wait_until(&format!("{name} says who it is"), Duration::from_secs(180), || {
+            ctl(scratch, &["vm", "exec", name, "--", "sh", "-c", &ask])
+        });
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = identity("hello");
+    let cloned = ctl(scratch, &["vm", "clone", "hello", "twin"]);
+    assert!(cloned.is_ok(), "{cloned:?}");
+    sshd_answers(scratch, "twin");
+    let (twin, hello) = (identity("twin"), identity("hello"));
+    assert_eq!((twin.len(), hello.len(), &twin[0][..], &hello[0][..]), (3, 3, "twin", "hello"));
+    assert_eq!(hello, before, "the source stays who it is");
+    for n in 1..3 {
+        assert!(twin[n].len() >= 32 && twin[n] != hello[n], "{twin:?} {hello:?}");
+    }
+    let removed = ctl(scratch, &["vm", "rm", "twin"]);
+    assert!(removed.is_ok(), "{removed:?}");
+}
+
+/// Waits until its sshd greets. A connection is begun anew rather than waited for: a packet that came before the guest
+/// did is sent again only after seconds.
+fn sshd_answers(scratch: &std::path::Path, name: &str) {
+    let vm = ctl(scratch, &["get", &format!("vm/{name}"), "-o", "json"]).expect("it is there");
+    let vm: serde_json::Value = serde_json::from_str(&vm).expect("JSON");
+    let to = format!("{}:22", vm["status"]["addresses"][0]["ip"].as_str().expect("an address"));
+    let to: SocketAddr = to.parse().expect("a socket's address");
+    wait_until(&format!("{name} greets at {to}"), Duration::from_secs(240), || {
+        let mut stream =
+            TcpStream::connect_timeout(&to, Duration::from_millis(150)).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting).map_err(|e| e.to_string())?;
+        if &greeting == b"SSH-" { Ok(()) } else { Err(format!("{greeting:?}")) }
+    });
 }
 
 #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
