@@ -43,7 +43,7 @@ impl Client {
         request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         request
             .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-tar"));
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
         let answer =
             self.inner.http.request(request).await.map_err(|error| self.broken(&call, Box::new(error)))?;
         let status = answer.status();

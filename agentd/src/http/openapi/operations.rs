@@ -208,7 +208,7 @@ pub(super) fn archives() -> Value {
         id: "import-vm".to_owned(),
         summary: "Makes a VM of an archive that `export` gave; nothing where it is not whole".to_owned(),
         parameters: vec![p::project(), p::dry_run(), p::new_name(), p::spec_change()],
-        body: Some(json!({"required": true, "content": {"application/x-tar": {}}})),
+        body: Some(json!({"required": true, "content": {"application/octet-stream": {}}})),
         answers: Answers::new()
             .with_body()
             .problems(&WISH)
