@@ -2,14 +2,14 @@
 
 use agentd_api::ObjectName;
 use bytes::Bytes;
-use http::{Method, header};
+use http::Method;
 use tokio::io::AsyncRead;
 
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::path::Path;
-use crate::transport::{Call, refusal};
-use crate::upload::{Sending, body};
+use crate::transport::Call;
+use crate::upload::Sending;
 
 /// An archive on its way to the daemon, and what is to be otherwise than it says.
 pub struct Archive<R, P> {
@@ -39,15 +39,6 @@ impl Client {
             .maybe("dry_run", archive.dry_run.then_some("true"));
         let call = Call::new(Method::POST, path);
         let Archive { content, length, progress, .. } = archive;
-        let mut request = call.request(&self.inner.socket, body(Sending { content, length, progress }))?;
-        request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-        request
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
-        let answer =
-            self.inner.http.request(request).await.map_err(|error| self.broken(&call, Box::new(error)))?;
-        let status = answer.status();
-        let body = self.collect(&call, answer.into_body()).await?;
-        if status.is_success() { Ok(body) } else { Err(refusal(&call, status, &body)) }
+        self.send_known(&call, Sending { content, length, progress }).await
     }
 }

@@ -43,16 +43,31 @@ impl Client {
             .with("project", upload.project.as_str());
         let call = Call::new(Method::PUT, path);
         let Upload { content, length, progress, .. } = upload;
-        let mut request = call.request(&self.inner.socket, body(Sending { content, length, progress }))?;
+        let body = self.send_known(&call, Sending { content, length, progress }).await?;
+        decode(&call.name(), &body)
+    }
+
+    /// Sends content of a known length, and gives the whole answer.
+    pub(crate) async fn send_known<R, P>(
+        &self,
+        call: &Call,
+        sending: Sending<R, P>,
+    ) -> Result<Bytes, ClientError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        P: FnMut(u64) + Send + 'static,
+    {
+        let length = sending.length;
+        let mut request = call.request(&self.inner.socket, body(sending))?;
         request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         request
             .headers_mut()
             .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
         let answer =
-            self.inner.http.request(request).await.map_err(|error| self.broken(&call, Box::new(error)))?;
+            self.inner.http.request(request).await.map_err(|error| self.broken(call, Box::new(error)))?;
         let status = answer.status();
-        let body = self.collect(&call, answer.into_body()).await?;
-        if status.is_success() { decode(&call.name(), &body) } else { Err(refusal(&call, status, &body)) }
+        let body = self.collect(call, answer.into_body()).await?;
+        if status.is_success() { Ok(body) } else { Err(refusal(call, status, &body)) }
     }
 }
 
@@ -63,7 +78,7 @@ pub(crate) struct Sending<R, P> {
     pub progress: P,
 }
 
-pub(crate) fn body<R, P>(upload: Sending<R, P>) -> Body
+fn body<R, P>(upload: Sending<R, P>) -> Body
 where
     R: AsyncRead + Send + Unpin + 'static,
     P: FnMut(u64) + Send + 'static,
