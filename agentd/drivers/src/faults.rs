@@ -49,6 +49,10 @@ impl<E> Faults<E> {
         let mut told = self.told.lock();
         told.failures.entry(self.known(method)).or_default().extend((0..times).map(|_| error()));
     }
+    /// What [`fail_next`](Self::fail_next) was told of `method` is over.
+    pub fn fail_no_more(&self, method: &str) {
+        self.told.lock().failures.remove(self.known(method));
+    }
     /// Calls of `method` do not return until `release`.
     pub fn hang(&self, method: &str) {
         self.hung.send_modify(|hung| {

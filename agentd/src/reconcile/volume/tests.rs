@@ -114,9 +114,10 @@ async fn a_volume_that_cannot_be_plugged_says_why_and_the_vm_runs_on() {
     host.vm("web", 2, json!({})).await;
     let web = key("vm", "web");
     host.until_state(&web, State::Running).await;
-    host.vm.fail_next("attach_disk", 1, || VmError::Capacity("no slot is free".to_owned()));
+    host.vm.fail_next("attach_disk", usize::MAX, || VmError::Capacity("no slot is free".to_owned()));
     want(&host, &web, &[("one", one)]).await;
     let vm = host.until(&web, "saying why", |o| o.to_string().contains("no slot is free")).await;
     assert_eq!(vm["status"]["state"], "running");
+    host.vm.fail_no_more("attach_disk");
     host.until(&key("volume", "one"), "plugged in the end", |o| device(o).is_some()).await;
 }

@@ -180,11 +180,14 @@ impl FakeVm {
 
     /// The next `times` calls of `method` fail.
     pub fn fail_next(&self, method: &str, times: usize, error: impl Fn() -> VmError + Send + 'static) {
-        let mut told = self.inner.controls.told.lock();
-        match times {
-            0 => drop(told.failures.remove(known(method))),
-            _ => drop(told.failures.insert(known(method), (times, Box::new(error)))),
+        if times == 0 {
+            return self.fail_no_more(method);
         }
+        self.inner.controls.told.lock().failures.insert(known(method), (times, Box::new(error)));
+    }
+    /// What [`fail_next`](Self::fail_next) was told of `method` is over.
+    pub fn fail_no_more(&self, method: &str) {
+        self.inner.controls.told.lock().failures.remove(known(method));
     }
     /// Calls of `method` do not return until [`release`](Self::release).
     pub fn hang(&self, method: &str) {
@@ -215,10 +218,11 @@ impl FakeVm {
     pub fn set_accel(&self, answer: AccelAnswer) {
         self.inner.controls.told.lock().accel = answer;
     }
-    /// A VM with more memory than this is refused with Capacity. None: no limit.
+    /// Which firmware this host has.
     pub fn set_firmware(&self, firmware: HostFirmware) {
         self.inner.controls.told.lock().firmware = firmware;
     }
+    /// A VM with more memory than this is refused with Capacity. None: no limit.
     pub fn set_memory(&self, most: Option<ByteSize>) {
         self.inner.controls.told.lock().memory = most;
     }
