@@ -75,6 +75,16 @@ impl History {
         gone.push(old);
     }
 
+    /// The last change that does not belong to the newest ones of so many bytes.
+    pub(crate) fn beyond(&self, bytes: usize) -> u64 {
+        let mut taken = 0;
+        let newest = self.ring.iter().rev().take_while(|change| {
+            taken += cost(change);
+            taken <= bytes
+        });
+        self.newest() - newest.count() as u64
+    }
+
     pub(crate) fn compacted(&self) -> u64 {
         self.compacted
     }

@@ -34,6 +34,8 @@ pub struct Options {
     /// Changes that a watch can still go back to: so many, and so many bytes of what they replaced.
     pub history: usize,
     pub history_bytes: usize,
+    /// So many bytes of it are kept over a close: what the next start reads, and nobody is likely to ask for.
+    pub history_at_rest: usize,
     pub events: usize,
     /// Answers to requests with an idempotency key.
     pub answers: usize,
@@ -46,6 +48,7 @@ impl Default for Options {
         Self {
             history: 20_000,
             history_bytes: 16 << 20,
+            history_at_rest: 4 << 20,
             events: 10_000,
             answers: 10_000,
             answer_bytes: 16 << 20,
@@ -124,6 +127,7 @@ impl Store {
         let Options { answer_age: age, answers: count, answer_bytes: bytes, events: kept_events, .. } =
             options;
         let history = (options.history, options.history_bytes);
+        let at_rest = options.history_at_rest;
         let mut known = Answers::new(Limits { age, count, bytes });
         answers.into_iter().for_each(|(key, at, answer)| known.put(key, at, answer));
         let shared = Arc::new(Shared {
@@ -139,8 +143,15 @@ impl Store {
         shared.counts.engine_bytes.store(engine.size(), Ordering::Relaxed);
         let backlog = Backlog { changes_dropped: counters.compacted, events_dropped, answers: Vec::new() };
         let queue = Arc::new(Queue::default());
-        let writer =
-            Writer { shared: shared.clone(), queue: queue.clone(), engine, interner, counters, backlog };
+        let writer = Writer {
+            shared: shared.clone(),
+            queue: queue.clone(),
+            engine,
+            interner,
+            counters,
+            backlog,
+            at_rest,
+        };
         std::thread::Builder::new()
             .name("agentd-store".to_owned())
             .spawn(move || writer.run())

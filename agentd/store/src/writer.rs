@@ -134,6 +134,8 @@ pub(crate) struct Writer {
     pub interner: Interner,
     pub counters: Counters,
     pub backlog: Backlog,
+    /// How many bytes of history are kept over a close.
+    pub at_rest: usize,
 }
 
 impl Writer {
@@ -160,6 +162,7 @@ impl Writer {
             self.engine.tidy();
             self.shared.counts.engine_bytes.store(self.engine.size(), Ordering::Relaxed);
         }
+        self.rest();
         let outcome = self.engine.close();
         if let Err(error) = &outcome {
             tracing::error!(%error, "the store was not closed cleanly; what was acknowledged is safe");
@@ -236,6 +239,11 @@ impl Writer {
     }
 
     fn compact(&mut self, through: u64) -> Result<(), StoreError> {
+        self.drop_changes(through)?;
+        self.engine.compact()
+    }
+
+    fn drop_changes(&mut self, through: u64) -> Result<(), StoreError> {
         let through = through.min(self.counters.revision);
         if through > self.counters.compacted {
             let counters = Counters { compacted: through, ..self.counters };
@@ -243,7 +251,15 @@ impl Writer {
             let mut gone = Vec::new();
             self.shared.history.write().compact(through, &mut gone);
         }
-        self.engine.compact()
+        Ok(())
+    }
+
+    /// Leaves only the last changes for the next start. One that cannot be written loses nothing.
+    fn rest(&mut self) {
+        let beyond = self.shared.history.read().beyond(self.at_rest);
+        if let Err(error) = self.drop_changes(beyond) {
+            tracing::warn!(%error, "old changes could not be dropped before the store was closed");
+        }
     }
 }
 

@@ -73,6 +73,7 @@ conform! {
         a_slow_watcher_is_told_and_holds_up_nobody,
         compaction_forgets_and_goes_on,
         history_is_bounded_across_reopening,
+        history_at_rest_is_the_newest_of_it,
         events_are_kept_and_bounded,
         events_are_found_by_what_they_are_of,
         answers_are_kept_and_bounded,

@@ -53,7 +53,20 @@ const V1: &str = "
     ) STRICT;
 ";
 
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+/// Objects without an index of their names: that a name is taken once is seen to in memory, by the one writer, and again
+/// when the rows are read at the start. An index in the order of the names is touched by every create in another place,
+/// which costs the more the more objects there are, and reading it is a good part of a start.
+const V2: &str = "
+    CREATE TABLE objects_by_born (
+        born INTEGER PRIMARY KEY, crc INTEGER NOT NULL,
+        kind TEXT NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL, json BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO objects_by_born SELECT born, crc, kind, project, name, json FROM objects;
+    DROP TABLE objects;
+    ALTER TABLE objects_by_born RENAME TO objects;
+";
+
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))

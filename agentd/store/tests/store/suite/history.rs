@@ -146,6 +146,28 @@ pub async fn history_is_bounded_across_reopening(open: Open<'_>) {
     assert_eq!(open(small()).stats().changes, 50);
 }
 
+/// The newest changes are over the close, as many as there is room for; the older ones are compacted, and told so.
+pub async fn history_at_rest_is_the_newest_of_it(open: Open<'_>) {
+    let store = open(Options { history_at_rest: 20_000, ..Options::default() });
+    create(&store, "a").await;
+    for at in 0..100 {
+        let key = vm("a");
+        let change = Update { status: Some(json!({"reason": at.to_string()})), ..Update::default() };
+        done(&store, move |tx| tx.update(&key, Expect::Any, change.clone())).await;
+    }
+    let before = changes(&store, 0);
+    let revision = store.revision();
+    store.close().await.expect("closed");
+    let store = open(Options::default());
+    let stats = store.stats();
+    assert!((5..50).contains(&stats.changes), "{} changes are kept", stats.changes);
+    assert!(stats.change_bytes <= 20_000, "{} bytes are kept", stats.change_bytes);
+    assert_eq!(store.revision(), revision);
+    let kept = changes(&store, stats.oldest);
+    assert_eq!(kept, before[before.len() - stats.changes..]);
+    assert_eq!(store.watch(Some(stats.oldest - 1)).map(drop), Err(Compacted { oldest: stats.oldest }));
+}
+
 pub async fn events_are_kept_and_bounded(open: Open<'_>) {
     let options = || Options { events: 100, ..Options::default() };
     let store = open(options());
