@@ -1,5 +1,7 @@
 //! Turns a finished stage into what the engine has to write and what memory has to show.
 
+use bytes::Bytes;
+
 use crate::engine::{Batch, Op, Row};
 use crate::shared::{Publication, Shared};
 use crate::stage::Stage;
@@ -60,9 +62,11 @@ impl Stage<'_> {
             moved.push((space, value, now));
         }
         drop(memory);
-        for event in &events {
-            let json = serde_json::to_vec(event).expect("an event is JSON");
-            ops.push(Op::Put(Row::Event { seq: event.seq, json: json.into() }));
+        let mut told = Vec::with_capacity(events.len());
+        for event in events {
+            let json = Bytes::from(serde_json::to_vec(&event).expect("an event is JSON"));
+            ops.push(Op::Put(Row::Event { seq: event.seq, json: json.clone() }));
+            told.push((event, json));
         }
         let answers: Vec<_> = answers.into_iter().map(|(key, (at, answer))| (key, at, answer)).collect();
         for (key, at, answer) in &answers {
@@ -71,7 +75,7 @@ impl Stage<'_> {
         if ops.is_empty() {
             return None;
         }
-        Some((Batch { ops, counters }, Publication { changes, claims: moved, events, answers }))
+        Some((Batch { ops, counters }, Publication { changes, claims: moved, events: told, answers }))
     }
 }
 

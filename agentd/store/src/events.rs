@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use agentd_api::event::{Event, EventList};
+use bytes::Bytes;
 use uuid::Uuid;
 
 /// Events that answer to all of this.
@@ -41,10 +42,20 @@ pub(crate) struct EventLog {
     last: u64,
 }
 
+/// As it is on disk: read when somebody asks for it. Ten thousand events in their types would be a good part of what a
+/// small host's daemon has in memory.
 struct Kept {
-    event: Event,
+    seq: u64,
+    id: Uuid,
     /// The same object's event before; it may no longer be kept. Zero where there was none.
     previous: u64,
+    json: Bytes,
+}
+
+impl Kept {
+    fn event(&self) -> Event {
+        serde_json::from_slice(&self.json).expect("it was written as an event, or read as one at the start")
+    }
 }
 
 impl EventLog {
@@ -52,13 +63,13 @@ impl EventLog {
         Self { kept: VecDeque::new(), latest: HashMap::new(), max, last }
     }
 
-    /// Events come in the order of their numbers.
-    pub(crate) fn push(&mut self, event: Event) {
-        self.last = event.seq;
-        let previous = self.latest.insert(event.id, event.seq).unwrap_or(0);
-        self.kept.push_back(Kept { event, previous });
+    /// Events come in the order of their numbers. `json` is one of this number, of the object with this id.
+    pub(crate) fn push(&mut self, seq: u64, id: Uuid, json: Bytes) {
+        self.last = seq;
+        let previous = self.latest.insert(id, seq).unwrap_or(0);
+        self.kept.push_back(Kept { seq, id, previous, json });
         while self.kept.len() > self.max {
-            let Some(Kept { event: gone, .. }) = self.kept.pop_front() else { break };
+            let Some(gone) = self.kept.pop_front() else { break };
             if self.latest.get(&gone.id) == Some(&gone.seq) {
                 self.latest.remove(&gone.id);
             }
@@ -67,17 +78,17 @@ impl EventLog {
 
     /// The number before the first that is kept.
     pub(crate) fn forgotten(&self) -> u64 {
-        self.kept.front().map_or(self.last, |first| first.event.seq - 1)
+        self.kept.front().map_or(self.last, |first| first.seq - 1)
     }
 
     /// The events of one object, the last one first.
-    fn of(&self, id: Uuid) -> impl Iterator<Item = &Event> {
+    fn of(&self, id: Uuid) -> impl Iterator<Item = Event> {
         let mut next = self.latest.get(&id).copied().unwrap_or(0);
         std::iter::from_fn(move || {
-            let at = self.kept.partition_point(|kept| kept.event.seq < next);
-            let found = self.kept.get(at).filter(|kept| kept.event.seq == next)?;
+            let at = self.kept.partition_point(|kept| kept.seq < next);
+            let found = self.kept.get(at).filter(|kept| kept.seq == next)?;
             next = found.previous;
-            Some(&found.event)
+            Some(found.event())
         })
     }
 
@@ -88,19 +99,19 @@ impl EventLog {
     pub(crate) fn list(&self, query: &EventQuery) -> EventList {
         let limit = query.limit.unwrap_or(usize::MAX);
         let Some(since) = query.since else {
-            let last = |events: &mut dyn Iterator<Item = &Event>| -> Vec<Event> {
-                events.filter(|event| query.matches(event)).take(limit).cloned().collect()
+            let last = |events: &mut dyn Iterator<Item = Event>| -> Vec<Event> {
+                events.filter(|event| query.matches(event)).take(limit).collect()
             };
             let mut items = match query.id {
                 Some(id) => last(&mut self.of(id)),
-                None => last(&mut self.kept.iter().rev().map(|kept| &kept.event)),
+                None => last(&mut self.kept.iter().rev().map(Kept::event)),
             };
             items.reverse();
             return EventList { items, next: self.last };
         };
-        let from = self.kept.partition_point(|kept| kept.event.seq <= since);
-        let mut found = self.kept.range(from..).map(|kept| &kept.event).filter(|event| query.matches(event));
-        let items: Vec<_> = found.by_ref().take(limit).cloned().collect();
+        let from = self.kept.partition_point(|kept| kept.seq <= since);
+        let mut found = self.kept.range(from..).map(Kept::event).filter(|event| query.matches(event));
+        let items: Vec<_> = found.by_ref().take(limit).collect();
         // A page that is full goes on behind its last event; one that is not has looked at all there are.
         let more = found.next().is_some();
         let next = if more { items.last().map_or(since, |last| last.seq) } else { self.last.max(since) };

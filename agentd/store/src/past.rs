@@ -8,6 +8,7 @@ use std::sync::Arc;
 use agentd_api::event::Event;
 use agentd_api::list::WatchKind;
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::engine::Counters;
 use crate::history::Change;
@@ -105,10 +106,10 @@ fn change(
     Ok(Change { revision, what, object, before })
 }
 
-/// Events in their order. One that cannot be read is logged and left out.
-pub(crate) fn events(rows: Vec<(u64, Bytes)>) -> impl Iterator<Item = Event> {
+/// Events in their order, each with its number and its object. One that cannot be read is logged and left out.
+pub(crate) fn events(rows: Vec<(u64, Bytes)>) -> impl Iterator<Item = (u64, Uuid, Bytes)> {
     rows.into_iter().filter_map(|(seq, json)| match serde_json::from_slice::<Event>(&json) {
-        Ok(event) if event.seq == seq => Some(event),
+        Ok(event) if event.seq == seq => Some((seq, event.id, json)),
         Ok(event) => {
             tracing::error!(seq, "an event is left out: its row holds event {}", event.seq);
             None

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use agentd_api::event::Event;
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -52,7 +53,8 @@ pub(crate) struct Publication {
     pub changes: Vec<Arc<Change>>,
     /// Space, value and the new owner, or none.
     pub claims: Vec<(String, String, Option<agentd_api::ObjectKey>)>,
-    pub events: Vec<Event>,
+    /// With their JSON.
+    pub events: Vec<(Event, Bytes)>,
     pub answers: Vec<(String, u64, crate::tx::Remembered)>,
 }
 
@@ -62,7 +64,7 @@ impl Shared {
     pub(crate) fn publish(&self, publication: Publication) {
         let Publication { changes, claims, events, answers } = publication;
         let revision = changes.last().map(|change| change.revision);
-        let seq = events.last().map(|event| event.seq);
+        let seq = events.last().map(|(event, _)| event.seq);
         // Made before the memory is locked, where that has not been done yet: readers need not wait for it.
         let (history, log) = (&*self.history, &*self.events);
         // What is dropped is dropped behind the locks.
@@ -86,7 +88,7 @@ impl Shared {
         }
         if !events.is_empty() {
             let mut log = log.write();
-            events.into_iter().for_each(|event| log.push(event));
+            events.into_iter().for_each(|(event, json)| log.push(event.seq, event.id, json));
         }
         if !answers.is_empty() {
             let mut known = self.answers.lock();

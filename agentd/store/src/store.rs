@@ -67,7 +67,7 @@ fn past_changes(past: PastChanges, counters: Counters, (count, bytes): (usize, u
 
 fn past_events(rows: Vec<(u64, Bytes)>, counters: Counters, count: usize) -> EventLog {
     let mut log = EventLog::new(count, counters.event_seq);
-    past::events(rows).for_each(|event| log.push(event));
+    past::events(rows).for_each(|(seq, id, json)| log.push(seq, id, json));
     log
 }
 

@@ -101,6 +101,10 @@ impl Engine for SqliteEngine {
         let path = suffixed(&self.path, ".mark");
         let mark = Mark::open(&path, self.state.commits).map_err(|error| failure::open_io(&path, &error))?;
         self.mark = Some(mark);
+        // What was read once is not read again: the pages that SQLite keeps of it are given back.
+        if let Err(error) = self.connection.execute_batch("PRAGMA shrink_memory") {
+            tracing::warn!(%error, "SQLite keeps the pages that it read at the start");
+        }
         Ok(self.state.counters)
     }
 
