@@ -57,6 +57,10 @@ impl Default for Options {
     }
 }
 
+/// The past is read in the background so long after the start: who waits for a first answer has the processor to
+/// itself.
+const PAST_AFTER: Duration = Duration::from_millis(500);
+
 fn past_changes(past: PastChanges, counters: Counters, (count, bytes): (usize, usize)) -> History {
     let changes = past.read();
     let compacted = changes.first().map_or(counters.revision, |first| first.revision - 1);
@@ -158,6 +162,7 @@ impl Store {
             .map_err(|e| OpenError::Io { file: "thread agentd-store".into(), detail: e.to_string() })?;
         let past = shared.clone();
         let read = move || {
+            std::thread::sleep(PAST_AFTER);
             LazyLock::force(&past.history);
             LazyLock::force(&past.events);
         };
