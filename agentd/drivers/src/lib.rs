@@ -8,6 +8,8 @@
 
 pub mod archive;
 pub mod console;
+pub mod container;
+pub mod engine;
 pub mod exec;
 pub mod fault;
 #[cfg(any(test, feature = "fake"))]

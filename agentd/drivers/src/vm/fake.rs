@@ -9,7 +9,7 @@ mod disks;
 mod graphics;
 mod guest;
 mod hotplug;
-mod programs;
+pub(crate) mod programs;
 mod snapshot;
 mod state;
 mod stats;

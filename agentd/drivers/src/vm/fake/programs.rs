@@ -7,7 +7,7 @@ use crate::vm::guest::{ExecWish, GuestError, GuestIn, GuestOut, Said, SessionIn,
 
 /// What comes for a program.
 #[derive(Debug)]
-enum To {
+pub(crate) enum To {
     Data(Vec<u8>),
     End,
     Resize(u16, u16),
@@ -47,9 +47,9 @@ impl SessionOut for Out {
     }
 }
 
-type Say = mpsc::Sender<Result<Said, GuestError>>;
+pub(crate) type Say = mpsc::Sender<Result<Said, GuestError>>;
 
-fn session() -> ((GuestIn, GuestOut), mpsc::Receiver<To>, Say) {
+pub(crate) fn session() -> ((GuestIn, GuestOut), mpsc::Receiver<To>, Say) {
     // Small, so that a test sees who waits for whom.
     let (to, came) = mpsc::channel(4);
     let (say, said) = mpsc::channel(4);
@@ -58,7 +58,7 @@ fn session() -> ((GuestIn, GuestOut), mpsc::Receiver<To>, Say) {
 
 /// `echo`, `cat`, `env`, `exit N`, `err TEXT`, `yes` (without end), `sleep` (until it is signalled), `size` (tells each size
 /// of its terminal); others are not there.
-pub(super) fn run(wish: ExecWish) -> Result<(GuestIn, GuestOut), GuestError> {
+pub(crate) fn run(wish: ExecWish) -> Result<(GuestIn, GuestOut), GuestError> {
     if let Some(user) = wish.user.as_deref().filter(|user| *user != "root") {
         return Err(GuestError::Missing(format!("there is no user '{user}'")));
     }
@@ -127,7 +127,7 @@ fn signalled(number: u32) -> Option<i32> {
 }
 
 /// Says what is in an archive.
-pub(super) fn archive(bytes: Vec<u8>) -> GuestOut {
+pub(crate) fn archive(bytes: Vec<u8>) -> GuestOut {
     let ((_, out), _, say) = session();
     tokio::spawn(async move {
         for piece in bytes.chunks(32 << 10) {
@@ -141,7 +141,7 @@ pub(super) fn archive(bytes: Vec<u8>) -> GuestOut {
 }
 
 /// Takes what it is given to its end, and then is done.
-pub(super) fn collect(whole: impl FnOnce(Vec<u8>) + Send + 'static) -> (GuestIn, GuestOut) {
+pub(crate) fn collect(whole: impl FnOnce(Vec<u8>) + Send + 'static) -> (GuestIn, GuestOut) {
     let (ends, mut came, say) = session();
     tokio::spawn(async move {
         let mut all = Vec::new();

@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::VmError;
+use crate::container::ContainerError;
 
 pub use agentd_guest_wire::{ARGUMENTS_MAX, ExecWish, Facts, Filesystem, Interface, Os};
 
@@ -69,6 +70,9 @@ pub enum GuestError {
     Failed { call: &'static str, detail: String },
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The session is in a container.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
 }
 
 impl crate::Classed for GuestError {
@@ -81,6 +85,7 @@ impl crate::Classed for GuestError {
             Self::Full(_) => Class::Capacity,
             Self::Deadline { .. } | Self::Gone | Self::Failed { .. } => Class::Transient,
             Self::Vm(error) => error.class(),
+            Self::Container(error) => error.class(),
         }
     }
 
@@ -88,6 +93,7 @@ impl crate::Classed for GuestError {
         match self {
             Self::Missing(_) => ErrorCode::NotFound,
             Self::Vm(error) => error.code(),
+            Self::Container(error) => error.code(),
             other => crate::fault::code_of(other.class()),
         }
     }

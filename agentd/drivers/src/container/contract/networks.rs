@@ -1,0 +1,83 @@
+//! Networks of the engine's on our bridges.
+
+use agentd_api::MacAddr;
+use uuid::Uuid;
+
+use super::{Bed, Does, gone, see, told};
+use crate::container::{
+    Change, ContainerDriver, ContainerError, Endpoint, EndpointSeen, EngineNetwork, Wired,
+};
+
+/// The n-th endpoint of a network.
+fn endpoint(network: &EngineNetwork, number: u8) -> Endpoint {
+    let [a, b, c, _] = network.gateway.octets();
+    Endpoint {
+        network: network.id,
+        ip: [a, b, c, number].into(),
+        mac: MacAddr([0x52, 0x54, 0, a, c, number]),
+    }
+}
+
+/// Panics where its addresses are other than these. An engine may have no say in a MAC but its first one's.
+async fn has(driver: &dyn ContainerDriver, id: Uuid, wanted: &[&Endpoint]) {
+    let seen = see(driver, id).await.endpoints;
+    let ip = |e: &EndpointSeen| (e.network.clone(), e.ip);
+    let mut wanted: Vec<_> = wanted.iter().map(|e| (Wired::Ours(e.network), Some(e.ip))).collect();
+    wanted.sort();
+    assert_eq!(seen.iter().map(ip).collect::<Vec<_>>(), wanted);
+}
+
+pub(super) async fn endpoints_come_and_go(bed: &dyn Bed) {
+    let driver = bed.driver();
+    let (one, two) = (bed.network(1).await, bed.network(2).await);
+    let mut def = bed.def("wired", Does::Stays);
+    let first = endpoint(&one, 10);
+    def.endpoints = vec![first.clone()];
+    let error = driver.ensure_created(&def).await.expect_err("there is no such network yet");
+    assert!(matches!(error, ContainerError::NoNetwork(id) if id == one.id), "{error:?}");
+    assert_eq!(driver.observe(def.id).await.expect("observed"), None, "nothing is half made");
+
+    for network in [&one, &two] {
+        assert_eq!(driver.ensure_network(network).await.expect("made"), Change::Made);
+        assert_eq!(driver.ensure_network(network).await.expect("made"), Change::AlreadySo);
+    }
+    let networks = driver.networks().await.expect("listed");
+    assert!(networks.contains(&one.id) && networks.contains(&two.id), "{networks:?}");
+
+    driver.ensure_created(&def).await.expect("made");
+    driver.start(def.id).await.expect("started");
+    has(driver, def.id, &[&first]).await;
+    assert_eq!(see(driver, def.id).await.endpoint(one.id).and_then(|e| e.mac), Some(first.mac));
+
+    let second = endpoint(&two, 20);
+    assert_eq!(driver.connect(def.id, &second).await.expect("plugged"), Change::Made);
+    assert_eq!(driver.connect(def.id, &second).await.expect("plugged"), Change::AlreadySo);
+    has(driver, def.id, &[&first, &second]).await;
+    let moved = endpoint(&two, 21);
+    assert_eq!(driver.connect(def.id, &moved).await.expect("moved"), Change::Made);
+    has(driver, def.id, &[&first, &moved]).await;
+    assert!(matches!(driver.remove_network(two.id).await, Err(ContainerError::InUse(id)) if id == two.id));
+    assert_eq!(driver.disconnect(def.id, &Wired::Ours(two.id)).await.expect("unplugged"), Change::Made);
+    assert_eq!(driver.disconnect(def.id, &Wired::Ours(two.id)).await.expect("unplugged"), Change::AlreadySo);
+    has(driver, def.id, &[&first]).await;
+
+    let mut events = driver.events();
+    bed.disconnect_behind(&see(driver, def.id).await, one.id).await;
+    told(&mut events, def.id).await;
+    has(driver, def.id, &[]).await;
+    assert_eq!(driver.connect(def.id, &first).await.expect("mended"), Change::Made);
+    has(driver, def.id, &[&first]).await;
+    // What it is on is kept while it is off.
+    driver.kill(def.id).await.expect("killed");
+    has(driver, def.id, &[&first]).await;
+    driver.start(def.id).await.expect("started");
+    has(driver, def.id, &[&first]).await;
+
+    let nowhere = Endpoint { network: Uuid::now_v7(), ..second };
+    assert!(matches!(driver.connect(def.id, &nowhere).await, Err(ContainerError::NoNetwork(_))));
+    gone(driver, def.id).await;
+    for network in [&one, &two] {
+        assert_eq!(driver.remove_network(network.id).await.expect("removed"), Change::Made);
+        assert_eq!(driver.remove_network(network.id).await.expect("removed"), Change::AlreadySo);
+    }
+}

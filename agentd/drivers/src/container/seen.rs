@@ -1,0 +1,180 @@
+//! What is seen of containers.
+
+use std::net::Ipv4Addr;
+
+use agentd_api::{MacAddr, Timestamp};
+use uuid::Uuid;
+
+use super::{Limits, Mount, Security, Wired};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContainerState {
+    /// It never ran.
+    Created,
+    Running,
+    Paused,
+    /// It ran, and its program is over.
+    Exited,
+    /// The engine is at removing it, or failed to.
+    Removing,
+}
+
+impl ContainerState {
+    /// Whether it has processes.
+    pub fn is_on(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// One line of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerListed {
+    pub id: Uuid,
+    pub engine_id: String,
+    pub state: ContainerState,
+    /// Of what it was made by. None for one that was adopted.
+    pub digest: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSeen {
+    pub id: Uuid,
+    pub engine_id: String,
+    /// As the engine has it.
+    pub name: String,
+    pub state: ContainerState,
+    /// How its last run ended. None where it never ran or is on.
+    pub exit: Option<ExitSeen>,
+    /// Of its first process, on the host. None where it is off.
+    pub pid: Option<u32>,
+    pub created_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    /// Of its last run that is over.
+    pub finished_at: Option<Timestamp>,
+    /// None where nothing checks it.
+    pub health: Option<HealthSeen>,
+    /// Of what it was made by. None for one that was adopted.
+    pub digest: Option<String>,
+    /// The engine's own id of its image, `sha256:...`.
+    pub image: String,
+    pub privileged: bool,
+    pub terminal: bool,
+    pub limits: Limits,
+    /// Sorted.
+    pub endpoints: Vec<EndpointSeen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitSeen {
+    /// Of its program, or 128 and a signal's number.
+    pub code: i32,
+    /// The kernel killed a process of it for want of memory.
+    pub oom: bool,
+    /// Why it could not be started, where it could not.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthSeen {
+    pub state: HealthState,
+    /// How often in a row it was found ill.
+    pub failing: u32,
+    /// What the last check said, cut where it is long.
+    pub said: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HealthState {
+    /// It was not found out yet.
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointSeen {
+    pub network: Wired,
+    pub ip: Option<Ipv4Addr>,
+    pub mac: Option<MacAddr>,
+}
+
+impl ContainerSeen {
+    pub fn endpoint(&self, network: Uuid) -> Option<&EndpointSeen> {
+        self.endpoints.iter().find(|endpoint| endpoint.network == Wired::Ours(network))
+    }
+}
+
+/// A change of a container of ours. `id` is None where changes may have been missed, or where the engine went away or came
+/// back: look at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerEvent {
+    pub id: Option<Uuid>,
+}
+
+/// A container that is none of this daemon's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignSeen {
+    pub engine_id: String,
+    pub name: String,
+    /// As it was named when it was made.
+    pub image: String,
+    pub command: String,
+    pub state: ContainerState,
+    pub created_at: Option<Timestamp>,
+    /// The tag of another daemon of ours that made it: it is not to be adopted.
+    pub daemon: Option<String>,
+}
+
+/// What a foreign container was made by, as far as a definition can say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignDef {
+    pub seen: ForeignSeen,
+    /// The engine's own id of its image, `sha256:...`.
+    pub image_id: String,
+    /// Beside what its image says.
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: Option<String>,
+    pub user: Option<String>,
+    pub terminal: bool,
+    pub input: bool,
+    pub limits: Limits,
+    pub security: Security,
+    pub mounts: Vec<Mount>,
+    /// The engine's networks that it is on, by name.
+    pub networks: Vec<String>,
+    /// The engine starts it by itself: "always". Two that start one thing are one too many.
+    pub restart: Option<String>,
+}
+
+impl ForeignDef {
+    /// A running container of that name, image and command, with nothing beside. The engine's id is still to be set.
+    #[cfg(any(test, feature = "fake"))]
+    pub fn plain(name: &str, image: &str, command: &[&str]) -> Self {
+        Self {
+            seen: ForeignSeen {
+                engine_id: String::new(),
+                name: name.to_owned(),
+                image: image.to_owned(),
+                command: command.join(" "),
+                state: ContainerState::Running,
+                created_at: Some(Timestamp::now()),
+                daemon: None,
+            },
+            image_id: format!("sha256:{image}"),
+            entrypoint: Vec::new(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            terminal: false,
+            input: false,
+            limits: Limits::default(),
+            security: Security::default(),
+            mounts: Vec::new(),
+            networks: Vec::new(),
+            restart: None,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The engine's events: one connection, made again where it ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::wire::Lines;
+use super::{Engine, EngineError};
+
+/// How long to wait before an engine that is not there is looked for again: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The longest event. One is some hundred bytes, and its attributes are labels that others chose.
+const EVENT_MAX: usize = 1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    Container,
+    Network,
+    Image,
+    /// Changes may have been missed (the engine was away, or is back): look at all.
+    Everything,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    pub subject: Subject,
+    /// As the engine calls it: "die", "connect", "tag". Empty where it is about everything.
+    pub action: String,
+    /// Of the container, network or image: the engine's id.
+    pub id: String,
+    /// As the engine tells them: a container's labels and name, a network's container.
+    pub attributes: Arc<HashMap<String, String>>,
+}
+
+impl EngineEvent {
+    fn everything() -> Self {
+        Self {
+            subject: Subject::Everything,
+            action: String::new(),
+            id: String::new(),
+            attributes: Arc::default(),
+        }
+    }
+}
+
+/// As the engine says it. bollard's own type takes no kind that it does not know, and Podman has more.
+#[derive(Debug, Deserialize)]
+struct Told {
+    #[serde(rename = "Type", default)]
+    kind: String,
+    #[serde(rename = "Action", default)]
+    action: String,
+    #[serde(rename = "Actor")]
+    actor: Option<Actor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Actor {
+    #[serde(rename = "ID", default)]
+    id: String,
+    #[serde(rename = "Attributes", default)]
+    attributes: Option<HashMap<String, String>>,
+}
+
+/// Until the engine is closed or gone.
+pub(super) fn follow(engine: &Arc<Engine>) {
+    let (weak, stop) = (Arc::downgrade(engine), engine.stop.clone());
+    tokio::spawn(async move {
+        // Cancel safety: nothing is kept between two events but the connection.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = again_and_again(&weak, &stop) => {}
+        }
+    });
+}
+
+async fn again_and_again(weak: &Weak<Engine>, stop: &CancellationToken) {
+    let mut pause = PAUSE.0;
+    let mut was_there = false;
+    while let Some(engine) = weak.upgrade() {
+        match open(&engine).await {
+            Ok(mut lines) => {
+                let events = engine.events.clone();
+                // The engine is not held while it is listened to: its owner's leaving ends this.
+                drop(engine);
+                let _ = events.send(EngineEvent::everything());
+                (pause, was_there) = (PAUSE.0, true);
+                while let Some(event) = next(&mut lines).await {
+                    let _ = events.send(event);
+                }
+                if let Some(engine) = weak.upgrade() {
+                    engine.lost();
+                }
+                // That it is away is news too: whoever cares asks, and is told that it is.
+                let _ = events.send(EngineEvent::everything());
+            }
+            Err(error) => {
+                if std::mem::take(&mut was_there) {
+                    tracing::warn!(%error, "the container engine is away");
+                }
+                engine.lost();
+                drop(engine);
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+        // Cancel safety: a pause holds nothing.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn open(engine: &Engine) -> Result<Lines, EngineError> {
+    let linked = engine.linked().await?;
+    let content = linked.wire.get("tell its events", "/events").await?;
+    Ok(Lines::new(content, EVENT_MAX))
+}
+
+/// The next event that anybody here could care for.
+async fn next(lines: &mut Lines) -> Option<EngineEvent> {
+    loop {
+        let line = lines.next().await?.ok()?;
+        let Ok(told) = serde_json::from_slice::<Told>(&line) else {
+            tracing::debug!("an event of the engine is not understood: taken as any");
+            return Some(EngineEvent::everything());
+        };
+        let subject = match told.kind.as_str() {
+            "container" => Subject::Container,
+            "network" => Subject::Network,
+            "image" => Subject::Image,
+            _ => continue,
+        };
+        let (id, attributes) = told.actor.map_or_else(Default::default, |actor| (actor.id, actor.attributes));
+        let attributes = Arc::new(attributes.unwrap_or_default());
+        return Some(EngineEvent { subject, action: told.action, id, attributes });
+    }
+}
