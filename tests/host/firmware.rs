@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use agent_tests::host::{Agentd, boot, guest, namespace, traces, virsh, wait_until};
 use agent_tests::host_test;
 
-const USER_SPACE: &str = "micro: boot ";
+/// The first that the guest's own first program says.
+const USER_SPACE: &str = "micro: in user space";
 /// UEFI without KVM takes its time.
 const SLOW: Duration = Duration::from_secs(240);
+/// How often each guest is started where they are compared.
+const TURNS: usize = 3;
 const OVMF: [&str; 4] = [
     "/usr/share/OVMF/OVMF_CODE_4M.fd",
     "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
@@ -23,15 +26,22 @@ fn import(agentd: &Agentd, scratch: &Path) {
     agentd.ok(&["image", "import", &disk.to_string_lossy(), "--name", "disk"]);
 }
 
+/// What a guest's way to its user space took.
+struct Way {
+    wall: Duration,
+    /// Of its QEMU. Without KVM that is its wall clock on a machine that does nothing else.
+    cpu: Duration,
+}
+
 /// From the command to the first line of the guest's own.
-fn reaches_user_space(agentd: &Agentd, name: &str, before: usize) -> Duration {
+fn reaches_user_space(agentd: &Agentd, name: &str, before: usize) -> Way {
     let began = Instant::now();
     agentd.ok(&["vm", "start", name, "--no-wait"]);
     wait_until(&format!("{name} is in user space"), SLOW, || {
         let console = guest::console(agentd, name);
         if console.matches(USER_SPACE).count() > before { Ok(()) } else { Err(console) }
     });
-    began.elapsed()
+    Way { wall: began.elapsed(), cpu: traces::cpu_of_guest(agentd, name) }
 }
 
 fn exec(agentd: &Agentd, name: &str, script: &str) -> String {
@@ -53,13 +63,13 @@ host_test!(vm_started_directly_is_in_user_space_long_before_bios_and_boot_loader
         let memory = ["--memory", "192MiB", "--firmware", firmware];
         agentd.ok(&[&["vm", "create", name, "--image", image][..], &memory[..]].concat());
     }
-    // By turns, so that whatever else the machine does meets both; the best of each counts.
-    let mut best = [Duration::MAX; 2];
-    for turn in 0..2 {
+    // By turns, so that whatever else the machine does meets both.
+    let mut ways = [Vec::new(), Vec::new()];
+    for turn in 0..TURNS {
         for (n, name) in ["bios", "direct"].into_iter().enumerate() {
-            let took = reaches_user_space(&agentd, name, turn);
-            println!("{name} is in user space after {took:?}");
-            best[n] = best[n].min(took);
+            let way = reaches_user_space(&agentd, name, turn);
+            println!("{name} is in user space after {:?}, {:?} of them on a processor", way.wall, way.cpu);
+            ways[n].push(way);
             if turn == 0 {
                 let started = exec(&agentd, name, "cat /proc/cmdline");
                 assert_eq!(started.contains("started=vmlinuz"), name == "bios", "{started}");
@@ -71,13 +81,24 @@ host_test!(vm_started_directly_is_in_user_space_long_before_bios_and_boot_loader
             agentd.ok(&["vm", "stop", name]);
         }
     }
-    let [bios, direct] = best;
+    // What others do on this machine lengthens the wall clock of either; of the processor's time it tells little.
+    let [bios, direct] = ways.each_ref().map(|ways| middle(ways, |way| way.cpu));
+    let walls = ways.each_ref().map(|ways| middle(ways, |way| way.wall));
+    let ratio = |of: &Duration, to: &Duration| of.as_secs_f64() / to.as_secs_f64();
     println!(
-        "direct {direct:?}, BIOS and boot loader {bios:?}: {:.2}",
-        direct.as_secs_f64() / bios.as_secs_f64()
+        "direct to BIOS and boot loader: {:.2} of the processor's time, {:.2} by the wall clock",
+        ratio(&direct, &bios),
+        ratio(&walls[1], &walls[0])
     );
-    assert!(direct * 3 <= bios * 2, "two thirds of {bios:?} is less than {direct:?}");
+    assert!(direct * 2 <= bios, "half of {bios:?} is less than {direct:?}");
+    assert!(walls[1] * 3 <= walls[0] * 2, "two thirds of {:?} is less than {:?}", walls[0], walls[1]);
 });
+
+fn middle(ways: &[Way], of: impl Fn(&Way) -> Duration) -> Duration {
+    let mut all: Vec<Duration> = ways.iter().map(of).collect();
+    all.sort_unstable();
+    all[all.len() / 2]
+}
 
 host_test!(vm_started_by_uefi_runs_what_is_unsigned_and_by_secure_boot_does_not, |host| {
     let agentd = host.with_agentd();
@@ -85,7 +106,7 @@ host_test!(vm_started_by_uefi_runs_what_is_unsigned_and_by_secure_boot_does_not,
     agentd.ok(&["vm", "create", "web", "--image", "disk", "--memory", "256MiB", "--firmware", "uefi"]);
     let id = agentd.vm("web")["id"].as_str().expect("an id").to_owned();
     let folder = agentd.state().join("vms").join(&id);
-    println!("UEFI: {:?}", reaches_user_space(&agentd, "web", 0));
+    println!("UEFI: {:?}", reaches_user_space(&agentd, "web", 0).wall);
     let look = "cat /proc/cmdline; ls /sys/firmware; dmesg | grep -i secureboot; ls /sys/class/tpm";
     let said = exec(&agentd, "web", look);
     assert!(said.contains("started=changed") && said.lines().any(|l| l == "efi"), "{said}");
@@ -100,7 +121,7 @@ host_test!(vm_started_by_uefi_runs_what_is_unsigned_and_by_secure_boot_does_not,
     });
     assert!(exec(&agentd, "web", look).contains("started=changed"), "it runs on");
     agentd.ok(&["vm", "stop", "web"]);
-    println!("secure boot: {:?}", reaches_user_space(&agentd, "web", 1));
+    println!("secure boot: {:?}", reaches_user_space(&agentd, "web", 1).wall);
     let said = exec(&agentd, "web", &format!("{look}; cat /sys/class/tpm/tpm0/tpm_version_major"));
     assert!(said.contains("started=vmlinuz") && said.contains("Secure boot enabled"), "{said}");
     assert!(said.contains("tpm0\n2\n"), "{said}");

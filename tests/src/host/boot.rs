@@ -81,7 +81,7 @@ fn entry(kernel: &str, cmdline: &str) -> String {
 /// The changed kernel where it is let, else the one that is signed.
 fn uefi_entries(cmdline: &str) -> String {
     // With secure boot a kernel insists on its integrity measures, which `micro` leaves out.
-    let cmdline = &cmdline.replace("lsm=capability ", "");
+    let cmdline = &cmdline.replace("lsm=capability ", "").replace("load_system_certificate_list,", "");
     let (changed, signed) = (entry("changed", cmdline), entry("vmlinuz", cmdline));
     let (first, rest) = changed.split_once('\n').expect("lines");
     format!("search --no-floppy --file --set=root /vmlinuz\nif {first}; then\n{rest}fi\n{signed}")

@@ -1,6 +1,7 @@
 //! What agentd leaves on a host: domains, links, rules, processes, files, leases.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::namespace::run;
 use super::{Agentd, virsh};
@@ -69,6 +70,20 @@ pub fn processes(name: &str) -> Vec<String> {
                 .then(|| format!("{pid} {}", arguments.replace('\0', " ")))
         })
         .collect()
+}
+
+/// How long processors have been at a guest that runs, by its QEMU.
+pub fn cpu_of_guest(agentd: &Agentd, name: &str) -> Duration {
+    let id = agentd.vm(name)["id"].as_str().expect("an id").to_owned();
+    let guests = processes("qemu-system-x86");
+    let guest = guests.iter().find(|line| line.contains(&id)).unwrap_or_else(|| panic!("{id}: {guests:?}"));
+    let pid = guest.split(' ').next().expect("a pid");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    // The program's name is in parentheses and may hold anything; what follows are numbers.
+    let (_, numbers) = stat.rsplit_once(')').expect("a name");
+    let ticks: u64 = numbers.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    // Linux counts hundredths of a second here, whatever its own clock is.
+    Duration::from_millis(ticks * 10)
 }
 
 fn files_below(folder: &Path, depth: usize) -> Vec<String> {

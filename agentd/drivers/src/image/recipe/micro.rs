@@ -44,8 +44,11 @@ const CMDLINE: [&str; 14] = [
     "8250.nr_uarts=1",
     "i8042.noaux",
     "i8042.nokbd",
-    // Tables for tracing, self-tests of a key derivation, and the reading of all type information for one TCP variant.
-    "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,cubictcp_register",
+    // Tables for tracing and of each slab, self-tests of a key derivation, keys that modules are signed by; and what
+    // would have all type information of the kernel read: one TCP variant, and functions for BPF.
+    "initcall_blacklist=init_kprobe_trace,slab_sysfs_init,crypto_kdf108_init,load_system_certificate_list,\
+     cubictcp_register,bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,bpf_tcp_ca_kfunc_init,\
+     bpf_key_sig_kfuncs_init",
 ];
 /// What the guest's scripts use.
 const APPLETS: [&str; 9] =
