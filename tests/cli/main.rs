@@ -2,6 +2,7 @@
 //! then has. Each test has a daemon of its own.
 
 mod archive;
+mod change;
 mod doctor;
 mod follow;
 mod image;

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::noun::vm::{Limits, disk_limits, nic_limits, put};
 use crate::verb::create::{self, Create, Until};
-use crate::verb::list::List;
+use crate::verb::list::{List, list_with_shared};
 use crate::verb::remove::Remove;
 use crate::verb::show::Show;
 use crate::wait::WaitArgs;
@@ -23,7 +23,7 @@ const USUAL: Duration = Duration::from_secs(30);
 pub enum Flavor {
     /// Keep a size under a name; VMs are made of it with `vm run --flavor`
     Create(CreateFlavor),
-    /// List flavors
+    /// List flavors: the project's, and those of the project default, which serve all projects
     #[command(visible_alias = "ls")]
     List(List),
     /// Show all about flavors
@@ -65,7 +65,7 @@ impl Flavor {
     pub async fn run(self, app: &App) -> Result<(), Failure> {
         match self {
             Self::Create(create) => create.run(app).await,
-            Self::List(list) => list.run(app, DEF).await,
+            Self::List(list) => list_with_shared(app, DEF, &list.select).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Rm(remove) => remove.run(app, DEF).await,
         }

@@ -152,6 +152,17 @@ fn items(pages: &[Bytes]) -> Result<Vec<&RawValue>, Failure> {
     Ok(all)
 }
 
+/// A page of the objects that have none of these names.
+pub fn without(pages: &[Bytes], names: &[String]) -> Result<Bytes, Failure> {
+    let mut left = Vec::new();
+    for item in items(pages)? {
+        if !names.contains(&project::name(item.get().as_bytes())?) {
+            left.push(item.get());
+        }
+    }
+    Ok(Bytes::from(format!("{{\"items\":[{}],\"revision\":0,\"continue\":null}}", left.join(","))))
+}
+
 /// Several pages as the one list that they are parts of. Each object stays byte for byte what it was.
 fn joined(pages: &[Bytes]) -> Result<Vec<u8>, Failure> {
     let first: Option<Items<'_>> =

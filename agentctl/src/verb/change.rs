@@ -81,13 +81,25 @@ impl ChangeArgs {
             app.say("dry run: nothing was changed");
             return Ok(());
         }
-        let mut object: AnyObject = serde_json::from_slice(body).map_err(|e| undecodable(&e))?;
-        if !self.wait.no_wait {
-            let wait = Wait { app, def, goal: Goal::Settled, limit: self.wait.limit(USUAL), beside: None };
-            object = wait.one(object).await?;
-            say_what_waits(app, def, &object);
-        }
+        let object: AnyObject = serde_json::from_slice(body).map_err(|e| undecodable(&e))?;
+        let object = self.settle(app, def, object).await?;
         create::print(app, def, &object).await
+    }
+
+    /// The object once it is as its spec says, as far as it can be; at once where nothing was changed or nobody waits.
+    pub async fn settle(
+        &self,
+        app: &App,
+        def: &'static KindDef,
+        object: AnyObject,
+    ) -> Result<AnyObject, Failure> {
+        if self.dry_run || self.wait.no_wait {
+            return Ok(object);
+        }
+        let wait = Wait { app, def, goal: Goal::Settled, limit: self.wait.limit(USUAL), beside: None };
+        let object = wait.one(object).await?;
+        say_what_waits(app, def, &object);
+        Ok(object)
     }
 }
 

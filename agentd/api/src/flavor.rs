@@ -70,6 +70,7 @@ impl Kind for Flavor {
         states: &[State::Pending, State::Ready, State::Deleting],
         columns: &[
             ColumnDef::text("NAME", "/name"),
+            ColumnDef::text("PROJECT", "/project"),
             ColumnDef::text("CPUS", "/spec/cpus"),
             ColumnDef::text("MEMORY", "/spec/memory"),
             ColumnDef::text("DISK", "/spec/disk"),

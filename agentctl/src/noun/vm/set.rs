@@ -10,6 +10,7 @@ use crate::failure::{Exit, Failure, Failures};
 use crate::noun::vm::spec::{FirmwareArgs, PolicyArgs, TuningArgs};
 use crate::output::undecodable;
 use crate::target::{self, Which, label, not_found_hint};
+use crate::verb::change::ChangeArgs;
 use crate::verb::create;
 
 const DEF: &agentd_api::KindDef = super::DEF;
@@ -27,9 +28,8 @@ pub struct Set {
     /// What one of its interfaces may carry in a second; none is no limit
     #[arg(long = "network-limit", value_name = "NET,in=RATE,out=RATE|NET,none", value_parser = network_limit)]
     networks: Vec<NetworkLimit>,
-    /// Check everything, change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Set {
             let outcome = self.set(app, &name, change.clone()).await;
             let Some(object) = failures.take(label(DEF, &name), outcome) else { continue };
             if app.output.is_table() {
-                let done = if self.dry_run { "would be changed" } else { "changed" };
+                let done = if self.change.dry_run { "would be changed" } else { "changed" };
                 app.say(format_args!("{}: {done}", label(DEF, &object.meta.name)));
             } else {
                 create::print(app, DEF, &object).await?;
@@ -86,9 +86,10 @@ impl Set {
             change.insert("networks".to_owned(), limited(&is.spec["networks"], &self.networks)?);
         }
         let patch = json!({"spec": change});
-        let body = app.client.kind(DEF).patch(&name, &patch, &app.write(self.dry_run)).await;
+        let body = app.client.kind(DEF).patch(&name, &patch, &app.write(self.change.dry_run)).await;
         let body = body.map_err(|e| not_found_hint(e, DEF))?;
-        serde_json::from_slice(&body).map_err(|e| undecodable(&e))
+        let object = serde_json::from_slice(&body).map_err(|e| undecodable(&e))?;
+        self.change.settle(app, DEF, object).await
     }
 }
 
