@@ -108,14 +108,7 @@ impl Client {
         let call = path.call();
         let body =
             UnsyncBoxBody::new(StreamBody::new(content.map(|piece| piece.map(hyper::body::Frame::data))));
-        let mut request = call.request(&self.inner.socket, body)?;
-        let kind = HeaderValue::from_static("application/octet-stream");
-        request.headers_mut().insert(header::CONTENT_TYPE, kind);
-        let answer =
-            self.inner.http.request(request).await.map_err(|error| self.broken(&call, Box::new(error)))?;
-        let status = answer.status();
-        let body = self.collect(&call, answer.into_body()).await?;
-        if status.is_success() { Ok(body) } else { Err(refusal(&call, status, &body)) }
+        self.send_octets(&call, body, None).await
     }
 
     /// A two-way stream. What the daemon refuses is refused before it begins.

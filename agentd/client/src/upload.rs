@@ -7,7 +7,7 @@ use agentd_api::image::Image;
 use agentd_api::{Kind, Object, ObjectName};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Frame;
@@ -58,11 +58,22 @@ impl Client {
         P: FnMut(u64) + Send + 'static,
     {
         let length = sending.length;
-        let mut request = call.request(&self.inner.socket, body(sending))?;
-        request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-        request
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+        self.send_octets(call, body(sending), Some(length)).await
+    }
+
+    /// Sends content, of a length where it is known, and gives the whole answer.
+    pub(crate) async fn send_octets(
+        &self,
+        call: &Call,
+        content: Body,
+        length: Option<u64>,
+    ) -> Result<Bytes, ClientError> {
+        let mut request = call.request(&self.inner.socket, content)?;
+        let kind = HeaderValue::from_static("application/octet-stream");
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if let Some(length) = length {
+            request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
         let answer =
             self.inner.http.request(request).await.map_err(|error| self.broken(call, Box::new(error)))?;
         let status = answer.status();

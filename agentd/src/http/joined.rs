@@ -25,9 +25,7 @@ impl ListBody {
     pub fn new(items: Vec<Arc<Stored>>, revision: u64, next: Option<&str>) -> Self {
         let next = next.map_or_else(|| "null".to_owned(), |n| serde_json::Value::from(n).to_string());
         let tail = Bytes::from(format!("],\"revision\":{revision},\"continue\":{next}}}"));
-        let objects: usize = items.iter().map(|i| i.json().len()).sum();
-        let commas = items.len().saturating_sub(1);
-        let left = (HEAD.len() + objects + commas + tail.len()) as u64;
+        let left = (HEAD.len() + length(&items) + tail.len()) as u64;
         Self { items: items.into_iter(), lead: HEAD, tail, left }
     }
 
@@ -49,6 +47,11 @@ impl ListBody {
     }
 }
 
+/// Of the objects and the commas between them.
+fn length(items: &[Arc<Stored>]) -> usize {
+    items.iter().map(|item| item.json().len()).sum::<usize>() + items.len().saturating_sub(1)
+}
+
 /// What leads, the objects and the commas between them, and what follows: segments, numbered in this order.
 pub(super) struct Joined {
     lead: &'static [u8],
@@ -62,8 +65,7 @@ pub(super) struct Joined {
 
 impl Joined {
     fn new(lead: &'static [u8], items: Vec<Arc<Stored>>, tail: Bytes) -> Self {
-        let objects: usize = items.iter().map(|i| i.json().len()).sum();
-        let left = lead.len() + objects + items.len().saturating_sub(1) + tail.len();
+        let left = lead.len() + length(&items) + tail.len();
         Self { lead, items, tail, at: 0, offset: 0, left }
     }
 
