@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use agent_tests::host::guest::{both, read_both, write_both};
 use agent_tests::host::{Agentd, guest, namespace, traces, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
@@ -10,28 +11,6 @@ use serde_json::Value;
 fn run(agentd: &Agentd, name: &str) {
     agentd.ok(&["vm", "run", name, "--image", "micro", "--memory", "128MiB", "--add-disk", "256MiB"]);
     guest::answers(agentd, name);
-}
-
-fn page(agentd: &Agentd, name: &str, path: &str) -> String {
-    guest::answers(agentd, name);
-    guest::get(&agentd.address(name), 80, path).expect("an answer")
-}
-
-fn write(agentd: &Agentd, name: &str, text: &str) {
-    assert_eq!(page(agentd, name, &format!("/cgi-bin/write?{text}")).trim(), text);
-    let second = page(agentd, name, &format!("/cgi-bin/disk?disk-1={text}"));
-    assert!(second.contains("status: 0"), "{second}");
-}
-
-/// What is on both of its disks.
-fn read(agentd: &Agentd, name: &str) -> (String, String) {
-    let first = page(agentd, name, "/cgi-bin/write").trim().to_owned();
-    let second = page(agentd, name, "/cgi-bin/disk?disk-1");
-    (first, second.lines().next().unwrap_or_default().to_owned())
-}
-
-fn both(text: &str) -> (String, String) {
-    (text.to_owned(), text.to_owned())
 }
 
 fn of_page<'a>(page: &'a str, field: &str) -> &'a str {
@@ -74,10 +53,10 @@ fn no_snapshots(agentd: &Agentd, source: &str) {
 host_test!(vm_cloned_while_it_runs_is_another_machine_with_the_same_disks, |host| {
     let agentd = host.with_agentd();
     run(&agentd, "web");
-    write(&agentd, "web", "before");
+    write_both(&agentd, "web", "before");
     agentd.ok(&["vm", "clone", "web", "linked"]);
     agentd.ok(&["vm", "clone", "web", "full", "--full", "--memory", "144MiB"]);
-    write(&agentd, "web", "after");
+    write_both(&agentd, "web", "after");
     no_snapshots(&agentd, "web");
     assert!(backing(&agentd, "linked").contains("/disk-sets/"), "{}", disk(&agentd, "linked"));
     assert_eq!(backing(&agentd, "full"), "", "it stands on nothing");
@@ -99,18 +78,18 @@ host_test!(vm_cloned_while_it_runs_is_another_machine_with_the_same_disks, |host
         assert_eq!(id.is_some(), name != "web", "{line}");
         assert!(id.is_none_or(|id| seen.insert(id.to_owned())), "{seen:?} has it twice: {line}");
     }
-    assert_eq!(read(&agentd, "web"), both("after"));
+    assert_eq!(read_both(&agentd, "web"), both("after"));
     for name in ["linked", "full"] {
-        assert_eq!(read(&agentd, name), both("before"), "{name}");
+        assert_eq!(read_both(&agentd, name), both("before"), "{name}");
     }
-    write(&agentd, "linked", "mine");
-    assert_eq!((read(&agentd, "full"), read(&agentd, "web")), (both("before"), both("after")));
+    write_both(&agentd, "linked", "mine");
+    assert_eq!((read_both(&agentd, "full"), read_both(&agentd, "web")), (both("before"), both("after")));
     assert_eq!(agentd.vm("web")["status"]["restarts"], Value::Null);
 
     // The source goes first; its clones do not need it.
     agentd.ok(&["vm", "rm", "web"]);
     agentd.ok(&["vm", "restart", "linked"]);
-    assert_eq!((read(&agentd, "linked"), read(&agentd, "full")), (both("mine"), both("before")));
+    assert_eq!((read_both(&agentd, "linked"), read_both(&agentd, "full")), (both("mine"), both("before")));
     agentd.ok(&["vm", "rm", "linked", "full"]);
     assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
 });
@@ -118,9 +97,9 @@ host_test!(vm_cloned_while_it_runs_is_another_machine_with_the_same_disks, |host
 host_test!(vm_clones_of_a_snapshot_share_what_it_held_and_go_in_any_order, |host| {
     let agentd = host.with_agentd();
     run(&agentd, "web");
-    write(&agentd, "web", "golden");
+    write_both(&agentd, "web", "golden");
     agentd.ok(&["snapshot", "create", "web", "golden"]);
-    write(&agentd, "web", "later");
+    write_both(&agentd, "web", "later");
     agentd.ok(&["vm", "stop", "web"]);
     agentd.ok(&["vm", "clone", "web", "one", "--snapshot", "golden", "--no-start"]);
     assert_eq!(agentd.vm("one")["status"]["state"], "stopped");
@@ -128,10 +107,10 @@ host_test!(vm_clones_of_a_snapshot_share_what_it_held_and_go_in_any_order, |host
     assert_eq!(backing(&agentd, "one"), backing(&agentd, "two"));
     // Of one that is off, as it is now; and a clone of a clone.
     agentd.ok(&["vm", "clone", "web", "now", "--no-start"]);
-    assert_eq!(read(&agentd, "two"), both("golden"));
-    write(&agentd, "two", "third");
+    assert_eq!(read_both(&agentd, "two"), both("golden"));
+    write_both(&agentd, "two", "third");
     agentd.ok(&["vm", "clone", "two", "deep"]);
-    assert_eq!(read(&agentd, "deep"), both("third"));
+    assert_eq!(read_both(&agentd, "deep"), both("third"));
     assert_eq!(snapshots(&agentd), ["snapshot/golden"]);
 
     // What they stand on is theirs: the source goes back, the snapshot goes, clones go in the middle.
@@ -139,9 +118,9 @@ host_test!(vm_clones_of_a_snapshot_share_what_it_held_and_go_in_any_order, |host
     agentd.ok(&["snapshot", "rm", "golden"]);
     agentd.ok(&["vm", "rm", "two"]);
     agentd.ok(&["vm", "start", "one", "now"]);
-    assert_eq!((read(&agentd, "one"), read(&agentd, "now")), (both("golden"), both("later")));
+    assert_eq!((read_both(&agentd, "one"), read_both(&agentd, "now")), (both("golden"), both("later")));
     agentd.ok(&["vm", "restart", "deep"]);
-    assert_eq!(read(&agentd, "deep"), both("third"));
+    assert_eq!(read_both(&agentd, "deep"), both("third"));
     for name in ["web", "deep", "one", "now"] {
         agentd.ok(&["vm", "rm", name]);
     }
@@ -157,7 +136,7 @@ host_test!(vm_clones_of_a_snapshot_share_what_it_held_and_go_in_any_order, |host
 host_test!(vm_clone_killed_at_any_moment_is_made_and_its_source_untouched, |host| {
     let mut agentd = host.with_agentd();
     run(&agentd, "web");
-    write(&agentd, "web", "kept");
+    write_both(&agentd, "web", "kept");
     // Enough that its copy takes a while.
     inside(&agentd, "web", &["sh", "-c", "dd if=/dev/urandom of=/dev/vdc bs=1M count=96 seek=1 && sync"]);
     let mut lived = 0;
@@ -176,7 +155,7 @@ host_test!(vm_clone_killed_at_any_moment_is_made_and_its_source_untouched, |host
             lived += 1;
             agentd.wait_state("new", "running", Duration::from_secs(90));
             if moment == 150 || moment == 600 {
-                assert_eq!(read(&agentd, "new"), both("kept"), "killed after {moment} ms");
+                assert_eq!(read_both(&agentd, "new"), both("kept"), "killed after {moment} ms");
             }
             no_snapshots(&agentd, "web");
             agentd.ok(&["vm", "rm", "new"]);
@@ -193,7 +172,7 @@ host_test!(vm_clone_killed_at_any_moment_is_made_and_its_source_untouched, |host
     agentd.ok(&["vm", "rm", "new"]);
     if refused.status != 0 {
         assert!(refused.stderr.contains("vm/default/new"), "{refused:?}");
-        assert_eq!(read(&agentd, "web"), both("kept"));
+        assert_eq!(read_both(&agentd, "web"), both("kept"));
         no_snapshots(&agentd, "web");
         agentd.ok(&["vm", "rm", "web"]);
     }

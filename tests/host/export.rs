@@ -5,35 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use agent_tests::host::guest::{both, read_both, write_both};
 use agent_tests::host::{Agentd, guest, traces, wait_until};
 use agent_tests::host_test;
 
 fn run(agentd: &Agentd) {
     agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "128MiB", "--add-disk", "128MiB"]);
     guest::answers(agentd, "web");
-    write(agentd, "web", "packed");
-}
-
-fn page(agentd: &Agentd, name: &str, path: &str) -> String {
-    guest::answers(agentd, name);
-    guest::get(&agentd.address(name), 80, path).expect("an answer")
-}
-
-fn write(agentd: &Agentd, name: &str, text: &str) {
-    assert_eq!(page(agentd, name, &format!("/cgi-bin/write?{text}")).trim(), text);
-    let second = page(agentd, name, &format!("/cgi-bin/disk?disk-1={text}"));
-    assert!(second.contains("status: 0"), "{second}");
-}
-
-/// What is on both of its disks.
-fn read(agentd: &Agentd, name: &str) -> (String, String) {
-    let first = page(agentd, name, "/cgi-bin/write").trim().to_owned();
-    let second = page(agentd, name, "/cgi-bin/disk?disk-1");
-    (first, second.lines().next().unwrap_or_default().to_owned())
-}
-
-fn both(text: &str) -> (String, String) {
-    (text.to_owned(), text.to_owned())
+    write_both(agentd, "web", "packed");
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -93,7 +72,7 @@ host_test!(vm_exported_while_it_runs_is_imported_on_another_host, |host| {
     run(&agentd);
     let archive = host.scratch().join("web.tar");
     agentd.ok(&["vm", "export", "web", &text(&archive)]);
-    write(&agentd, "web", "later");
+    write_both(&agentd, "web", "later");
     nothing_left(&agentd);
     let size = archive.metadata().expect("a file").len();
     println!("an archive of {size} bytes");
@@ -102,13 +81,13 @@ host_test!(vm_exported_while_it_runs_is_imported_on_another_host, |host| {
 
     // Beside its origin: another identity, the same disks; and no image is needed.
     agentd.ok(&["vm", "import", &text(&archive), "--name", "copy"]);
-    assert_eq!(read(&agentd, "copy"), both("packed"));
+    assert_eq!(read_both(&agentd, "copy"), both("packed"));
     assert_ne!(agentd.address("copy"), agentd.address("web"));
-    assert_eq!(read(&agentd, "web"), both("later"));
+    assert_eq!(read_both(&agentd, "web"), both("later"));
     let taken = agentd.ctl(&["vm", "import", &text(&archive)]);
     assert_eq!(taken.status, 4, "the name is in use: {taken:?}");
     agentd.ok(&["vm", "clone", "copy", "clone"]);
-    assert_eq!(read(&agentd, "clone"), both("packed"));
+    assert_eq!(read_both(&agentd, "clone"), both("packed"));
     agentd.ok(&["vm", "rm", "copy", "clone", "web"]);
     agentd.ok(&["image", "rm", "micro"]);
 
@@ -117,10 +96,10 @@ host_test!(vm_exported_while_it_runs_is_imported_on_another_host, |host| {
     other.start();
     other.wait_ready();
     other.ok(&["vm", "import", &text(&archive)]);
-    assert_eq!(read(&other, "web"), both("packed"));
+    assert_eq!(read_both(&other, "web"), both("packed"));
     assert!(other.get("image", "micro").is_none(), "none was built for it");
     other.ok(&["vm", "restart", "web"]);
-    assert_eq!(read(&other, "web"), both("packed"));
+    assert_eq!(read_both(&other, "web"), both("packed"));
     other.ok(&["vm", "rm", "web"]);
     assert_eq!(traces::of_vms(&other), Vec::<String>::new());
 });
@@ -160,14 +139,14 @@ host_test!(vm_archive_that_is_cut_or_altered_is_refused_before_anything_is_made,
     agentd.ok(&["vm", "import", &text(&archive), "--name", "good", "--no-start"]);
     assert_eq!(agentd.vm("good")["status"]["state"], "stopped");
     agentd.ok(&["vm", "start", "good"]);
-    assert_eq!(read(&agentd, "good"), both("packed"));
+    assert_eq!(read_both(&agentd, "good"), both("packed"));
     agentd.ok(&["vm", "rm", "good"]);
     let answer = agentd.ctl(&["vm", "import", &text(&archive), "--name", "bad", "--network", "nowhere"]);
     assert_eq!(answer.status, 2, "{answer:?}");
     assert!(answer.stderr.contains("nowhere"), "{answer:?}");
     nothing_left(&agentd);
     agentd.ok(&["vm", "start", "web"]);
-    assert_eq!(read(&agentd, "web"), both("packed"));
+    assert_eq!(read_both(&agentd, "web"), both("packed"));
 });
 
 host_test!(vm_export_and_import_killed_at_any_moment_leave_nothing, |host| {
@@ -221,14 +200,14 @@ host_test!(vm_export_and_import_killed_at_any_moment_leave_nothing, |host| {
                 if vm["status"]["state"] == "running" { Ok(()) } else { Err(vm["status"].to_string()) }
             });
             if agentd.get("vm", "new").is_some() {
-                assert_eq!(read(&agentd, "new"), both("packed"));
+                assert_eq!(read_both(&agentd, "new"), both("packed"));
                 agentd.ok(&["vm", "rm", "new"]);
             }
             nothing_left(&agentd);
         }
     }
     assert!(cut_off >= 3, "only {cut_off} of the exports had been cut off: the moments are wrong");
-    assert_eq!(read(&agentd, "web"), both("packed"));
+    assert_eq!(read_both(&agentd, "web"), both("packed"));
     // What was stored and is nobody's any more goes with the next sweep, which a start begins with.
     agentd.stop();
     agentd.start();

@@ -49,6 +49,31 @@ pub fn answers_within(agentd: &Agentd, name: &str, limit: Duration) -> String {
     })
 }
 
+/// A page of the guest's own server, once it answers.
+pub fn page(agentd: &Agentd, name: &str, path: &str) -> String {
+    answers(agentd, name);
+    get(&agentd.address(name), 80, path).expect("an answer")
+}
+
+/// Has a guest of `micro` with a further disk write `text` to both of its disks.
+pub fn write_both(agentd: &Agentd, name: &str, text: &str) {
+    assert_eq!(page(agentd, name, &format!("/cgi-bin/write?{text}")).trim(), text);
+    let second = page(agentd, name, &format!("/cgi-bin/disk?disk-1={text}"));
+    assert!(second.contains("status: 0"), "{second}");
+}
+
+/// What is on both of its disks.
+pub fn read_both(agentd: &Agentd, name: &str) -> (String, String) {
+    let first = page(agentd, name, "/cgi-bin/write").trim().to_owned();
+    let second = page(agentd, name, "/cgi-bin/disk?disk-1");
+    (first, second.lines().next().unwrap_or_default().to_owned())
+}
+
+/// What [`read_both`] answers where `text` is on both.
+pub fn both(text: &str) -> (String, String) {
+    (text.to_owned(), text.to_owned())
+}
+
 /// All that the guest has said on its console.
 pub fn console(agentd: &Agentd, name: &str) -> String {
     let vm = agentd.vm(name);
