@@ -117,10 +117,11 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
     let mut head = [0; 512];
     let mut put = |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
-    put(100, "0000644\00000000\00000000");
-    put(124, &format!("{:011o}\000000000000", content.len()));
+    put(100, "0000644");
+    put(124, &format!("{:011o}", content.len()));
     put(148, "        0");
-    put(257, "ustar\x0000");
+    put(257, "ustar");
+    put(263, "00");
     let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
     head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     let mut whole = [&head[..], content].concat();
