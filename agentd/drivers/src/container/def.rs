@@ -30,6 +30,8 @@ pub struct ContainerDef {
     /// Beside the image's own.
     pub env: Vec<(String, String)>,
     pub cwd: Option<String>,
+    /// What it calls itself; the name that it is made under where absent.
+    pub hostname: Option<String>,
     /// By name or number, also with a group, as USER:GROUP.
     pub user: Option<String>,
     /// A terminal in place of pipes.
@@ -261,6 +263,7 @@ impl ContainerDef {
             command: None,
             env: Vec::new(),
             cwd: None,
+            hostname: None,
             user: None,
             terminal: false,
             input: false,

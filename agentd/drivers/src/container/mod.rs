@@ -76,6 +76,8 @@ pub trait ContainerLook: Send + Sync {
     /// What a container that is none of this daemon's was made by, to adopt it. By the engine's id or by name. None where
     /// there is none.
     async fn foreign_def(&self, name: &str) -> Result<Option<ForeignDef>, ContainerError>;
+    /// The engine's own id, `sha256:...`, of the image that it has under that name. None where it has none; nothing is pulled.
+    async fn image_id(&self, name: &str) -> Result<Option<String>, ContainerError>;
     /// Changes as they happen. A receiver that lags must look at all.
     fn events(&self) -> broadcast::Receiver<ContainerEvent>;
     /// The digest that [`ContainerListed::digest`] has when the container was made by `def`: of all that cannot be changed

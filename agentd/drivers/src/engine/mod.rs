@@ -55,6 +55,8 @@ pub struct EngineProbe {
     /// As the engine names them: "seccomp", "apparmor", "userns", "rootless".
     pub security: Vec<String>,
     pub storage: String,
+    /// The folder that it keeps all in.
+    pub root: PathBuf,
 }
 
 /// Must be made within a tokio runtime. Whoever holds it shares one connection.
@@ -112,6 +114,7 @@ impl Engine {
             cgroups: if info.cgroup_version.is_some_and(|v| v.to_string() == "2") { 2 } else { 1 },
             security: security.iter().filter_map(|option| name_of(option)).collect(),
             storage: info.driver.unwrap_or_default(),
+            root: info.docker_root_dir.map(PathBuf::from).unwrap_or_default(),
         })
     }
 

@@ -45,7 +45,10 @@ pub(super) async fn one_is_made_once_and_left_where_it_differs(bed: &dyn Bed) {
 
 pub(super) async fn without_its_image_none_is_made(bed: &dyn Bed) {
     let (driver, mut def) = (bed.driver(), bed.def("imageless", Does::Stays));
+    let there = driver.image_id(&def.image).await.expect("looked up");
+    assert!(there.as_ref().is_some_and(|id| id.starts_with("sha256:")), "{there:?}");
     def.image = format!("sha256:{:064x}", 0xdead_u32);
+    assert_eq!(driver.image_id(&def.image).await.expect("looked up"), None);
     let error = driver.ensure_created(&def).await.expect_err("there is no such image");
     assert!(matches!(&error, ContainerError::NoImage(image) if *image == def.image), "{error:?}");
     assert_eq!(driver.observe(def.id).await.expect("observed"), None);

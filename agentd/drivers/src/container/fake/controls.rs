@@ -44,7 +44,8 @@ impl FakeContainers {
     }
     /// The engine has images of every name but of these.
     pub fn set_image(&self, name: &str, there: bool) {
-        let missing = &mut self.inner.world.lock().no_images;
+        let (name, missing) =
+            (name.strip_prefix("sha256:").unwrap_or(name), &mut self.inner.world.lock().no_images);
         if there {
             missing.remove(name)
         } else {

@@ -16,7 +16,7 @@ const KILLED: i32 = 128 + 9;
 const STOPPED: i32 = 128 + 15;
 
 fn create(world: &mut World, def: ContainerDef) -> Result<Created, ContainerError> {
-    if world.no_images.contains(&def.image) {
+    if world.image_id(&def.image).is_none() {
         return Err(ContainerError::NoImage(def.image));
     }
     if let Some(kept) = world.find(def.id) {

@@ -56,6 +56,7 @@ impl FakeContainers {
         "observe",
         "foreign",
         "foreign_def",
+        "image_id",
         "ensure_created",
         "start",
         "ask_to_stop",
@@ -142,6 +143,7 @@ impl ContainerDriver for FakeContainers {
                 cgroups: 2,
                 security: vec!["seccomp".to_owned()],
                 storage: "fake".to_owned(),
+                root: "/".into(),
             })
         })
         .await
@@ -175,6 +177,11 @@ impl ContainerLook for FakeContainers {
     async fn foreign_def(&self, name: &str) -> Result<Option<ForeignDef>, ContainerError> {
         let name = name.to_owned();
         self.call("foreign_def", move |inner| Ok(inner.world.lock().foreign_def(&name))).await
+    }
+
+    async fn image_id(&self, name: &str) -> Result<Option<String>, ContainerError> {
+        let name = name.to_owned();
+        self.call("image_id", move |inner| Ok(inner.world.lock().image_id(&name))).await
     }
 
     fn events(&self) -> broadcast::Receiver<ContainerEvent> {

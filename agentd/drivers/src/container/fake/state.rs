@@ -67,6 +67,12 @@ pub(super) struct Line {
 }
 
 impl World {
+    /// An image's own id is its name, behind "sha256:".
+    pub(super) fn image_id(&self, name: &str) -> Option<String> {
+        let plain = name.strip_prefix("sha256:").unwrap_or(name);
+        (!self.no_images.contains(plain)).then(|| format!("sha256:{plain}"))
+    }
+
     pub(super) fn new_engine_id(&mut self) -> String {
         self.made += 1;
         format!("{:064x}", self.made)
