@@ -11,6 +11,7 @@
 #[cfg(any(test, feature = "fake"))]
 pub mod contract;
 mod def;
+pub mod docker;
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

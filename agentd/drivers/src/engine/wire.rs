@@ -82,8 +82,13 @@ impl Wire {
         path: &str,
         document: &serde_json::Value,
     ) -> Result<serde_json::Value, EngineError> {
-        let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json");
-        let answer = self.send(call, request.body(full(document.to_string()))).await?;
+        let request = self.request(Method::POST, path);
+        // An engine may take a body as what is wanted, where none is.
+        let request = match document {
+            serde_json::Value::Null => request.body(empty()),
+            document => request.header(CONTENT_TYPE, "application/json").body(full(document.to_string())),
+        };
+        let answer = self.send(call, request).await?;
         let mut content = Content(BodyStream::new(answer.into_body()));
         let whole = read_up_to(&mut content, DOCUMENT_MAX).await;
         if whole.is_empty() {
@@ -96,6 +101,10 @@ impl Wire {
     pub async fn put(&self, call: &'static str, path: &str, content: WireBody) -> Result<(), EngineError> {
         let request = self.request(Method::PUT, path).header(CONTENT_TYPE, "application/x-tar");
         self.send(call, request.body(content)).await.map(drop)
+    }
+
+    pub async fn delete(&self, call: &'static str, path: &str) -> Result<(), EngineError> {
+        self.send(call, self.request(Method::DELETE, path).body(empty())).await.map(drop)
     }
 
     /// Asks for a connection that goes on as bytes both ways.

@@ -1,0 +1,201 @@
+//! Lists, events, and what is none of ours.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use tokio::sync::broadcast::{self, error::RecvError};
+use uuid::Uuid;
+
+use super::read;
+use super::{DIGEST, EngineContainers, INSTANCE, Inner};
+use crate::container::{
+    ContainerDef, ContainerError, ContainerEvent, ContainerListed, ContainerLook, ContainerSeen, ForeignDef,
+    ForeignSeen, Seccomp, Security, Userns, Wired,
+};
+use crate::engine::{EngineEvent, Subject};
+
+#[async_trait]
+impl ContainerLook for EngineContainers {
+    fn attend(&self, id: Uuid, engine_id: &str) {
+        self.inner.attended.lock().insert(id, engine_id.to_owned());
+    }
+
+    fn leave(&self, id: Uuid) {
+        self.inner.attended.lock().remove(&id);
+        self.inner.forget(id);
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerListed>, ContainerError> {
+        let inner = &self.inner;
+        let listed: Vec<_> =
+            inner.summaries(None).await?.into_iter().filter_map(|s| inner.listed(s)).collect();
+        let ids = listed.iter().map(|listed| (listed.id, listed.engine_id.clone()));
+        *inner.known.lock() = ids.collect();
+        Ok(listed)
+    }
+
+    async fn observe(&self, id: Uuid) -> Result<Option<ContainerSeen>, ContainerError> {
+        let found = self.inner.inspect(id).await?;
+        Ok(found.map(|found| read::seen(id, found, &self.inner.instance)))
+    }
+
+    async fn foreign(&self) -> Result<Vec<ForeignSeen>, ContainerError> {
+        let all = self.inner.summaries(None).await?;
+        Ok(all.into_iter().filter_map(|summary| self.inner.stranger(summary)).collect())
+    }
+
+    async fn foreign_def(&self, name: &str) -> Result<Option<ForeignDef>, ContainerError> {
+        // An empty name would be the list.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.is_empty() || !name.chars().all(plain) {
+            return Ok(None);
+        }
+        let Some(found) = self.inner.inspect_by(name).await? else { return Ok(None) };
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        let ours = labels.is_some_and(|labels| self.inner.owner(labels).is_some());
+        if ours || found.id.as_deref().is_some_and(|id| self.inner.attending(id).is_some()) {
+            return Ok(None);
+        }
+        Ok(Some(foreign(found, &self.inner)))
+    }
+
+    fn events(&self) -> broadcast::Receiver<ContainerEvent> {
+        self.inner.events.subscribe()
+    }
+
+    fn digest(&self, def: &ContainerDef) -> String {
+        crate::container::def::digest(def)
+    }
+}
+
+impl Inner {
+    fn listed(&self, summary: ContainerSummary) -> Option<ContainerListed> {
+        let engine_id = summary.id?;
+        let labels = summary.labels.unwrap_or_default();
+        let id = self.attending(&engine_id).or_else(|| self.owner(&labels))?;
+        let digest = labels.get(DIGEST).cloned();
+        Some(ContainerListed { id, engine_id, state: read::listed(summary.state), digest })
+    }
+
+    fn stranger(&self, summary: ContainerSummary) -> Option<ForeignSeen> {
+        let engine_id = summary.id?;
+        let labels = summary.labels.unwrap_or_default();
+        if self.attending(&engine_id).is_some() || self.owner(&labels).is_some() {
+            return None;
+        }
+        let name = summary.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+        let created = summary.created.and_then(|seconds| u64::try_from(seconds).ok());
+        Some(ForeignSeen {
+            engine_id,
+            name: name.trim_start_matches('/').to_owned(),
+            image: summary.image.unwrap_or_default(),
+            command: summary.command.unwrap_or_default(),
+            state: read::listed(summary.state),
+            created_at: created.map(|seconds| agentd_api::Timestamp(seconds.saturating_mul(1000))),
+            daemon: labels.get(INSTANCE).cloned(),
+        })
+    }
+
+    /// Whose change it is, if it is one of ours: None where it is not, Some(None) where it may be anybody's.
+    fn concerned(&self, event: &EngineEvent) -> Option<Option<Uuid>> {
+        match event.subject {
+            Subject::Everything => Some(None),
+            Subject::Container => {
+                // What runs in it and what is looked at changes nothing.
+                let idle =
+                    ["exec_", "attach", "detach", "resize", "top", "export", "archive-path", "copy", "kill"];
+                if idle.iter().any(|word| event.action.starts_with(word)) {
+                    return None;
+                }
+                let id = self.attending(&event.id).or_else(|| self.owner(&event.attributes))?;
+                match event.action.as_str() {
+                    "destroy" | "remove" => self.forget(id),
+                    "create" => drop(self.known.lock().insert(id, event.id.clone())),
+                    _ => {}
+                }
+                Some(Some(id))
+            }
+            Subject::Network => {
+                let container = event.attributes.get("container")?;
+                let known = self.known.lock().iter().find(|(_, id)| *id == container).map(|(id, _)| *id);
+                if let Some(id) = self.attending(container).or(known) {
+                    return Some(Some(id));
+                }
+                let name = event.attributes.get("name")?;
+                matches!(read::wired(name, &self.instance), Wired::Ours(_)).then_some(None)
+            }
+            Subject::Image => None,
+        }
+    }
+}
+
+/// Hands on what the engine tells, until the driver is gone.
+pub(super) fn follow(inner: &Arc<Inner>) {
+    let mut events = inner.engine.events();
+    let weak: Weak<Inner> = Arc::downgrade(inner);
+    tokio::spawn(async move {
+        loop {
+            let event = events.recv().await;
+            let Some(inner) = weak.upgrade() else { return };
+            let id = match event {
+                Ok(event) => inner.concerned(&event),
+                Err(RecvError::Lagged(_)) => Some(None),
+                Err(RecvError::Closed) => return,
+            };
+            if let Some(id) = id {
+                let _ = inner.events.send(ContainerEvent { id });
+            }
+        }
+    });
+}
+
+fn foreign(found: ContainerInspectResponse, inner: &Inner) -> ForeignDef {
+    let seen = read::seen(Uuid::nil(), found.clone(), &inner.instance);
+    let config = found.config.unwrap_or_default();
+    let host = found.host_config.unwrap_or_default();
+    let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let command = [found.path.into_iter().collect(), found.args.unwrap_or_default()].concat();
+    let split = |line: &String| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let networks = seen.endpoints.iter().filter_map(|endpoint| match &endpoint.network {
+        Wired::Foreign(name) => Some(name.clone()),
+        Wired::Ours(_) => None,
+    });
+    let options = host.security_opt.clone().unwrap_or_default();
+    let unconfined =
+        options.iter().any(|option| option == "seccomp=unconfined" || option == "seccomp:unconfined");
+    let security = Security {
+        privileged: seen.privileged,
+        new_privileges: !options.iter().any(|option| option.starts_with("no-new-privileges")),
+        read_only: host.readonly_rootfs.unwrap_or(false),
+        cap_add: host.cap_add.clone().unwrap_or_default(),
+        cap_drop: host.cap_drop.clone().unwrap_or_default(),
+        seccomp: if unconfined { Seccomp::Unconfined } else { Seccomp::Usual },
+        userns: if host.userns_mode.as_deref() == Some("host") { Userns::Host } else { Userns::Engine },
+    };
+    let restart = host.restart_policy.and_then(|policy| policy.name).map(|name| name.to_string());
+    ForeignDef {
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
+        env: config.env.unwrap_or_default().iter().filter_map(split).collect(),
+        cwd: text(config.working_dir),
+        user: text(config.user),
+        terminal: seen.terminal,
+        input: config.open_stdin.unwrap_or(false),
+        limits: seen.limits.clone(),
+        security,
+        mounts: read::mounts(found.mounts.unwrap_or_default()),
+        networks: networks.collect(),
+        restart: restart.filter(|name| !name.is_empty() && name != "no"),
+        image_id: seen.image,
+        seen: ForeignSeen {
+            engine_id: seen.engine_id,
+            name: seen.name,
+            image: config.image.unwrap_or_default(),
+            command: command.join(" "),
+            state: seen.state,
+            created_at: seen.created_at,
+            daemon: config.labels.and_then(|labels| labels.get(INSTANCE).cloned()),
+        },
+    }
+}

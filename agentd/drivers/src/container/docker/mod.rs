@@ -1,0 +1,128 @@
+//! Containers of a real engine, by Docker's API.
+//!
+//! ```text
+//! find.rs    whose is which             render.rs   what a definition is to the engine (pure)
+//! look.rs    lists, events, strangers   read.rs     what the engine's answers are to us (pure)
+//! life.rs    made, started, stopped     limits.rs   changed while it runs
+//! networks.rs                           session.rs  exec and attach: frames.rs takes their output apart
+//! files.rs   archives in and out        facts.rs    figures, processes, changes
+//! ```
+//! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong.
+
+mod facts;
+mod files;
+mod find;
+mod frames;
+mod life;
+mod limits;
+mod look;
+mod networks;
+mod read;
+mod render;
+mod session;
+mod streams;
+mod tar;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::{ContainerDriver, ContainerError, ContainerEvent};
+use crate::Instance;
+use crate::engine::{Engine, EngineError, EngineProbe};
+
+/// The marks of what this program makes in an engine.
+pub(super) const INSTANCE: &str = "agentd.instance";
+pub(super) const ID: &str = "agentd.id";
+pub(super) const DIGEST: &str = "agentd.digest";
+pub(super) const PROJECT: &str = "agentd.project";
+pub(super) const NAME: &str = "agentd.name";
+pub(super) const NETWORK: &str = "agentd.network";
+
+#[derive(Debug, Clone)]
+pub struct EngineContainers {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Arc<Engine>,
+    instance: Instance,
+    attended: Mutex<BTreeMap<Uuid, String>>,
+    /// The engine's ids that were seen last.
+    known: Mutex<HashMap<Uuid, String>>,
+    events: broadcast::Sender<ContainerEvent>,
+}
+
+impl EngineContainers {
+    /// Never fails and does not wait. Must be called within a tokio runtime.
+    pub fn new(engine: Arc<Engine>, instance: Instance) -> Self {
+        let inner = Arc::new(Inner {
+            engine,
+            instance,
+            attended: Mutex::default(),
+            known: Mutex::default(),
+            events: broadcast::Sender::new(4096),
+        });
+        look::follow(&inner);
+        Self { inner }
+    }
+
+    /// Runs `work` detached from whoever waits for it.
+    async fn detached<T: Send + 'static, F: Future<Output = Result<T, ContainerError>> + Send + 'static>(
+        &self,
+        call: &'static str,
+        work: impl FnOnce(Arc<Inner>) -> F,
+    ) -> Result<T, ContainerError> {
+        let gone = |error: tokio::task::JoinError| {
+            ContainerError::Engine(EngineError::Failed { call, detail: error.to_string() })
+        };
+        tokio::spawn(work(self.inner.clone())).await.map_err(gone)?
+    }
+}
+
+impl Inner {
+    /// One call by our own wire, with a deadline.
+    async fn within<T, F: Future<Output = Result<T, EngineError>>>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        work: F,
+    ) -> Result<T, EngineError> {
+        let late = |_| EngineError::Deadline { call, seconds: limit.as_secs() };
+        let done = tokio::time::timeout(limit, work).await.map_err(late).flatten();
+        if let Err(EngineError::Unavailable { .. }) = done {
+            self.engine.lost();
+        }
+        done
+    }
+
+    /// Sends a document, and gives the one that is answered.
+    async fn post(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        path: &str,
+        document: &Value,
+    ) -> Result<Value, EngineError> {
+        let linked = self.engine.linked().await?;
+        self.within(call, limit, linked.wire.post(call, path, document)).await
+    }
+}
+
+#[async_trait]
+impl ContainerDriver for EngineContainers {
+    async fn probe(&self) -> Result<EngineProbe, ContainerError> {
+        Ok(self.inner.engine.probe().await?)
+    }
+
+    async fn close(&self) {
+        self.inner.engine.close();
+    }
+}

@@ -1,0 +1,278 @@
+//! A dockerd of the test's own, an image made of busybox, and what others do to containers.
+
+#![expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use agentd_api::ObjectName;
+use agentd_drivers::Instance;
+use agentd_drivers::container::contract::{self, Does};
+use agentd_drivers::container::docker::EngineContainers;
+use agentd_drivers::container::{
+    ContainerDef, ContainerDriver, ContainerLook, ContainerSeen, ContainerStreams, EngineNetwork, ForeignDef,
+};
+use agentd_drivers::engine::{Engine, EngineOptions};
+use agentd_drivers::vm::guest::{ExecWish, Said};
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, NetworkDisconnectRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use uuid::Uuid;
+
+use crate::netns::{ok, wait_until};
+
+pub const SOCKET: &str = "/run/docker.sock";
+const IMAGE: &str = "box:1";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a test with an engine, and takes away what is left of it.
+pub async fn inside(body: impl AsyncFnOnce(&Bed)) {
+    let mut bed = Bed::new().await;
+    body(&bed).await;
+    bed.finish().await;
+}
+
+pub struct Bed {
+    pub driver: EngineContainers,
+    /// Somebody else's client.
+    pub other: Docker,
+    scratch: tempfile::TempDir,
+    dockerd: parking_lot::Mutex<Option<Child>>,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        // On a disk: layers are overlays.
+        let scratch =
+            tempfile::Builder::new().prefix("agentd-docker-").tempdir_in("/var/tmp").expect("a folder");
+        let dockerd = parking_lot::Mutex::new(Some(start(scratch.path())));
+        answers().await;
+        let other = Docker::connect_with_unix(SOCKET, 120, bollard::API_DEFAULT_VERSION).expect("a client");
+        let engine = Engine::new(EngineOptions { socket: Some(PathBuf::from(SOCKET)) });
+        let driver = EngineContainers::new(engine, instance());
+        import(&other, scratch.path()).await;
+        Self { driver, other, scratch, dockerd }
+    }
+
+    /// As `systemctl kill --signal=KILL docker`.
+    pub fn kill_dockerd(&self) {
+        let mut child = self.dockerd.lock().take().expect("it runs");
+        child.kill().expect("a process of ours");
+        child.wait().expect("a process of ours");
+    }
+
+    /// As `systemctl stop docker`.
+    pub fn stop_dockerd(&self) {
+        let mut child = self.dockerd.lock().take().expect("it runs");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a process of ours");
+        child.wait().expect("a process of ours");
+    }
+
+    pub async fn start_dockerd(&self) {
+        *self.dockerd.lock() = Some(start(self.scratch.path()));
+        answers().await;
+    }
+
+    async fn finish(&mut self) {
+        ok("for c in $(curl -s --unix-socket /run/docker.sock 'http://d/v1.41/containers/json?all=1' | grep -o '\"Id\":\"[0-9a-f]*' | cut -d'\"' -f4); do curl -s -X DELETE --unix-socket /run/docker.sock \"http://d/v1.41/containers/$c?force=1\"; done").await;
+        if self.dockerd.lock().is_some() {
+            self.stop_dockerd();
+        }
+        let data = self.scratch.path().join("docker");
+        ok(&format!("umount {0}/overlay2/*/merged 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
+    }
+
+    /// A program of the image, to its end: what it said, and its status.
+    pub async fn exec(&self, id: Uuid, line: &str) -> (String, i32) {
+        let argv = ["sh", "-c", line].map(ToOwned::to_owned).to_vec();
+        let (_input, mut out) =
+            self.driver.exec(id, ExecWish { argv, ..ExecWish::default() }).await.expect("it runs");
+        let mut said = Vec::new();
+        loop {
+            match out.next().await.expect("it ends") {
+                Said::Out(bytes) | Said::Err(bytes) => said.extend(bytes),
+                Said::Exit(status) => return (String::from_utf8_lossy(&said).trim().to_owned(), status),
+                Said::Done { .. } => panic!("a program is no copy"),
+            }
+        }
+    }
+
+    /// As `exec`, of what succeeds.
+    pub async fn says(&self, id: Uuid, line: &str) -> String {
+        let (said, status) = self.exec(id, line).await;
+        assert_eq!(status, 0, "{line}: {said}");
+        said
+    }
+}
+
+pub fn instance() -> Instance {
+    Instance::new(Path::new("/run/one"))
+}
+
+fn cgroup(scratch: &Path) -> String {
+    format!("/{}", scratch.file_name().expect("a name").to_string_lossy())
+}
+
+fn start(scratch: &Path) -> Child {
+    let log =
+        std::fs::File::options().append(true).create(true).open(scratch.join("dockerd.log")).expect("a log");
+    let data = scratch.join("docker");
+    Command::new("/usr/sbin/dockerd")
+        .arg("--data-root")
+        .arg(data)
+        .args([
+            "--host",
+            "unix:///run/docker.sock",
+            "--exec-root",
+            "/run/docker",
+            "--pidfile",
+            "/run/docker.pid",
+        ])
+        .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &cgroup(scratch)])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("dockerd, of docker.io (packaging/host-packages test)")
+}
+
+async fn answers() {
+    wait_until("dockerd answers", PATIENCE, async || {
+        crate::netns::run("curl -sf --unix-socket /run/docker.sock http://d/_ping").await.map(drop)
+    })
+    .await;
+}
+
+async fn import(docker: &Docker, scratch: &Path) {
+    let applets = "sh sleep echo cat env ls id ip nslookup wget dd yes head true kill mkdir ln touch grep test mount nc ps df";
+    ok(&format!(
+        "cd {} && mkdir -p img/bin img/etc img/tmp img/proc img/sys img/dev && cp /bin/busybox img/bin/ && \
+         for a in {applets}; do ln -sf busybox img/bin/$a; done && echo root:x:0:0:root:/:/bin/sh > img/etc/passwd && \
+         echo root:x:0: > img/etc/group && tar -C img -cf img.tar .",
+        scratch.display()
+    ))
+    .await;
+    let tar = std::fs::read(scratch.join("img.tar")).expect("an archive");
+    let options = CreateImageOptionsBuilder::default().from_src("-").repo("box").tag("1").build();
+    let mut told = docker.create_image(Some(options), Some(bollard::body_full(tar.into())), None);
+    while let Some(step) = told.next().await {
+        step.expect("the image is taken");
+    }
+}
+
+pub fn shell(line: &str) -> Vec<String> {
+    ["sh", "-c", line].map(ToOwned::to_owned).to_vec()
+}
+
+/// Stays until it is asked to stop; `first` comes first.
+pub fn staying(first: &str) -> Vec<String> {
+    shell(&format!("trap 'exit 0' TERM; {first} touch /tmp/ready; while :; do sleep 1000 & wait $!; done"))
+}
+
+pub fn def(name: &str, command: Vec<String>) -> ContainerDef {
+    let parse = |text| ObjectName::parse(text).expect("a name");
+    let def = ContainerDef::new(Uuid::now_v7(), (parse("default"), parse(name)), IMAGE);
+    ContainerDef { command: Some(command), ..def }
+}
+
+impl Bed {
+    /// Makes and starts it, and waits until it stays.
+    pub async fn up(&self, def: &ContainerDef) {
+        use agentd_drivers::container::ContainerLife;
+        self.driver.ensure_created(def).await.expect("made");
+        self.driver.start(def.id).await.expect("started");
+        self.ready(def.id).await;
+    }
+
+    pub async fn ready(&self, id: Uuid) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.driver.observe(id).await.expect("observed") {
+                Some(seen) if !seen.state.is_on() => panic!("it ended: {seen:?}"),
+                _ => {}
+            }
+            let (said, status) = self.exec(id, "test -e /tmp/ready").await;
+            if status == 0 {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < until, "its program has not begun: {status} {said}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl contract::Bed for Bed {
+    fn driver(&self) -> &dyn ContainerDriver {
+        &self.driver
+    }
+    fn def(&self, name: &str, does: Does) -> ContainerDef {
+        def(
+            name,
+            match does {
+                Does::Stays => staying(""),
+                Does::StaysDeaf => shell("trap '' TERM; touch /tmp/ready; while :; do sleep 1; done"),
+                Does::Exits(code) => shell(&format!("exit {code}")),
+                Does::Says => staying("echo to out; echo to err >&2;"),
+            },
+        )
+    }
+    async fn begun(&self, def: &ContainerDef, does: Does) {
+        if !matches!(does, Does::Exits(_)) {
+            self.ready(def.id).await;
+        }
+    }
+    fn exits(&self, code: u8) -> Vec<String> {
+        shell(&format!("exit {code}"))
+    }
+    fn says_to_err(&self, text: &str) -> Vec<String> {
+        shell(&format!("echo {text} >&2"))
+    }
+    async fn network(&self, number: u8) -> EngineNetwork {
+        let (bridge, gateway) = (format!("agb{number}"), Ipv4Addr::new(10, 231, number, 1));
+        ok(&format!(
+            "ip link add {bridge} type bridge && ip addr add {gateway}/24 dev {bridge} && ip link set {bridge} up"
+        ))
+        .await;
+        let cidr = format!("10.231.{number}.0/24").parse().expect("a network");
+        EngineNetwork { id: Uuid::now_v7(), bridge, cidr, gateway }
+    }
+    async fn remove_behind(&self, seen: &ContainerSeen) {
+        let options = RemoveContainerOptionsBuilder::default().force(true).build();
+        self.other.remove_container(&seen.engine_id, Some(options)).await.expect("removed");
+    }
+    async fn stop_behind(&self, seen: &ContainerSeen) {
+        let options = StopContainerOptionsBuilder::default().t(1).build();
+        self.other.stop_container(&seen.engine_id, Some(options)).await.expect("stopped");
+    }
+    async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid) {
+        let request = NetworkDisconnectRequest { container: seen.engine_id.clone(), force: Some(true) };
+        let name = format!("agentd-{}.{network}", instance().tag());
+        self.other.disconnect_network(&name, request).await.expect("disconnected");
+    }
+    async fn foreign(&self, name: &str) -> ForeignDef {
+        let command = staying("");
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        let mut def = ForeignDef::plain(name, IMAGE, &words);
+        let body = ContainerCreateBody {
+            image: Some(IMAGE.to_owned()),
+            cmd: Some(command.clone()),
+            labels: Some(HashMap::from([("theirs".to_owned(), "yes".to_owned())])),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let made = self.other.create_container(Some(options), body).await.expect("made");
+        self.other.start_container(&made.id, None).await.expect("started");
+        def.seen.engine_id = made.id;
+        def
+    }
+}

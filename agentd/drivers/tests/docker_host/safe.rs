@@ -1,0 +1,123 @@
+//! What a container may, as its own kernel's view tells.
+
+use agentd_drivers::container::{
+    ContainerError, ContainerLife, Mount, MountSource, Seccomp, Security, Userns,
+};
+use agentd_drivers::fault::Classed;
+
+use crate::bed::{Bed, def, inside, shell, staying};
+use crate::netns;
+
+/// The usual capabilities, as a mask of their numbers in the kernel.
+const USUAL: &str = "00000000000405fb";
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_a_container_is_safe_unless_it_is_told_otherwise() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            let plain = def("plain", staying(""));
+            bed.up(&plain).await;
+            let status = bed.says(plain.id, "cat /proc/1/status").await;
+            for line in
+                ["NoNewPrivs:\t1", "Seccomp:\t2", &format!("CapEff:\t{USUAL}"), &format!("CapBnd:\t{USUAL}")]
+            {
+                assert!(status.contains(line), "no {line}:\n{status}");
+            }
+            assert_eq!(bed.says(plain.id, "ls /sys/class/net").await, "lo", "no network is joined");
+            assert_ne!(bed.exec(plain.id, "mount -t tmpfs x /tmp").await.1, 0);
+
+            let mut closed = def("closed", shell("while :; do sleep 1000; done"));
+            closed.security = Security {
+                read_only: true,
+                cap_drop: vec!["ALL".to_owned()],
+                cap_add: vec!["NET_RAW".to_owned()],
+                seccomp: Seccomp::Unconfined,
+                new_privileges: true,
+                ..Security::default()
+            };
+            let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+            std::fs::write(folder.path().join("file"), "from the host").expect("a file");
+            let bind = |target: &str, read_only| Mount {
+                source: MountSource::Bind(folder.path().to_owned()),
+                target: target.to_owned(),
+                read_only,
+            };
+            let size = Some(agentd_api::ByteSize::mib(4));
+            let tmpfs =
+                Mount { source: MountSource::Tmpfs { size }, target: "/mem".to_owned(), read_only: false };
+            closed.mounts = vec![bind("/ro", true), bind("/rw", false), tmpfs];
+            bed.driver.ensure_created(&closed).await.expect("made");
+            bed.driver.start(closed.id).await.expect("started");
+            let status = bed.says(closed.id, "cat /proc/1/status").await;
+            for line in ["NoNewPrivs:\t0", "Seccomp:\t0", "CapEff:\t0000000000002000"] {
+                assert!(status.contains(line), "no {line}:\n{status}");
+            }
+            assert_ne!(bed.exec(closed.id, "touch /tmp/x").await.1, 0, "its root cannot be written to");
+            assert_eq!(bed.says(closed.id, "cat /ro/file").await, "from the host");
+            assert_ne!(bed.exec(closed.id, "touch /ro/x").await.1, 0);
+            bed.says(closed.id, "touch /rw/x /mem/x").await;
+            assert!(folder.path().join("x").exists());
+            assert_eq!(
+                bed.says(closed.id, "df /mem | grep mem").await.split_whitespace().nth(1),
+                Some("4096")
+            );
+
+            let mut open = def("open", staying(""));
+            open.security.privileged = true;
+            bed.up(&open).await;
+            assert!(bed.says(open.id, "grep CapEff /proc/1/status").await > format!("CapEff:\t{USUAL}"));
+            bed.says(open.id, "mount -t tmpfs x /tmp").await;
+
+            let mut own = def("own", staying(""));
+            own.security.userns = Userns::Own;
+            let error = bed.driver.ensure_created(&own).await.expect_err("not by this engine");
+            assert!(
+                matches!(error, ContainerError::Unsupported(_)) && error.to_string().contains("userns-remap"),
+                "{error}"
+            );
+            own.security.userns = Userns::Host;
+            bed.up(&own).await;
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_what_cannot_be_is_refused_by_name() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            use agentd_drivers::container::{ContainerLook, ContainerState};
+            let missing = def("missing", vec!["no-such-program".to_owned()]);
+            bed.driver.ensure_created(&missing).await.expect("made");
+            let error = bed.driver.start(missing.id).await.expect_err("there is no such program");
+            assert!(matches!(error, ContainerError::Refused(_)), "{error:?}");
+            assert!(error.to_string().contains("no-such-program"), "{error}");
+            assert_eq!(error.class(), agentd_drivers::Class::Permanent);
+            let seen = bed.driver.observe(missing.id).await.expect("observed").expect("there");
+            assert_eq!(seen.state, ContainerState::Created);
+            assert!(seen.exit.is_some_and(|exit| exit.code == 127 && exit.error.is_some()));
+
+            let mut nowhere = def("nowhere", staying(""));
+            nowhere.mounts = vec![Mount {
+                source: MountSource::Bind("/run/no-such-folder".into()),
+                target: "/x".to_owned(),
+                read_only: true,
+            }];
+            let error = bed.driver.ensure_created(&nowhere).await.expect_err("there is no such folder");
+            assert!(
+                matches!(error, ContainerError::Refused(_)) && error.to_string().contains("no-such-folder"),
+                "{error}"
+            );
+            let mut small = def("small", staying(""));
+            small.limits.memory = Some(agentd_api::ByteSize::mib(1));
+            let error = bed.driver.ensure_created(&small).await.expect_err("too little");
+            assert!(matches!(error, ContainerError::Refused(_)), "{error:?}");
+            for id in [nowhere.id, small.id] {
+                assert_eq!(bed.driver.observe(id).await.expect("observed"), None);
+            }
+        })
+        .await;
+    });
+}
