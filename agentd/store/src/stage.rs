@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use agentd_api::event::Event;
 use agentd_api::list::WatchKind;
-use agentd_api::{ObjectKey, Timestamp};
+use agentd_api::{ObjectKey, ObjectName, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -208,6 +208,25 @@ impl Tx for Stage<'_> {
         };
         let now = self.snapshot(was.born(), was.shared_key().clone(), json);
         self.change(WatchKind::Modified, Some(was), Some(now.clone()));
+        Ok(now)
+    }
+
+    fn rename(&mut self, key: &ObjectKey, name: &ObjectName) -> Result<Arc<Stored>, TxError> {
+        let was = self.expected(key, Expect::Any)?;
+        let new = ObjectKey { name: name.clone(), ..key.clone() };
+        if self.get(&new).is_some() {
+            return Err(TxError::AlreadyExists { key: new });
+        }
+        let claims = self.allocations(key);
+        self.change(WatchKind::Deleted, Some(was.clone()), None);
+        // To the engine it is another object: what it keeps of the past is of one name.
+        let revision = self.counters.revision + 1;
+        let json = wire::renamed(&was, name, revision);
+        let now = self.snapshot(revision, Arc::new(new.clone()), json);
+        self.change(WatchKind::Added, None, Some(now.clone()));
+        for claim in claims {
+            self.set_claim(claim, Some(new.clone()));
+        }
         Ok(now)
     }
 

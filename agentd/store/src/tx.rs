@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agentd_api::ObjectKey;
 use agentd_api::event::Outcome;
 use agentd_api::object::Labels;
+use agentd_api::{ObjectKey, ObjectName};
 use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
@@ -107,6 +107,9 @@ pub trait Tx {
     fn create(&mut self, new: NewObject) -> Result<Arc<Stored>, TxError>;
     /// A change that changes nothing is none: the revision stays and no watcher hears of it.
     fn update(&mut self, key: &ObjectKey, expect: Expect, change: Update) -> Result<Arc<Stored>, TxError>;
+    /// The object under another name of its project: with its id, its time, its spec and status, and all its allocations.
+    /// To watchers it goes under the one name and comes under the other, in this order.
+    fn rename(&mut self, key: &ObjectKey, name: &ObjectName) -> Result<Arc<Stored>, TxError>;
     /// The object is gone, and all its allocations are free.
     fn remove(&mut self, key: &ObjectKey, expect: Expect) -> Result<(), TxError>;
 

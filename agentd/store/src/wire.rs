@@ -112,6 +112,27 @@ pub(crate) fn updated(was: &Stored, change: &Update, revision: u64) -> Option<By
     Some(wire.bytes())
 }
 
+/// The object under another name, and all else as it was.
+pub(crate) fn renamed(was: &Stored, name: &ObjectName, revision: u64) -> Bytes {
+    let old: Parts<'_> = serde_json::from_slice(was.json()).expect("the store wrote it");
+    Wire {
+        kind: was.kind(),
+        project: was.project(),
+        name,
+        id: was.id(),
+        revision,
+        generation: was.generation(),
+        labels: old.labels,
+        annotations: old.annotations,
+        created_at: was.created_at(),
+        deleting_at: was.deleting_at(),
+        finalizers: old.finalizers,
+        spec: old.spec,
+        status: old.status,
+    }
+    .bytes()
+}
+
 /// The new text, or nothing where it means the same as the old.
 fn replaced(old: &RawValue, new: &impl Serialize) -> Option<Box<RawValue>> {
     let new = raw(new);

@@ -52,6 +52,7 @@ conform! {
     transactions {
         a_refused_transaction_leaves_nothing,
         a_panicking_transaction_is_taken_back_alone,
+        a_renamed_object_is_the_same_under_another_name,
         a_transaction_sees_what_it_did,
         a_transaction_sees_earlier_ones_of_its_batch,
         allocations_are_unique_and_go_with_their_owner,

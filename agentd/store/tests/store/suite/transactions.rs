@@ -1,10 +1,11 @@
 //! Transactions over many objects, and many transactions at once.
 
+use agentd_api::list::WatchKind;
 use agentd_store::{Expect, NewObject, Options, Query, Remembered, StoreError, Transact, TxError, Update};
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::fixture::{Open, create, done, dump, event, key, names, new_vm, remove, set_status, vm};
+use crate::fixture::{Open, create, done, dump, event, key, name, names, new_vm, remove, set_status, vm};
 
 fn answer(text: &str) -> Remembered {
     Remembered { fingerprint: text.to_owned(), status: 201, body: Bytes::from(text.to_owned()) }
@@ -51,6 +52,49 @@ pub async fn a_panicking_transaction_is_taken_back_alone(open: Open<'_>) {
     assert!(good.is_ok() && also.is_ok());
     assert_eq!(names(&store.list(&Query::kind("vm")).items), ["also", "good"]);
     assert_eq!((store.revision(), store.health()), (2, Ok(())));
+}
+
+pub async fn a_renamed_object_is_the_same_under_another_name(open: Open<'_>) {
+    let store = open(Options::default());
+    let made = create(&store, "web").await;
+    create(&store, "db").await;
+    done(&store, |tx| tx.allocate("ip/n", "10.0.0.2", &vm("web"))).await;
+    let taken = store.transact(|tx| tx.rename(&vm("web"), &name("db"))).await;
+    assert_eq!(taken, Err(Transact::Refused(TxError::AlreadyExists { key: vm("db") })));
+    let none = store.transact(|tx| tx.rename(&vm("none"), &name("some"))).await;
+    assert_eq!(none, Err(Transact::Refused(TxError::NotFound { key: vm("none") })));
+    assert_eq!(store.owner_of("ip/n", "10.0.0.2"), Some(vm("web")));
+
+    let mut watch = store.watch(None).expect("a watch");
+    let moved = done(&store, |tx| {
+        let moved = tx.rename(&vm("web"), &name("front"))?;
+        assert_eq!((tx.get(&vm("web")), tx.by_id(moved.id())), (None, Some(moved.clone())));
+        assert_eq!(names(&tx.list(&Query::kind("vm"))), ["db", "front"]);
+        Ok(moved)
+    })
+    .await;
+    assert_eq!((moved.id(), moved.generation()), (made.id(), made.generation()));
+    assert_eq!(moved.value()["spec"], made.value()["spec"]);
+    assert_eq!(moved.created_at(), made.created_at());
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let change = watch.next().await.expect("a change");
+        told.push((change.what, change.object.name().to_string()));
+    }
+    assert_eq!(told, [(WatchKind::Deleted, "web".to_owned()), (WatchKind::Added, "front".to_owned())]);
+
+    // And again, back and forth in one transaction.
+    done(&store, |tx| {
+        tx.rename(&vm("front"), &name("web"))?;
+        tx.rename(&vm("web"), &name("back"))
+    })
+    .await;
+    let before = dump(&store);
+    store.close().await.expect("closed");
+    let store = open(Options::default());
+    assert_eq!(dump(&store), before);
+    assert_eq!(store.by_id(made.id()).map(|o| o.name().to_string()).as_deref(), Some("back"));
+    assert_eq!(store.owner_of("ip/n", "10.0.0.2"), Some(vm("back")));
 }
 
 pub async fn a_transaction_sees_what_it_did(open: Open<'_>) {
