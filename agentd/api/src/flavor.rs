@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 
 use crate::error::FieldError;
 use crate::kind::{ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
+use crate::limits::{self, DiskLimits, NicLimits};
 use crate::quantity::ByteSize;
 use crate::status::{State, StatusCommon};
-use crate::vm::{CPUS_MAX, DISK_MAX, DISK_MIN, DiskLimits, MEMORY_MIN, NicLimits, tuning};
+use crate::vm::{CPUS_MAX, DISK_MAX, DISK_MIN, MEMORY_MIN};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flavor;
@@ -96,9 +97,9 @@ impl Kind for Flavor {
         {
             wrong("disk", format!("must be {DISK_MIN} to {DISK_MAX}, a multiple of 512 bytes, not {disk}"));
         }
-        tuning::check_disk("disk_limits", &spec.disk_limits, &mut wrong);
-        tuning::check_nic("nic_limits", &spec.nic_limits, &mut wrong);
-        tuning::check_shares(spec.cpu_shares, &mut wrong);
+        limits::check_disk("disk_limits", &spec.disk_limits, &mut wrong);
+        limits::check_nic("nic_limits", &spec.nic_limits, &mut wrong);
+        limits::check_shares(spec.cpu_shares, &mut wrong);
         errors
     }
     fn common(status: &FlavorStatus) -> &StatusCommon {

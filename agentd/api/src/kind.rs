@@ -171,6 +171,7 @@ pub fn action_fields(action: &str) -> &'static [&'static str] {
     match action {
         "reconcile" => &["delay"],
         "restore" => &["vm"],
+        "rename" => &["name"],
         _ => &[],
     }
 }

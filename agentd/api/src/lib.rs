@@ -8,18 +8,24 @@
 //! fields that can be selected on, its actions. CRUD, list, watch, discovery, OpenAPI, completion and the CLI's tables
 //! follow from that declaration (see [`registry`]).
 
+pub mod container;
+pub mod cpu;
 pub mod doctor;
 pub mod error;
 pub mod event;
+pub mod exec;
 pub mod fields;
 pub mod flavor;
 pub mod frame;
 pub mod image;
 pub mod kind;
+pub mod life;
+pub mod limits;
 pub mod list;
 pub mod name;
 pub mod net;
 pub mod network;
+pub mod nic;
 pub mod object;
 pub mod paths;
 pub mod quantity;

@@ -4,6 +4,7 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::container::Container;
 use crate::error::FieldError;
 use crate::flavor::Flavor;
 use crate::image::Image;
@@ -39,13 +40,14 @@ const fn entry<K: Kind>() -> AnyKind {
 }
 
 /// In the order in which they are shown. A kind stands behind those it refers to.
-pub static ALL: [AnyKind; 7] = [
+pub static ALL: [AnyKind; 8] = [
     entry::<SshKey>(),
     entry::<Network>(),
     entry::<Image>(),
     entry::<Volume>(),
     entry::<Flavor>(),
     entry::<Vm>(),
+    entry::<Container>(),
     entry::<Snapshot>(),
 ];
 

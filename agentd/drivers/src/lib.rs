@@ -29,6 +29,7 @@ pub use instance::Instance;
 #[derive(Clone)]
 pub struct Drivers {
     pub vm: Arc<dyn vm::VmDriver>,
+    pub container: Arc<dyn container::ContainerDriver>,
     pub image: Arc<dyn image::ImageDriver>,
     pub volume: Arc<dyn volume::VolumeDriver>,
     pub pool: Arc<dyn volume::pool::PoolDriver>,

@@ -36,6 +36,7 @@ pub struct Config {
     pub vm: VmConfig,
     pub network: NetworkConfig,
     pub image: ImageConfig,
+    pub containers: ContainersConfig,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,16 @@ pub struct ImageConfig {
     /// A Debian mirror for `image build`. Absent: the host's own apt sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainersConfig {
+    /// Where the engine serves: Docker's API on a Unix socket. Absent: Docker's usual place, else Podman's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Folders of the host that containers may have mounted, and what is below them. None where empty.
+    pub bind_mounts: Vec<PathBuf>,
 }
 
 impl Default for DaemonConfig {
@@ -171,6 +182,14 @@ impl Config {
         {
             let (least, most) = (network::PREFIX_MIN, network::PREFIX_MAX);
             return wrong("network.cidr", format!("{cidr} must have a prefix of /{least} to /{most}"));
+        }
+        if self.containers.socket.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return wrong("containers.socket", "must be an absolute path".to_owned());
+        }
+        let climbs = |path: &PathBuf| path.components().any(|part| part == std::path::Component::ParentDir);
+        if let Some(path) = self.containers.bind_mounts.iter().find(|p| !p.is_absolute() || climbs(p)) {
+            let message = format!("'{}' must be an absolute path without '..'", path.display());
+            return wrong("containers.bind_mounts", message);
         }
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if self.image.mirror.as_ref().is_some_and(|m| !web(m) || !m.bytes().all(|b| b.is_ascii_graphic())) {

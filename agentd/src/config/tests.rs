@@ -69,6 +69,9 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("[vm]\nlibvirt_uri = ''\n", "vm.libvirt_uri"),
         ("[network]\ncidr = '10.0.0.0/8'\n", "network.cidr"),
         ("[image]\nmirror = 'ftp://x'\n", "image.mirror"),
+        ("[containers]\nsocket = 'docker.sock'\n", "containers.socket"),
+        ("[containers]\nbind_mounts = ['srv']\n", "containers.bind_mounts"),
+        ("[containers]\nbind_mounts = ['/srv/../etc']\n", "containers.bind_mounts"),
     ] {
         let error = refused(text);
         assert!(error.starts_with(&format!("{key}: ")), "{key}: {error}");
@@ -80,6 +83,8 @@ fn what_is_printed_is_read_back() {
     let mut config = Config::default();
     config.network.cidr = "10.9.0.0/24".parse().ok();
     config.image.mirror = Some("http://deb.debian.org/debian".to_owned());
+    config.containers.socket = Some("/run/docker.sock".into());
+    config.containers.bind_mounts = vec!["/srv".into()];
     let (_dir, flags) = file(&config.to_toml());
     assert_eq!(Config::load(&flags).expect("a config"), config);
 }
@@ -107,6 +112,7 @@ fn the_shipped_file_says_the_defaults_and_shows_every_key() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let full = Config::parse(&uncommented, Path::new("agentd.toml")).expect("its examples are read");
-    assert!(full.network.cidr.is_some() && full.image.mirror.is_some(), "all options are shown: {full:?}");
+    let all = full.network.cidr.is_some() && full.image.mirror.is_some() && full.containers.socket.is_some();
+    assert!(all, "all options are shown: {full:?}");
     assert_eq!(keys(&uncommented), keys(&full.to_toml()));
 }

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agentd_drivers::archive::host::HostArchive;
+use agentd_drivers::container::docker::EngineContainers;
+use agentd_drivers::engine::{Engine, EngineOptions};
 use agentd_drivers::image::host::{HostImage, ImageOptions};
 use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
 use agentd_drivers::vm::accel::AccelWish;
@@ -28,7 +31,9 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
     let images = ImageOptions { mirror: config.image.mirror.clone(), guest_program: guest_program.clone() };
     let image = HostImage::new(instance.clone(), images);
     let volume = HostVolume::new(instance.clone(), guest_program);
+    let engine = Engine::new(EngineOptions { socket: config.containers.socket.clone() });
     Ok(Drivers {
+        container: Arc::new(EngineContainers::new(engine, instance.clone())),
         vm: LibvirtVm::new(libvirt),
         archive: HostArchive::new(instance.clone(), image.clone(), volume.clone()),
         image,

@@ -1,17 +1,20 @@
 //! What the daemon knows of itself and its host, for those who ask: answered from memory, and looked at anew every few
 //! seconds in the background. Only `doctor` looks while it is asked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::container::{Container, ImageRef};
 use agentd_api::doctor::Report;
 use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
-use agentd_api::{ByteSize, Cidr, Timestamp};
+use agentd_api::{ByteSize, Cidr, Kind, Timestamp};
+use agentd_drivers::engine::EngineProbe;
 use agentd_drivers::vm::AccelAnswer;
 use agentd_drivers::vm::accel::kvm_trouble;
 use agentd_drivers::{Drivers, Instance, exec, fault};
-use agentd_store::Store;
+use agentd_store::{Query, Store};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::doctor;
 use crate::host::Host;
+use crate::intent::EngineImage;
 use crate::{http, intent};
 
+/// What the container engine is called among the backends.
+const CONTAINERS: &str = "containers";
 const REFRESH: Duration = Duration::from_secs(5);
 /// How long a backend may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -39,6 +45,7 @@ pub struct Facts {
 #[derive(Debug, Clone, Default)]
 struct Seen {
     libvirt: Option<Result<BackendInfo, String>>,
+    engine: Option<Result<BackendInfo, String>>,
     network_lacks: Vec<(String, String)>,
     image_lacks: Vec<(String, String)>,
     accel: Option<AccelAnswer>,
@@ -107,14 +114,22 @@ impl Facts {
                 Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
             }
         };
+        let engine = async {
+            match tokio::time::timeout(PATIENCE, self.drivers.container.probe()).await {
+                Ok(Ok(probe)) => Ok(engine(&probe)),
+                Ok(Err(error)) => Err(fault::chain(&error)),
+                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            }
+        };
         let lacks = async {
             let both = async { tokio::join!(self.drivers.network.missing(), self.drivers.image.missing()) };
             tokio::time::timeout(PATIENCE, both).await
         };
-        let (libvirt, lacks, free) = tokio::join!(probe, lacks, self.drivers.pool.free());
+        let (libvirt, engine, lacks, free) = tokio::join!(probe, engine, lacks, self.drivers.pool.free());
         let mut seen = self.seen.write();
         seen.pool_free = free.ok();
         seen.libvirt = Some(libvirt);
+        seen.engine = Some(engine);
         if let Ok((network, image)) = lacks {
             (seen.network_lacks, seen.image_lacks) = (network, image);
         }
@@ -127,7 +142,18 @@ impl Facts {
             Some(Err(why)) => away("libvirt", why.clone()),
             None => away("libvirt", "not asked yet".to_owned()),
         };
-        vec![libvirt, by_lacks("network", &seen.network_lacks), by_lacks("images", &seen.image_lacks)]
+        let engine = match &seen.engine {
+            Some(Ok(info)) => info.clone(),
+            Some(Err(why)) => away(CONTAINERS, why.clone()),
+            None => away(CONTAINERS, "not asked yet".to_owned()),
+        };
+        vec![libvirt, engine, by_lacks("network", &seen.network_lacks), by_lacks("images", &seen.image_lacks)]
+    }
+
+    /// Whether this daemon is to run containers: the configuration names an engine, or there are some.
+    fn engine_needed(&self) -> bool {
+        let some = Query { limit: Some(1), ..Query::kind(Container::DEF.kind) };
+        self.config.containers.socket.is_some() || !self.store.list(&some).items.is_empty()
     }
 
     async fn looking(&self) -> doctor::Looking {
@@ -138,7 +164,13 @@ impl Facts {
             Some(Err(why)) => Err(why),
             None => Err("not asked yet".to_owned()),
         };
+        let engine = match seen.engine {
+            Some(Ok(info)) => Ok(info.detail),
+            Some(Err(why)) => Err(why),
+            None => Err("not asked yet".to_owned()),
+        };
         doctor::Looking {
+            engine,
             find: |program| exec::find(program).ok(),
             kvm_trouble,
             root: "/".into(),
@@ -153,6 +185,13 @@ impl Facts {
             firmware: self.drivers.vm.firmware().there(),
         }
     }
+}
+
+fn engine(probe: &EngineProbe) -> BackendInfo {
+    let detail =
+        format!("{:?} {}, API {}, cgroup v{}", probe.flavor, probe.version, probe.api, probe.cgroups);
+    let capabilities = probe.security.clone();
+    BackendInfo { name: CONTAINERS.to_owned(), available: true, detail, capabilities }
 }
 
 fn away(name: &str, detail: String) -> BackendInfo {
@@ -191,9 +230,13 @@ impl http::Facts for Facts {
         }
     }
 
-    /// Ready is what can run a VM. That no image can be built here is said, and is no reason to send nobody.
+    /// Ready is what can run a VM, and a container where it is to. That no image can be built here is said, and is no reason
+    /// to send nobody.
     fn readiness(&self) -> Readiness {
-        let backends = self.backends();
+        let mut backends = self.backends();
+        if !self.engine_needed() {
+            backends.retain(|b| b.available || b.name != CONTAINERS);
+        }
         let ready = backends.iter().all(|b| b.available || b.name == "images");
         let mut reasons: Vec<String> =
             backends.iter().filter(|b| !b.available).map(|b| format!("{}: {}", b.name, b.detail)).collect();
@@ -240,6 +283,16 @@ impl intent::HostFacts for Facts {
     /// Where it is not known yet, whatever is wanted is taken to fit.
     fn pool_free(&self) -> ByteSize {
         self.seen.read().pool_free.unwrap_or(ByteSize(u64::MAX))
+    }
+    fn bind_mounts(&self) -> Vec<PathBuf> {
+        self.config.containers.bind_mounts.clone()
+    }
+    async fn engine_image(&self, image: &ImageRef) -> EngineImage {
+        match self.drivers.container.image_id(image.as_str()).await {
+            Ok(Some(_)) => EngineImage::There,
+            Ok(None) => EngineImage::NotThere,
+            Err(error) => EngineImage::Unknown(fault::chain(&error)),
+        }
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         self.drivers.network.taken().await.map_err(|e| fault::chain(&e))

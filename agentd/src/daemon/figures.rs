@@ -1,17 +1,19 @@
-//! Figures of all guests: asks the driver once for whoever asks at the same time, and joins its answer with the objects.
+//! Figures of all guests: asks the drivers once for whoever asks at the same time, and joins their answers with the objects.
 //!
 //! Nothing is sampled while nobody asks. An answer is never older than its question: who asks while a call is under way
 //! waits for the next one, which is then the answer of all who wait.
 
 use std::sync::Arc;
 
+use agentd_api::container::Container;
 use agentd_api::stats::{Figures, NetworkFigures, StatsList};
 use agentd_api::vm::Vm;
-use agentd_api::{Kind, Object, ObjectName, Problem, Timestamp};
+use agentd_api::{Kind, Object, ObjectName, Problem, State, Timestamp};
+use agentd_drivers::container::{ContainerDriver, ContainerStats};
 use agentd_drivers::vm::VmDriver;
 use agentd_drivers::vm::stats::DomainStats;
-use agentd_drivers::{Classed, Instance, fault};
-use agentd_store::Store;
+use agentd_drivers::{Classed, Drivers, Instance, fault};
+use agentd_store::{Query, Store};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::time::Instant;
@@ -21,6 +23,7 @@ use crate::http::GuestFigures;
 pub struct AllFigures {
     pub store: Store,
     pub vm: Arc<dyn VmDriver>,
+    pub container: Arc<dyn ContainerDriver>,
     pub instance: Instance,
     pub turn: tokio::sync::Mutex<()>,
     pub last: Mutex<Option<Taken>>,
@@ -42,11 +45,10 @@ impl GuestFigures for AllFigures {
             return Ok(last.list);
         }
         let (began, at) = (Instant::now(), Timestamp::now());
-        let told = self.vm.stats().await.map_err(|e| {
-            Problem::new(e.code(), format!("the guests' figures cannot be had: {}", fault::chain(&e)))
-        })?;
-        let mut items: Vec<Figures> = told.into_iter().filter_map(|stats| self.figures(stats)).collect();
-        items.sort_by(|a, b| (&a.project, &a.name).cmp(&(&b.project, &b.name)));
+        let (vms, containers) = tokio::join!(self.vms(), self.containers());
+        let mut items = vms?;
+        items.extend(containers?);
+        items.sort_by(|a, b| (&b.kind, &a.project, &a.name).cmp(&(&a.kind, &b.project, &b.name)));
         let list = Arc::new(StatsList { at, items });
         *self.last.lock() = Some(Taken { began, list: list.clone() });
         Ok(list)
@@ -54,8 +56,41 @@ impl GuestFigures for AllFigures {
 }
 
 impl AllFigures {
-    pub fn new(store: Store, vm: Arc<dyn VmDriver>, instance: Instance) -> Self {
-        Self { store, vm, instance, turn: tokio::sync::Mutex::default(), last: Mutex::default() }
+    pub fn new(store: Store, drivers: &Drivers, instance: Instance) -> Self {
+        let (vm, container) = (drivers.vm.clone(), drivers.container.clone());
+        Self { store, vm, container, instance, turn: tokio::sync::Mutex::default(), last: Mutex::default() }
+    }
+
+    async fn vms(&self) -> Result<Vec<Figures>, Problem> {
+        let told = self.vm.stats().await.map_err(|e| unknown(&e))?;
+        Ok(told.into_iter().filter_map(|stats| self.figures(stats)).collect())
+    }
+
+    /// Without containers no engine is needed, and none is asked.
+    async fn containers(&self) -> Result<Vec<Figures>, Problem> {
+        let up = |state: &str| Query {
+            fields: vec![("state".to_owned(), true, state.to_owned())],
+            limit: Some(1),
+            ..Query::kind(Container::DEF.kind)
+        };
+        if [State::Running, State::Paused].iter().all(|s| self.store.list(&up(s.as_str())).items.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let told = self.container.stats().await.map_err(|e| unknown(&e))?;
+        let figures = |stats: ContainerStats| {
+            let stored = self.store.by_id(stats.id).filter(|s| s.kind() == Container::DEF.kind)?;
+            Some(Figures {
+                kind: Container::DEF.kind.to_owned(),
+                project: stored.project().clone(),
+                name: stored.name().clone(),
+                id: stats.id,
+                cpu: stats.cpu,
+                memory: stats.memory,
+                disks: stats.disks,
+                networks: stats.networks,
+            })
+        };
+        Ok(told.into_iter().filter_map(figures).collect())
     }
 
     /// None for a guest that no object owns.
@@ -86,4 +121,8 @@ impl AllFigures {
         let number = (0..NICS).find(|n| self.instance.tap(vm, *n) == nic.device);
         NetworkFigures { network: number.and_then(on), ..nic }
     }
+}
+
+fn unknown<E: Classed>(error: &E) -> Problem {
+    Problem::new(error.code(), format!("the guests' figures cannot be had: {}", fault::chain(error)))
 }

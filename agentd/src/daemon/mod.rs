@@ -126,13 +126,14 @@ impl Daemon {
         let (http, background, passes) = (Part::default(), Part::default(), Part::default());
         reconcile::ensure_shipped_flavors(&store, state_dir).await?;
         default_network(&config, (&store, &drivers), &facts, &background).await;
-        let figures = figures::AllFigures::new(store.clone(), drivers.vm.clone(), instance.clone());
+        let figures = figures::AllFigures::new(store.clone(), &drivers, instance.clone());
         let held = reconcile::Held::default();
         let (trigger, contents) = reconcile::start(reconcile::Runtime {
             store: store.clone(),
             drivers: drivers.clone(),
             instance,
             boot_id: facts.boot_id().to_owned(),
+            bind_mounts: config.containers.bind_mounts.clone(),
             head_start: HEAD_START,
             held: held.clone(),
             cancel: passes.end.clone(),
@@ -211,7 +212,7 @@ impl Daemon {
                 "some passes have not ended; what they were at is taken up at the next start"
             );
         }
-        tokio::join!(drivers.vm.close(), drivers.network.close());
+        tokio::join!(drivers.vm.close(), drivers.container.close(), drivers.network.close());
         drop(intents);
         store.close().await.context("the store was not closed cleanly; what was acknowledged is there")?;
         drop(socket);

@@ -39,6 +39,9 @@ pub struct Seen {
     pub lacks: Vec<(String, String)>,
     /// libvirt's version, or why it does not answer.
     pub libvirt: Result<String, String>,
+    /// The container engine's version, or why it does not answer.
+    pub engine: Result<String, String>,
+    pub engine_installed: bool,
     pub accel: Option<AccelAnswer>,
     /// /dev/kvm: Ok where it opens, else why it does not.
     pub kvm: Result<(), String>,
@@ -63,6 +66,7 @@ pub struct Seen {
 pub fn report(seen: &Seen) -> Report {
     let mut checks = Vec::new();
     checks.push(libvirt(seen));
+    checks.push(engine(seen));
     checks.extend(programs(seen));
     checks.push(guest_program(seen));
     checks.extend(firmware(seen));
@@ -98,6 +102,21 @@ fn libvirt(seen: &Seen) -> Check {
                 (true, Init::Other) => "virtlogd -d; libvirtd -d",
             };
             check("libvirt", Verdict::Fail, format!("no VM can run: {why}"), Some(fix))
+        }
+    }
+}
+
+/// Only containers need one.
+fn engine(seen: &Seen) -> Check {
+    match &seen.engine {
+        Ok(version) => ok("containers", version.clone()),
+        Err(why) => {
+            let fix = match (seen.engine_installed, seen.init) {
+                (false, _) => "apt-get install -y docker.io",
+                (true, Init::Systemd) => "systemctl enable --now docker",
+                (true, Init::Other) => "dockerd &",
+            };
+            check("containers", Verdict::Warn, format!("no container can run: {why}"), Some(fix))
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Looking {
     /// The answers of the backends and the store, which only their owners can ask.
     pub lacks: Vec<(String, String)>,
     pub libvirt: Result<String, String>,
+    /// Of the container engine.
+    pub engine: Result<String, String>,
     pub accel: Option<agentd_drivers::vm::AccelAnswer>,
     pub store: Result<(), String>,
     pub default_network: Option<String>,
@@ -24,6 +26,9 @@ pub struct Looking {
     pub guest_program: Option<PathBuf>,
     pub firmware: agentd_api::vm::FirmwareThere,
 }
+
+/// What would serve Docker's API.
+const ENGINES: [&str; 2] = ["dockerd", "podman"];
 
 /// Reads files and asks the user database: blocks for some milliseconds.
 pub fn observe(looking: Looking) -> Seen {
@@ -44,6 +49,8 @@ pub fn observe(looking: Looking) -> Seen {
         huge_pages: text("/proc/meminfo").and_then(|text| crate::host::huge_pages_of(&text)),
         lacks: looking.lacks,
         libvirt: looking.libvirt,
+        engine_installed: ENGINES.iter().any(|program| (looking.find)(program).is_some()),
+        engine: looking.engine,
         accel: looking.accel,
         group: looking.group,
         store: looking.store,

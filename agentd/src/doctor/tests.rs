@@ -12,6 +12,7 @@ fn bare(dir: &std::path::Path) -> Seen {
         group: "no-such-group-here".to_owned(),
         lacks: vec![("qemu-img".into(), "qemu-utils".into()), ("grub".into(), "grub-pc-bin".into())],
         libvirt: Err("there is no socket /run/libvirt/libvirt-sock".to_owned()),
+        engine: Err("there is no socket /run/docker.sock".to_owned()),
         accel: None,
         store: Ok(()),
         default_network: None,
@@ -32,6 +33,7 @@ fn on_a_bare_host_each_missing_thing_is_named_with_what_mends_it() {
     let report = report(&bare(dir.path()));
     for (name, fix) in [
         ("libvirt", "apt-get install -y libvirt-daemon-system"),
+        ("containers", "apt-get install -y docker.io"),
         ("libvirtd", "apt-get install -y libvirt-daemon-system"),
         ("qemu-system-x86_64", "apt-get install -y qemu-system-x86"),
         ("qemu-img", "apt-get install -y qemu-utils"),
@@ -64,6 +66,8 @@ fn whole(dir: &std::path::Path) -> Seen {
         missing: Vec::new(),
         lacks: Vec::new(),
         libvirt: Ok("libvirt 9.0.0, QEMU 7.2".to_owned()),
+        engine: Ok("Docker 20.10.24".to_owned()),
+        engine_installed: true,
         accel: Some(AccelAnswer { accel: Accel::Kvm, reason: "a guest ran".to_owned(), settled: true }),
         kvm: Ok(()),
         vendor_flags: true,

@@ -3,6 +3,7 @@
 //! Read once, from /proc and the kernel; a fact that cannot be read takes the value that refuses least, and the daemon
 //! goes on.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use agentd_api::ByteSize;
@@ -76,6 +77,18 @@ pub fn huge_pages_of(meminfo: &str) -> Option<(ByteSize, ByteSize)> {
     Some((bytes("HugePages_Total:")?, bytes("HugePages_Free:")?))
 }
 
+/// The disk that a folder's files are on, as /dev/sda: what a kernel counts requests of is a disk, not its partition.
+pub fn disk_of(folder: &Path) -> Result<PathBuf, String> {
+    let there =
+        nix::sys::stat::stat(folder).map_err(|e| format!("{} cannot be seen: {e}", folder.display()))?;
+    let (major, minor) = (nix::sys::stat::major(there.st_dev), nix::sys::stat::minor(there.st_dev));
+    let none = || format!("{} is on no disk of its own that could be limited", folder.display());
+    let at = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).map_err(|_| none())?;
+    let whole = if at.join("partition").exists() { at.parent().map(Path::to_owned) } else { Some(at) };
+    let name = whole.as_deref().and_then(Path::file_name).ok_or_else(none)?;
+    Ok(Path::new("/dev").join(name))
+}
+
 /// The line `MemTotal:  16384256 kB` of /proc/meminfo.
 fn memory_total(meminfo: &str) -> Option<ByteSize> {
     let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
@@ -99,6 +112,12 @@ mod tests {
         let text = "HugePages_Total:     128\nHugePages_Free:       64\nHugepagesize:       2048 kB\n";
         assert_eq!(huge_pages_of(text), Some((ByteSize::mib(256), ByteSize::mib(128))));
         assert_eq!(huge_pages_of("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn what_is_on_no_disk_is_said() {
+        assert!(disk_of(Path::new("/proc")).is_err_and(|why| why.contains("/proc")));
+        assert!(disk_of(Path::new("/nowhere")).is_err());
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl Intents {
             .commit(caller, request, self.known(), move |desk| match action {
                 "reconcile" => reconcile(desk, &wanted, delay),
                 "retry" => retry(desk, &wanted),
+                "rename" => renamed(desk, &wanted, &options),
                 _ => own(desk, &wanted, action, &options),
             })
             .await?;
@@ -91,6 +92,16 @@ fn retry(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<Reply, Problem> {
     let update = Update { status: Some(status), ..Update::default() };
     let now = desk.tx.update(key, Expect::Any, update).map_err(refused)?;
     desk.record(&now, "retry", "failed attempts are forgotten");
+    Ok(reply(202, &now))
+}
+
+/// Only containers declare it.
+fn renamed(desk: &mut Desk<'_>, key: &ObjectKey, options: &Value) -> Result<Reply, Problem> {
+    let now = super::container::rename(desk, key, options)?;
+    if now.key() == key {
+        return Ok(reply(200, &now));
+    }
+    desk.record(&now, "rename", format!("from '{}'", key.name));
     Ok(reply(202, &now))
 }
 

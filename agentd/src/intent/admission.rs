@@ -1,17 +1,18 @@
 //! What a kind has to check beyond the shape of its spec: one implementation a kind, and a table of them with their types
 //! erased, so that all that is generic stays generic.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use agentd_api::event::Outcome;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
-use agentd_api::{flavor, image, network, snapshot, ssh_key, vm, volume};
+use agentd_api::{container, flavor, image, network, snapshot, ssh_key, vm, volume};
 use agentd_store::{NewEvent, Stored, Tx, TxError};
 use serde_json::Value;
 
-use super::Caller;
-use super::vm::Cursors;
+use super::guest::addresses::Cursors;
+use super::{Caller, EngineImage};
 
 /// What was learned of the host before the transaction began.
 #[derive(Debug, Clone)]
@@ -29,6 +30,10 @@ pub(super) struct Known {
     /// Empty where the request has nothing to do with it.
     pub taken: Vec<Cidr>,
     pub cursors: Arc<Cursors>,
+    /// Whether the engine has the image that a container is to be made of, where the request names one.
+    pub engine_image: EngineImage,
+    /// Folders of the host that containers may have mounted, and what is below them.
+    pub bind_mounts: Vec<PathBuf>,
     /// What the VM is made of that is to be written down, where it came in an archive.
     pub imported: Option<super::Imported>,
 }
@@ -164,13 +169,14 @@ const fn entry<K: Admission>() -> AnyAdmission {
     }
 }
 
-static ALL: [AnyAdmission; 7] = [
+static ALL: [AnyAdmission; 8] = [
     entry::<ssh_key::SshKey>(),
     entry::<network::Network>(),
     entry::<image::Image>(),
     entry::<volume::Volume>(),
     entry::<flavor::Flavor>(),
     entry::<vm::Vm>(),
+    entry::<container::Container>(),
     entry::<snapshot::Snapshot>(),
 ];
 

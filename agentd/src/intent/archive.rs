@@ -4,7 +4,7 @@
 //! made as a dry run before, so that what is refused is refused before anything is taken in.
 
 use agentd_api::snapshot::TakenFor;
-use agentd_api::vm::{CloneMode, Vm, VmNic, VmOrigin, VmSpec};
+use agentd_api::vm::{CloneMode, NicSpec, Vm, VmOrigin, VmSpec};
 use agentd_api::{ErrorCode, Kind, ObjectKey, ObjectName, Problem};
 use agentd_store::{Expect, Update};
 use serde_json::Value;
@@ -107,13 +107,13 @@ pub(super) fn resolve(desk: &mut Desk<'_>, key: &ObjectKey, mut spec: VmSpec) ->
         flavor::check(desk, key, name)?;
     }
     for nic in &mut spec.networks {
-        *nic = VmNic { mac: None, ip: nic.ip.filter(|_| fits(desk, key, nic)), ..nic.clone() };
+        *nic = NicSpec { mac: None, ip: nic.ip.filter(|_| fits(desk, key, nic)), ..nic.clone() };
     }
     Ok(spec)
 }
 
 /// Whether the interface's address is one of the network's here, and nobody's.
-fn fits(desk: &Desk<'_>, vm: &ObjectKey, nic: &VmNic) -> bool {
+fn fits(desk: &Desk<'_>, vm: &ObjectKey, nic: &NicSpec) -> bool {
     let Some(ip) = nic.ip else { return false };
     let key = ObjectKey::of::<agentd_api::network::Network>(vm.project.clone(), nic.network.clone());
     let Some(there) = desk.tx.get(&key) else { return false };

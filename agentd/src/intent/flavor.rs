@@ -9,7 +9,7 @@ use agentd_api::{ErrorCode, FieldError, Kind, Object, ObjectKey, ObjectName, Pro
 use agentd_store::{Query, Stored};
 
 use super::admission::{Admission, Desk, object};
-use super::ssh_key::used_by_vms;
+use super::guest::refuse_used;
 
 impl Admission for Flavor {
     const FINALIZERS: &'static [&'static str] = &[];
@@ -22,7 +22,7 @@ impl Admission for Flavor {
         Ok(None)
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
-        used_by_vms(desk, key, "flavor")?;
+        refuse_used(desk, key, "flavor")?;
         if key.project.as_str() == DEFAULT_PROJECT { used_elsewhere(desk, key) } else { Ok(()) }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::admission::{Admission, Desk};
 use super::draft::Draft;
-use super::ssh_key::used_by_vms;
+use super::guest::refuse_used;
 use super::write;
 
 impl Admission for Image {
@@ -27,8 +27,8 @@ impl Admission for Image {
             .hint("create another image"))
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
-        used_by_vms(desk, key, "image")?;
-        used_by_vms(desk, key, "iso")
+        refuse_used(desk, key, "image")?;
+        refuse_used(desk, key, "iso")
     }
 }
 

@@ -15,8 +15,10 @@ mod admission;
 mod archive;
 mod caller;
 mod commit;
+mod container;
 mod draft;
 mod flavor;
+mod guest;
 mod image;
 mod network;
 mod snapshot;
@@ -28,9 +30,11 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::container::ImageRef;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ObjectKey};
 use agentd_store::Store;
@@ -60,8 +64,25 @@ pub trait HostFacts: Send + Sync {
     fn pool_free(&self) -> ByteSize {
         ByteSize(u64::MAX)
     }
+    /// Folders of the host that containers may have mounted, and what is below them.
+    fn bind_mounts(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+    /// Whether the host's engine has an image under that name. Asks it.
+    async fn engine_image(&self, _: &ImageRef) -> EngineImage {
+        EngineImage::Unknown("there is no engine".to_owned())
+    }
     /// IPv4 networks that the host has, ours excluded; or why that cannot be told.
     async fn taken(&self) -> Result<Vec<Cidr>, String>;
+}
+
+/// What the host's engine said of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineImage {
+    There,
+    NotThere,
+    /// It did not say, and why.
+    Unknown(String),
 }
 
 /// How a reconciler is told to look now, or later.
@@ -76,7 +97,7 @@ pub struct Intents {
     store: Store,
     facts: Arc<dyn HostFacts>,
     wake: Arc<dyn Wake>,
-    cursors: Arc<vm::Cursors>,
+    cursors: Arc<guest::addresses::Cursors>,
 }
 
 impl Intents {

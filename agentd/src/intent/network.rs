@@ -5,7 +5,7 @@ use agentd_api::{Cidr, ErrorCode, Object, ObjectKey, Problem};
 use agentd_store::Query;
 
 use super::admission::{Admission, Desk, object, refused};
-use super::ssh_key::used_by_vms;
+use super::guest::refuse_used;
 
 const CIDR: &str = "spec.cidr";
 
@@ -32,7 +32,7 @@ impl Admission for Network {
         .hint("create another network"))
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
-        used_by_vms(desk, key, "network")
+        refuse_used(desk, key, "network")
     }
 }
 

@@ -1,10 +1,10 @@
 //! Admission of ssh keys.
 
 use agentd_api::ssh_key::{SshKey, SshKeySpec, SshKeyStatus};
-use agentd_api::{ErrorCode, Object, ObjectKey, Problem};
-use agentd_store::Query;
+use agentd_api::{Object, ObjectKey, Problem};
 
-use super::admission::{Admission, Desk, name_them};
+use super::admission::{Admission, Desk};
+use super::guest::refuse_used;
 
 impl Admission for SshKey {
     const FINALIZERS: &'static [&'static str] = &[];
@@ -16,20 +16,6 @@ impl Admission for SshKey {
         Ok(None)
     }
     fn delete(desk: &mut Desk<'_>, key: &ObjectKey) -> Result<(), Problem> {
-        used_by_vms(desk, key, "ssh_key")
+        refuse_used(desk, key, "ssh_key")
     }
-}
-
-/// Refuses where VMs of the same project name this object in that field.
-pub(super) fn used_by_vms(desk: &mut Desk<'_>, key: &ObjectKey, field: &str) -> Result<(), Problem> {
-    let users = desk.tx.list(&Query {
-        project: Some(key.project.clone()),
-        fields: vec![(field.to_owned(), true, key.name.to_string())],
-        ..Query::kind("vm")
-    });
-    if users.is_empty() {
-        return Ok(());
-    }
-    Err(Problem::new(ErrorCode::InUse, format!("{key} is in use by {}", name_them(&users)))
-        .hint("delete or change what uses it first"))
 }

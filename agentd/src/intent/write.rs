@@ -1,7 +1,8 @@
 //! Create, replace, patch, delete: for all kinds alike.
 
+use agentd_api::container::{Container, ImageRef};
 use agentd_api::vm::FirmwareThere;
-use agentd_api::{ErrorCode, KindDef, ObjectKey, ObjectName, Problem, registry};
+use agentd_api::{ErrorCode, Kind, KindDef, ObjectKey, ObjectName, Problem, registry};
 use agentd_store::{Expect, NewObject, Stored, Update};
 use serde_json::Value;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::admission::{self, Desk, Known, not_found, refused};
 use super::commit::{Request, reply};
 use super::draft::{self, Draft};
-use super::{Caller, Intents, Reply};
+use super::{Caller, EngineImage, Intents, Reply};
 
 /// How long the host may take to say which networks it has.
 const FACTS_DEADLINE: Duration = Duration::from_secs(5);
@@ -28,6 +29,9 @@ impl Intents {
         let mut known = self.known_for(&body);
         if def.kind == "network" {
             known.taken = self.taken().await?;
+        }
+        if def.kind == Container::DEF.kind {
+            known.engine_image = self.engine_image(&draft.spec).await;
         }
         let request = Request { verb: "create", key: &key, if_match: None, body: &body };
         let wanted = key.clone();
@@ -113,6 +117,8 @@ impl Intents {
             boot_id: self.facts.boot_id().to_owned(),
             taken: Vec::new(),
             cursors: self.cursors.clone(),
+            engine_image: EngineImage::Unknown("it was not asked".to_owned()),
+            bind_mounts: self.facts.bind_mounts(),
             imported: None,
         }
     }
@@ -137,6 +143,15 @@ impl Intents {
             known.firmware = self.facts.firmware();
         }
         known
+    }
+
+    /// What the engine says of the image that a container's spec names.
+    async fn engine_image(&self, spec: &Value) -> EngineImage {
+        let Ok(image) = serde_json::from_value::<ImageRef>(spec["image"].clone()) else {
+            return EngineImage::NotThere;
+        };
+        let asked = tokio::time::timeout(FACTS_DEADLINE, self.facts.engine_image(&image)).await;
+        asked.unwrap_or_else(|_| EngineImage::Unknown(format!("no answer in {} s", FACTS_DEADLINE.as_secs())))
     }
 
     async fn taken(&self) -> Result<Vec<agentd_api::Cidr>, Problem> {

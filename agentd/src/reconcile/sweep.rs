@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agentd_api::Kind;
+use agentd_api::container::Container;
 use agentd_api::event::Outcome;
 use agentd_api::image::Image;
 use agentd_api::network::Network;
@@ -54,6 +55,7 @@ pub async fn run(sweep: Sweep, cancel: CancellationToken) {
 impl Sweep {
     pub async fn once(&self) {
         self.domains().await;
+        self.containers().await;
         self.networks().await;
         self.volumes().await;
         self.incoming().await;
@@ -83,6 +85,27 @@ impl Sweep {
             // Its object may have gone, cleanly, since the list was made.
             if matches!(self.drivers.vm.observe(domain.id).await, Ok(Some(_))) {
                 self.leave(Vm::DEF.kind, domain.id, "domain").await;
+            }
+        }
+    }
+
+    /// Containers that bear our mark and have no object, and what the engine knows of networks that have gone.
+    async fn containers(&self) {
+        let driver = &self.drivers.container;
+        let there = match driver.list().await {
+            Ok(there) => there,
+            Err(error) => return tracing::debug!("containers are not looked through: {error}"),
+        };
+        for container in there.iter().filter(|container| !self.owned(container.id)) {
+            // As above.
+            if matches!(driver.observe(container.id).await, Ok(Some(_))) && !self.owned(container.id) {
+                self.leave(Container::DEF.kind, container.id, "container").await;
+            }
+        }
+        for network in driver.networks().await.unwrap_or_default().into_iter().filter(|id| !self.owned(*id)) {
+            // One that nothing is on holds nothing of anybody's: the bridge has gone already.
+            if let Err(error) = driver.remove_network(network).await {
+                tracing::debug!(%network, "the engine's network of one that has gone stays: {error}");
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use agentd_api::{Kind, Object, ObjectKey, ObjectName, State};
 use agentd_drivers::archive::fake::FakeArchive;
+use agentd_drivers::container::fake::FakeContainers;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
@@ -26,6 +27,7 @@ pub const BOOT: &str = "boot-1";
 pub struct Host {
     pub store: Store,
     pub vm: FakeVm,
+    pub container: FakeContainers,
     pub image: Arc<FakeImage>,
     pub volume: Arc<FakeVolume>,
     pub pool: Arc<FakePool>,
@@ -45,12 +47,24 @@ impl Host {
         let pool = FakePool::new(instance.clone(), image.clone());
         let archive = FakeArchive::new(image.clone(), volume.clone());
         let network = FakeNetwork::new(instance.clone());
-        Self { store, vm: FakeVm::new(), image, volume, pool, archive, network, instance, _dir: dir }
+        Self {
+            store,
+            vm: FakeVm::new(),
+            container: FakeContainers::new(),
+            image,
+            volume,
+            pool,
+            archive,
+            network,
+            instance,
+            _dir: dir,
+        }
     }
 
     pub fn drivers(&self) -> Drivers {
         Drivers {
             vm: Arc::new(self.vm.clone()),
+            container: Arc::new(self.container.clone()),
             image: self.image.clone(),
             volume: self.volume.clone(),
             pool: self.pool.clone(),
@@ -77,6 +91,7 @@ impl Host {
             drivers,
             instance: self.instance.clone(),
             boot_id: boot.to_owned(),
+            bind_mounts: Vec::new(),
             held: Default::default(),
             cancel: cancel.clone(),
             tracker: tracker.clone(),
@@ -128,6 +143,21 @@ impl Host {
         let spec = serde_json::to_value(spec).expect("json");
         let status = json!({"state": "pending", "addresses": addresses});
         self.create(&key("vm", name), &["domain", "network", "volume"], spec, status).await
+    }
+
+    /// A container of the engine's image `tool` on the network `default`, with `more` on top of its spec.
+    pub async fn container(&self, name: &str, last: u8, more: Value) -> Arc<Stored> {
+        let mut spec = json!({"image": "tool", "networks": [{"network": "default"}], "grace": "30s"});
+        if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+            spec.extend(more.clone());
+        }
+        let spec: agentd_api::container::ContainerSpec = serde_json::from_value(spec).expect("a spec");
+        let mac = format!("52:54:00:00:01:{last:02x}");
+        let addresses = json!([{"network": "default", "ip": format!("10.77.0.{last}"), "mac": mac}]);
+        let addresses = if spec.networks.is_empty() { json!([]) } else { addresses };
+        let spec = serde_json::to_value(spec).expect("json");
+        let status = json!({"state": "pending", "addresses": addresses});
+        self.create(&key("container", name), &["container", "network"], spec, status).await
     }
 
     /// The network `default` and the image `micro`.

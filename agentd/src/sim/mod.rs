@@ -13,6 +13,9 @@ mod tests;
 use std::sync::Arc;
 
 use agentd_drivers::archive::fake::FakeArchive;
+use agentd_drivers::container::fake::FakeContainers;
+use agentd_drivers::container::{ContainerError, HealthState};
+use agentd_drivers::engine::EngineError;
 use agentd_drivers::faults::Faults;
 use agentd_drivers::image::ImageError;
 use agentd_drivers::image::fake::FakeImage;
@@ -26,13 +29,14 @@ use agentd_drivers::volume::pool::fake::FakePool;
 use agentd_drivers::{Drivers, Instance};
 
 pub use listen::listen;
-pub use order::{GuestDoes, How, Order, OrderError, Target};
+pub use order::{ContainerDoes, GuestDoes, How, Order, OrderError, Target};
 pub use preload::preload;
 
 /// One fake of each sort.
 #[derive(Clone)]
 pub struct Fakes {
     pub vm: FakeVm,
+    pub container: FakeContainers,
     pub image: Arc<FakeImage>,
     pub volume: Arc<FakeVolume>,
     pub pool: Arc<FakePool>,
@@ -47,6 +51,7 @@ impl Fakes {
         let archive = FakeArchive::new(image.clone(), volume.clone());
         Self {
             vm: FakeVm::new(),
+            container: FakeContainers::new(),
             volume,
             pool: FakePool::new(instance.clone(), image.clone()),
             image,
@@ -58,6 +63,7 @@ impl Fakes {
     pub fn drivers(&self) -> Drivers {
         Drivers {
             vm: Arc::new(self.vm.clone()),
+            container: Arc::new(self.container.clone()),
             image: self.image.clone(),
             volume: self.volume.clone(),
             pool: self.pool.clone(),
@@ -75,6 +81,18 @@ impl Fakes {
             Order::Slow { target, by } => self.fault(target.parse()?, Fault::Slow(by.duration())),
             Order::Calls { target } => return Ok(Some(self.calls(target.parse()?))),
             Order::Available { available } => self.vm.set_available(*available),
+            Order::Engine { available } => self.container.set_available(*available),
+            Order::EngineImage { image, there } => self.container.set_image(image, *there),
+            Order::Container { container, does } => match does {
+                ContainerDoes::Exit { code } => self.container.program_exits(*container, *code),
+                ContainerDoes::OutOfMemory => self.container.program_runs_out_of_memory(*container),
+                ContainerDoes::Say { text } => self.container.program_says(*container, false, text),
+                ContainerDoes::Removed => self.container.behind_our_back_remove(*container),
+                ContainerDoes::Stopped => self.container.behind_our_back_stop(*container),
+                ContainerDoes::Healthy => {
+                    self.container.set_health(*container, HealthState::Healthy, "");
+                }
+            },
             Order::Taken { cidrs } => self.network.set_taken(cidrs.clone()),
             Order::Guest { vm, does } => match does {
                 GuestDoes::PowerOff => self.vm.guest_powers_off(*vm),
@@ -90,6 +108,7 @@ impl Fakes {
     fn fail(&self, Target { driver, method }: Target, times: usize, how: How) {
         match driver {
             "vm" => self.vm.fail_next(method, times, move || vm_error(how)),
+            "container" => self.container.fail_next(method, times, move || container_error(how)),
             "image" => self.image.faults().fail_next(method, times, || image_error(how)),
             "volume" => self.volume.faults().fail_next(method, times, || volume_error(how)),
             "pool" => self.pool.faults().fail_next(method, times, || volume_error(how)),
@@ -103,6 +122,9 @@ impl Fakes {
             ("vm", Fault::Hang) => self.vm.hang(method),
             ("vm", Fault::Release) => self.vm.release(method),
             ("vm", Fault::Slow(by)) => self.vm.slow(method, by),
+            ("container", Fault::Hang) => self.container.hang(method),
+            ("container", Fault::Release) => self.container.release(method),
+            ("container", Fault::Slow(by)) => self.container.slow(method, by),
             ("image", fault) => fault.lay_on(self.image.faults(), method),
             ("volume", fault) => fault.lay_on(self.volume.faults(), method),
             ("pool", fault) => fault.lay_on(self.pool.faults(), method),
@@ -114,6 +136,7 @@ impl Fakes {
     fn calls(&self, Target { driver, method }: Target) -> u64 {
         match driver {
             "vm" => self.vm.calls(method),
+            "container" => self.container.calls(method),
             "image" => self.image.faults().calls(method),
             "volume" => self.volume.faults().calls(method),
             "pool" => self.pool.faults().calls(method),
@@ -149,6 +172,17 @@ fn vm_error(how: How) -> VmError {
         How::Conflict | How::Permanent => VmError::Refused(told),
         How::Capacity => VmError::Capacity(told),
         How::Unsupported => VmError::Unsupported(told),
+    }
+}
+
+fn container_error(how: How) -> ContainerError {
+    let told = TOLD.to_owned();
+    match how {
+        How::Transient => EngineError::Failed { call: "do this", detail: told }.into(),
+        How::Conflict => ContainerError::Conflict(told),
+        How::Permanent => ContainerError::Refused(told),
+        How::Capacity => ContainerError::Capacity(told),
+        How::Unsupported => ContainerError::Unsupported(told),
     }
 }
 

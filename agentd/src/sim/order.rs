@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use agentd_api::{Cidr, Span};
 use agentd_drivers::archive::fake::FakeArchive;
+use agentd_drivers::container::fake::FakeContainers;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
@@ -43,6 +44,20 @@ pub enum Order {
     /// Whether libvirt answers at all.
     Available {
         available: bool,
+    },
+    /// Whether the container engine does.
+    Engine {
+        available: bool,
+    },
+    /// Whether the engine has an image of that name.
+    EngineImage {
+        image: String,
+        there: bool,
+    },
+    /// Something happens to a container that agentd did not ask for. `container` is the object's id.
+    Container {
+        container: Uuid,
+        does: ContainerDoes,
     },
     /// The networks that the host has.
     Taken {
@@ -84,6 +99,17 @@ pub enum GuestDoes {
     Undefined,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerDoes {
+    Exit { code: i32 },
+    OutOfMemory,
+    Say { text: String },
+    Removed,
+    Stopped,
+    Healthy,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     #[error(
@@ -104,8 +130,9 @@ pub struct Target {
 }
 
 /// The drivers, and the methods that their fakes know by name.
-const METHODS: [(&str, &[&str]); 6] = [
+const METHODS: [(&str, &[&str]); 7] = [
     ("vm", FakeVm::METHODS),
+    ("container", FakeContainers::METHODS),
     ("image", FakeImage::METHODS),
     ("volume", FakeVolume::METHODS),
     ("pool", FakePool::METHODS),

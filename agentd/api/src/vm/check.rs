@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{KEEP_MAX, VmSpec, policy, tuning};
+use super::{KEEP_MAX, VmSpec, tuning};
 use crate::error::FieldError;
-use crate::net::PortMap;
-use crate::quantity::{ByteSize, Span};
+use crate::life::{check_autostart, check_grace};
+use crate::nic::{check_nics, check_ports};
+use crate::quantity::ByteSize;
 use crate::volume::size_error;
 
 pub const CPUS_MAX: u32 = 256;
@@ -14,7 +15,6 @@ pub const DISK_MIN: ByteSize = ByteSize::mib(16);
 pub const DISK_MAX: ByteSize = ByteSize::gib(64 << 10);
 pub const USER_DATA_MAX: usize = 256 << 10;
 pub const NETWORK_CONFIG_MAX: usize = 64 << 10;
-pub const GRACE_MAX: Span = Span::seconds(3600);
 const SCHEDULE_MAX: usize = 256;
 pub const DISKS_MAX: usize = 16;
 const LIST_MAX: usize = 64;
@@ -51,9 +51,7 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
             wrong("disk", format!("must be a multiple of 512 bytes, not {disk}"));
         }
     }
-    if spec.grace > GRACE_MAX {
-        wrong("grace", format!("must be at most {GRACE_MAX}, not {}", spec.grace));
-    }
+    check_grace(spec.grace, &mut wrong);
     if let Some(policy) = &spec.snapshot_policy {
         if !(1..=KEEP_MAX).contains(&policy.keep) {
             wrong("snapshot_policy.keep", format!("must be 1 to {KEEP_MAX}, not {}", policy.keep));
@@ -75,9 +73,9 @@ pub(super) fn check(spec: &VmSpec) -> Vec<FieldError> {
     check_disks(spec, &mut wrong);
     check_text("user_data", spec.user_data.as_deref(), USER_DATA_MAX, &mut wrong);
     check_text("network_config", spec.network_config.as_deref(), NETWORK_CONFIG_MAX, &mut wrong);
-    check_nics(spec, &mut wrong);
-    check_ports(spec, &mut wrong);
-    policy::check(spec, &mut wrong);
+    check_nics(&spec.networks, &mut wrong);
+    check_ports(&spec.networks, &spec.publish, &mut wrong);
+    check_autostart(spec.autostart, &mut wrong);
     tuning::check(spec, &mut wrong);
     errors
 }
@@ -107,39 +105,5 @@ fn check_text(field: &str, text: Option<&str>, most: usize, wrong: &mut impl FnM
     }
     if text.contains('\0') {
         wrong(field, "contains a NUL character".to_owned());
-    }
-}
-
-fn check_nics(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
-    let (mut ips, mut macs) = (BTreeSet::new(), BTreeSet::new());
-    for (n, nic) in spec.networks.iter().enumerate() {
-        if nic.ip.is_some_and(|ip| !ips.insert((&nic.network, ip))) {
-            wrong(&format!("networks[{n}].ip"), "is given to another interface of this VM".to_owned());
-        }
-        if nic.mac.is_some_and(|mac| !macs.insert(mac)) {
-            wrong(&format!("networks[{n}].mac"), "is given to another interface of this VM".to_owned());
-        }
-    }
-}
-
-fn check_ports(spec: &VmSpec, wrong: &mut impl FnMut(&str, String)) {
-    if !spec.publish.is_empty() && spec.networks.is_empty() {
-        wrong("publish", "a port can be published only of a VM that has a network".to_owned());
-    }
-    for (n, port) in spec.publish.iter().enumerate() {
-        if port.host == 0 || port.guest == 0 {
-            wrong(&format!("publish[{n}]"), "a port is 1 to 65535".to_owned());
-        }
-        let same = |other: &PortMap| {
-            other.host == port.host
-                && other.protocol == port.protocol
-                && (other.address == port.address || other.address.is_none() || port.address.is_none())
-        };
-        if spec.publish[..n].iter().any(same) {
-            wrong(
-                &format!("publish[{n}].host"),
-                format!("{}/{} is published twice", port.host, port.protocol),
-            );
-        }
     }
 }

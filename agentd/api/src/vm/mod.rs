@@ -2,12 +2,10 @@
 //! said of a spec without knowing the host in `check`.
 
 mod check;
-pub mod exec;
 pub mod firmware;
 pub mod guest;
 pub mod memory;
 pub mod origin;
-pub mod policy;
 pub mod spec;
 pub mod status;
 mod subs;
@@ -19,19 +17,20 @@ use crate::error::FieldError;
 use crate::kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
 use crate::status::{State, StatusCommon};
 
-pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, GRACE_MAX, MEMORY_MIN, NETWORK_CONFIG_MAX, USER_DATA_MAX};
-pub use exec::{Copied, EXEC_ARGUMENTS_MAX, ExecWish, TerminalSize, check_guest_path};
+pub use crate::cpu::CpuSet;
+pub use crate::exec::{Copied, EXEC_ARGUMENTS_MAX, ExecWish, TerminalSize, check_guest_path};
+pub use crate::life::{Autostart, GRACE_MAX, RestartPolicy};
+pub use crate::limits::{CPU_SHARES_MAX, DiskLimits, NicLimits};
+pub use crate::nic::{NicAddress, NicSpec};
+pub use check::{CPUS_MAX, DISK_MAX, DISK_MIN, MEMORY_MIN, NETWORK_CONFIG_MAX, USER_DATA_MAX};
 pub use firmware::{Firmware, FirmwareThere};
 pub use memory::{
     GuestWas, KEEP_MAX, RestorePhase, SnapshotPolicy, SnapshotsTaken, VmRestore, VmRestored, VmSaved,
 };
 pub use origin::{CloneMode, OriginSnapshot, VmOrigin, VmSource};
-pub use policy::Autostart;
-pub use spec::{RestartPolicy, VmDesired, VmDisk, VmNic, VmSpec, VmVolume};
-pub use status::{
-    Accel, AlarmKind, StopKind, VmAddress, VmAlarm, VmSeeded, VmStatus, VmStop, VmVolumeStatus,
-};
-pub use tuning::{CPU_SHARES_MAX, CpuSet, DiskLimits, NicLimits, WatchdogAction, needs_kvm};
+pub use spec::{VmDesired, VmDisk, VmSpec, VmVolume};
+pub use status::{Accel, AlarmKind, StopKind, VmAlarm, VmSeeded, VmStatus, VmStop, VmVolumeStatus};
+pub use tuning::{WatchdogAction, needs_kvm};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vm;

@@ -1,17 +1,18 @@
 //! What is wanted of a VM.
 
-use std::net::Ipv4Addr;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::firmware::Firmware;
 use super::memory::SnapshotPolicy;
 use super::origin::VmSource;
-use super::policy::Autostart;
-use super::tuning::{CpuSet, DiskLimits, NicLimits, WatchdogAction};
+use super::tuning::WatchdogAction;
+use crate::cpu::CpuSet;
+use crate::life::{self, Autostart, RestartPolicy};
+use crate::limits::DiskLimits;
 use crate::name::ObjectName;
-use crate::net::{MacAddr, PortMap};
+use crate::net::PortMap;
+use crate::nic::{NicSpec, default_networks};
 use crate::quantity::{ByteSize, Span};
 use crate::time::Timestamp;
 
@@ -65,7 +66,7 @@ pub struct VmSpec {
     pub tpm: bool,
     #[serde(default = "default_networks")]
     #[schema(max_items = 64)]
-    pub networks: Vec<VmNic>,
+    pub networks: Vec<NicSpec>,
     /// Names of `ssh-key` objects, put into the guest by cloud-init.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh_keys: Vec<ObjectName>,
@@ -134,20 +135,6 @@ pub struct VmVolume {
     pub read_only: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VmNic {
-    pub network: ObjectName,
-    /// A fixed address of the network; one is chosen where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = Ipv4)]
-    pub ip: Option<Ipv4Addr>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<MacAddr>,
-    #[serde(default, skip_serializing_if = "NicLimits::is_default")]
-    pub limits: NicLimits,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VmDesired {
@@ -159,17 +146,6 @@ pub enum VmDesired {
     Suspended,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartPolicy {
-    /// It stays stopped, and says why, until it is started.
-    #[default]
-    Never,
-    /// It is started again after a crash, a kill or a destroy, not after its own clean power-off.
-    OnFailure,
-    Always,
-}
-
 fn one() -> u32 {
     1
 }
@@ -179,7 +155,10 @@ fn default_memory() -> ByteSize {
 fn default_grace() -> Span {
     Span::seconds(30)
 }
-fn default_networks() -> Vec<VmNic> {
-    let network = ObjectName::parse("default").expect("a valid name");
-    vec![VmNic { network, ip: None, mac: None, limits: NicLimits::default() }]
+
+impl VmSpec {
+    /// When it is deleted. A missing time and the zero of the clock (1970-01-01T00:00:00Z) are both never.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        life::expiry(self.expires_at)
+    }
 }

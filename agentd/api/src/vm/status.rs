@@ -1,7 +1,5 @@
 //! What was seen of a VM.
 
-use std::net::Ipv4Addr;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +8,7 @@ use super::guest::VmGuest;
 use super::memory::{SnapshotsTaken, VmRestore, VmRestored, VmSaved};
 use super::origin::VmOrigin;
 use crate::name::ObjectName;
-use crate::net::MacAddr;
+use crate::nic::NicAddress;
 use crate::status::{State, StatusCommon};
 use crate::time::Timestamp;
 
@@ -20,13 +18,13 @@ pub struct VmStatus {
     #[serde(flatten)]
     pub common: StatusCommon,
     /// One for each of `spec.networks`, in that order. Allocated when the VM is written down.
-    pub addresses: Vec<VmAddress>,
+    pub addresses: Vec<NicAddress>,
     /// The volumes that it has or is to have, and those that its guest has not let go of. Allocated with the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VmVolumeStatus>,
     /// Of interfaces that are no longer in `spec.networks` and that its guest still has. Kept until it has let go of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub leaving: Vec<VmAddress>,
+    pub leaving: Vec<NicAddress>,
     /// How its instructions run: "kvm" or "tcg". Known once it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
@@ -114,14 +112,6 @@ pub struct VmSeeded {
     pub user_data: String,
     pub network_config: String,
     pub ssh_keys: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct VmAddress {
-    pub network: ObjectName,
-    #[schema(value_type = String, format = Ipv4)]
-    pub ip: Ipv4Addr,
-    pub mac: MacAddr,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

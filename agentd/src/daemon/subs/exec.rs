@@ -1,4 +1,4 @@
-//! `vms/{name}/exec`: a program in the guest, its input and output as they come.
+//! `vms/{name}/exec` and `containers/{name}/exec`: a program in the guest, its input and output as they come.
 //!
 //! ```text
 //!   caller                              daemon                       guest
@@ -12,13 +12,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::exec::ExecWish;
 use agentd_api::frame::Frame;
-use agentd_api::vm::ExecWish;
 use agentd_api::{ErrorCode, FieldError, Problem};
-use agentd_drivers::vm::VmDriver;
 use agentd_drivers::vm::guest::{self, GuestIn, GuestOut, Said};
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -26,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::Opener;
-use super::agent::Asked;
+use super::asked::{Asked, Guests};
 use super::frames::{FrameSink, FrameSource, frames};
 use crate::http::{SubCall, SubReply};
 
@@ -35,15 +33,15 @@ const WISH_MAX: usize = 1 << 20;
 const WISH_TIME: Duration = Duration::from_secs(30);
 
 pub struct Exec {
-    pub vm: Arc<dyn VmDriver>,
+    pub guests: Guests,
 }
 
 #[async_trait]
 impl Opener for Exec {
     async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
-        let asked = Asked::new(&self.vm, &call)?;
+        let asked = Asked::new(&self.guests, &call);
         // Whether anybody answers is told before the connection is upgraded.
-        asked.vm.agent_answers(asked.id).await.map_err(|e| asked.refused(&e))?;
+        asked.answers().await.map_err(|e| asked.refused(&e))?;
         let stop = call.stop.clone();
         Ok(SubReply::Session(Box::new(move |channel| {
             async move {
@@ -65,7 +63,7 @@ async fn session(
 ) -> Result<(), Problem> {
     let late = || Problem::new(ErrorCode::Invalid, format!("what to run did not come within {WISH_TIME:?}"));
     let wish = tokio::time::timeout(WISH_TIME, read_wish(from)).await.map_err(|_| late())??;
-    let (input, output) = asked.vm.exec(asked.id, wish).await.map_err(|e| asked.refused(&e))?;
+    let (input, output) = asked.exec(wish).await.map_err(|e| asked.refused(&e))?;
     // Cancel safety: whichever arm ends first, the session in the guest ends with what is dropped.
     tokio::select! {
         done = speak(asked, output, to) => done,
@@ -109,7 +107,7 @@ async fn read_wish(from: &mut FrameSource<impl AsyncRead + Unpin>) -> Result<gue
 }
 
 /// What the program says, to its end.
-async fn speak(
+pub(super) async fn speak(
     asked: &Asked,
     mut output: GuestOut,
     to: &mut FrameSink<impl AsyncWrite + Unpin>,
@@ -128,7 +126,7 @@ async fn speak(
 }
 
 /// What the caller says, until it hangs up.
-async fn listen(mut input: GuestIn, from: &mut FrameSource<impl AsyncRead + Unpin>) {
+pub(super) async fn listen(mut input: GuestIn, from: &mut FrameSource<impl AsyncRead + Unpin>) {
     while let Ok(Some(frame)) = from.next().await {
         // The session may be over: the other direction says how.
         let _ = match frame {

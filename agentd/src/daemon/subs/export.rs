@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentd_api::snapshot::Snapshot;
-use agentd_api::vm::{Vm, VmDesired, VmNic, VmSpec};
+use agentd_api::vm::{NicSpec, Vm, VmDesired, VmSpec};
 use agentd_api::{ErrorCode, Object, ObjectKey, Problem, State, Timestamp};
 use agentd_drivers::archive::{ArchiveDriver, FORMAT, Manifest, Pack, VERSION};
 use agentd_drivers::image::{ImageContent, ImageDriver};
@@ -199,7 +199,7 @@ fn portable(spec: VmSpec) -> VmSpec {
         expires_at: None,
         remove_when_stopped: false,
         desired: if stopped { VmDesired::Stopped } else { VmDesired::Running },
-        networks: spec.networks.iter().map(|nic| VmNic { mac: None, ..nic.clone() }).collect(),
+        networks: spec.networks.iter().map(|nic| NicSpec { mac: None, ..nic.clone() }).collect(),
         ..spec
     }
 }

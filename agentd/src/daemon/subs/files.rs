@@ -1,35 +1,33 @@
-//! `vms/{name}/files`: what is in the guest as a tar archive, and an archive into the guest. Bytes are handed on as the
+//! `vms/{name}/files` and `containers/{name}/files`: what is in the guest as a tar archive, and an archive into the guest. Bytes are handed on as the
 //! other side takes them; what is in an archive is looked at where it is unpacked.
 
 use std::io;
-use std::sync::Arc;
 
+use agentd_api::exec::{Copied, check_guest_path};
 use agentd_api::kind::SubMethod;
-use agentd_api::vm::{Copied, check_guest_path};
 use agentd_api::{ErrorCode, Problem};
 use agentd_drivers::fault::chain;
-use agentd_drivers::vm::VmDriver;
 use agentd_drivers::vm::guest::{GuestError, GuestOut, Said};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::Opener;
-use super::agent::Asked;
+use super::asked::{Asked, Guests};
 use crate::http::{Pieces, SubCall, SubReply};
 
 pub struct Files {
-    pub vm: Arc<dyn VmDriver>,
+    pub guests: Guests,
 }
 
 #[async_trait]
 impl Opener for Files {
     async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
-        let asked = Asked::new(&self.vm, &call)?;
+        let asked = Asked::new(&self.guests, &call);
         let path = call.text("path").ok_or_else(|| Problem::field("path", "must be given"))?.to_owned();
         check_guest_path(&path).map_err(|error| Problem::invalid(vec![error]))?;
         if call.sub.method == SubMethod::Get {
-            let out = asked.vm.pack(asked.id, path).await.map_err(|e| asked.refused(&e))?;
+            let out = asked.pack(path).await.map_err(|e| asked.refused(&e))?;
             return Ok(SubReply::Content(pieces(out)));
         }
         let copied = unpack(&asked, path, call).await?;
@@ -53,7 +51,7 @@ fn pieces(out: GuestOut) -> Pieces {
 }
 
 async fn unpack(asked: &Asked, path: String, call: SubCall) -> Result<Copied, Problem> {
-    let (mut input, mut output) = asked.vm.unpack(asked.id, path).await.map_err(|e| asked.refused(&e))?;
+    let (mut input, mut output) = asked.unpack(path).await.map_err(|e| asked.refused(&e))?;
     let (mut body, stop) = (call.body, call.stop);
     let feed = async {
         while let Some(piece) = body.next().await {

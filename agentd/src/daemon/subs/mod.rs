@@ -1,7 +1,8 @@
 //! What stands behind subresources: the table from a kind's declaration to what opens it. One file an opener.
 
-mod agent;
+mod asked;
 mod console;
+mod container;
 mod exec;
 mod export;
 mod files;
@@ -54,12 +55,24 @@ impl Subs {
         let mut table = Table::new();
         let mut opens = |kind, sub, opener: Arc<dyn Opener>| table.insert((kind, sub), opener);
         opens("vm", "console", Arc::new(console::Console::new(store(), vm(), watches())));
-        opens("vm", "exec", Arc::new(exec::Exec { vm: vm() }));
+        let vms = || asked::Guests::Vms(drivers.vm.clone());
+        opens("vm", "exec", Arc::new(exec::Exec { guests: vms() }));
         opens("vm", "export", Arc::new(export::Export::new(store_of, drivers, intents, held)));
-        opens("vm", "files", Arc::new(files::Files { vm: vm() }));
+        opens("vm", "files", Arc::new(files::Files { guests: vms() }));
         opens("vm", "logs", Arc::new(logs::Logs { store: store(), watches: watches() }));
         opens("vm", "screenshot", Arc::new(screenshot::Screenshot { vm: vm() }));
         opens("vm", "vnc", Arc::new(vnc::Vnc::new(vm())));
+        let containers = || asked::Guests::Containers(drivers.container.clone());
+        let engine = || drivers.container.clone();
+        opens("container", "exec", Arc::new(exec::Exec { guests: containers() }));
+        opens("container", "files", Arc::new(files::Files { guests: containers() }));
+        opens("container", "attach", Arc::new(container::Attach { containers: engine() }));
+        opens("container", "logs", Arc::new(container::Logs { containers: engine() }));
+        opens("container", "stats", Arc::new(container::Stats { containers: engine() }));
+        opens("container", "top", Arc::new(container::Top { containers: engine() }));
+        opens("container", "diff", Arc::new(container::Diff { containers: engine() }));
+        opens("container", "commit", Arc::new(container::Commit { containers: engine() }));
+        opens("container", "wait", Arc::new(container::Wait { store: store_of.clone() }));
         Self { table }
     }
 }

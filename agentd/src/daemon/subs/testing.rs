@@ -175,6 +175,10 @@ impl Bed {
 }
 
 impl Stream {
+    pub fn new(from: FrameSource<ReadHalf<Channel>>, to: FrameSink<WriteHalf<Channel>>) -> Self {
+        Self { from, to }
+    }
+
     pub async fn next(&mut self) -> Option<Frame> {
         let next = tokio::time::timeout(LIMIT, self.from.next()).await;
         next.expect("a frame in time").expect("a stream in order")

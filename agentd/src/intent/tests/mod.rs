@@ -2,6 +2,7 @@
 
 mod allocations;
 mod clones;
+mod containers;
 mod objects;
 mod policies;
 mod refusals;
@@ -13,13 +14,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::container::ImageRef;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, registry};
 use agentd_store::{Options, Store, Update};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Caller, HostFacts, Intents, Principal, Reply, Wake};
+use super::{Caller, EngineImage, HostFacts, Intents, Principal, Reply, Wake};
 
 /// A host of 4 GiB that has 192.168.1.0/24.
 struct SmallHost;
@@ -43,6 +45,17 @@ impl HostFacts for SmallHost {
     }
     fn boot_id(&self) -> &str {
         "boot-1"
+    }
+    fn bind_mounts(&self) -> Vec<std::path::PathBuf> {
+        vec!["/srv/data".into()]
+    }
+    /// It has `tool` alone, and does not say of what is called `unsaid`.
+    async fn engine_image(&self, image: &ImageRef) -> EngineImage {
+        match image.as_str() {
+            "tool" | "tool:1" => EngineImage::There,
+            "unsaid" => EngineImage::Unknown("the engine is away".to_owned()),
+            _ => EngineImage::NotThere,
+        }
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         Ok(vec!["192.168.1.0/24".parse().expect("a network")])
@@ -133,6 +146,14 @@ impl World {
     /// A VM of the image `micro` with these further fields of its spec.
     async fn vm(&self, of: &str, more: Value) -> Result<Reply, Problem> {
         self.create("vm", json!({"name": of, "spec": vm_spec(more)})).await
+    }
+    /// A container of the engine's image `tool` with these further fields of its spec.
+    async fn container(&self, of: &str, more: Value) -> Result<Reply, Problem> {
+        let mut spec = json!({"image": "tool"});
+        for (field, value) in more.as_object().expect("an object") {
+            spec[field] = value.clone();
+        }
+        self.create("container", json!({"name": of, "spec": spec})).await
     }
     async fn patch(&self, at: &ObjectKey, patch: Value) -> Result<Reply, Problem> {
         self.intents.patch(&caller(), at, patch, None).await

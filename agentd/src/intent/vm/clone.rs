@@ -4,7 +4,7 @@
 //! this process meanwhile, and the clone's makes the disks of it. Until they are made the source and the snapshot stay.
 
 use agentd_api::snapshot::{Snapshot, SnapshotSpec, SnapshotStatus, TakenFor};
-use agentd_api::vm::{CloneMode, OriginSnapshot, Vm, VmNic, VmOrigin, VmSource, VmSpec};
+use agentd_api::vm::{CloneMode, NicSpec, OriginSnapshot, Vm, VmOrigin, VmSource, VmSpec};
 use agentd_api::{ErrorCode, FieldError, Kind, Object, ObjectKey, ObjectName, Problem, State};
 use agentd_store::{NewObject, Query, Stored};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn filled(mut spec: VmSpec, of: &VmSpec, given: &[String]) -> VmSpec {
         spec.memory_max = None;
     }
     if open("networks") {
-        let place = |nic: &VmNic| VmNic { ip: None, mac: None, ..nic.clone() };
+        let place = |nic: &NicSpec| NicSpec { ip: None, mac: None, ..nic.clone() };
         spec.networks = of.networks.iter().map(place).collect();
     }
     spec

@@ -1,25 +1,22 @@
 //! Admission of VMs: what they refer to is there, what they need is free.
 
 mod actions;
-mod addresses;
 pub(super) mod clone;
 mod disks;
 mod firmware;
 mod policies;
-mod ports;
 
 use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
-use agentd_api::vm::{NicLimits, Vm, VmNic, VmSpec, VmStatus};
-use agentd_api::{ErrorCode, FieldError, Object, ObjectKey, Problem};
-use agentd_store::Query;
+use agentd_api::vm::{NicLimits, NicSpec, Vm, VmSpec, VmStatus};
+use agentd_api::{FieldError, Object, ObjectKey, Problem};
 
 use super::admission::{Acted, Admission, Desk, Known, object};
+use super::guest::addresses::{self, Assigned, Has};
+use super::guest::{self, names, ports};
 use super::{archive, flavor, image, snapshot};
 use crate::schedule::Schedule;
-pub(super) use addresses::Cursors;
-use addresses::{Assigned, Has};
 
 impl Admission for Vm {
     const FINALIZERS: &'static [&'static str] = &["domain", "network", "volume"];
@@ -88,7 +85,8 @@ impl Admission for Vm {
         if same_places(&is.spec, spec) {
             return Ok(None);
         }
-        let has = Has::of(&is.status);
+        let VmStatus { addresses, leaving, .. } = &is.status;
+        let has = Has { addresses, leaving, in_use: is.status.may_run() };
         let Assigned { addresses, leaving } = addresses::assign(desk, &key, has, &spec.networks)?;
         Ok(Some(VmStatus { addresses, leaving, ..is.status.clone() }))
     }
@@ -106,7 +104,7 @@ impl Admission for Vm {
 
 /// Limits are changed where it is.
 fn same_places(is: &VmSpec, spec: &VmSpec) -> bool {
-    let place = |nic: &VmNic| VmNic { limits: NicLimits::default(), ..nic.clone() };
+    let place = |nic: &NicSpec| NicSpec { limits: NicLimits::default(), ..nic.clone() };
     is.networks.iter().map(place).eq(spec.networks.iter().map(place))
 }
 
@@ -146,17 +144,9 @@ fn check_above_image(desk: &mut Desk<'_>, is: &Object<Vm>, spec: &VmSpec) -> Res
     }
 }
 
-/// Memory may be promised to several VMs at once, but never more to one than the host has.
 fn check_memory(desk: &Desk<'_>, spec: &VmSpec) -> Result<(), Problem> {
-    let all = desk.known.memory;
-    let most = spec.memory_max.map(|max| ("spec.memory_max", max));
-    let Some((field, much)) =
-        [Some(("spec.memory", spec.memory)), most].into_iter().flatten().find(|(_, much)| *much > all)
-    else {
-        return Ok(());
-    };
-    let detail = format!("{much} is more than the {} MiB that this host has", all.bytes() >> 20);
-    Err(Problem::new(ErrorCode::InsufficientCapacity, detail).at(field))
+    guest::check_memory(desk, "spec.memory", spec.memory)?;
+    spec.memory_max.map_or(Ok(()), |max| guest::check_memory(desk, "spec.memory_max", max))
 }
 
 fn check_schedule(spec: &VmSpec) -> Result<(), Problem> {
@@ -167,7 +157,7 @@ fn check_schedule(spec: &VmSpec) -> Result<(), Problem> {
     }
 }
 
-/// Networks and keys must be there: all that are not are named at once.
+/// Networks and keys must be there.
 fn check_references(desk: &mut Desk<'_>, vm: &ObjectKey, spec: &VmSpec) -> Result<(), Problem> {
     let networks = spec.networks.iter().enumerate().map(|(n, nic)| {
         (
@@ -178,31 +168,6 @@ fn check_references(desk: &mut Desk<'_>, vm: &ObjectKey, spec: &VmSpec) -> Resul
     let keys = spec.ssh_keys.iter().enumerate().map(|(n, name)| {
         (format!("spec.ssh_keys[{n}]"), ObjectKey::of::<SshKey>(vm.project.clone(), name.clone()))
     });
-    let mut missing = Vec::new();
-    let mut kind = None;
-    for (field, key) in networks.chain(keys) {
-        match desk.tx.get(&key) {
-            Some(there) if there.deleting() => {
-                let detail = format!("{key} is being deleted");
-                return Err(Problem::new(ErrorCode::Conflict, detail).at(field));
-            }
-            Some(_) => {}
-            None => {
-                let what = format!("there is no {} '{}' in project '{}'", key.kind, key.name, key.project);
-                missing.push(FieldError::new(field, what));
-                kind.get_or_insert(key.kind);
-            }
-        }
-    }
-    let Some(kind) = kind else { return Ok(()) };
-    let query = Query { project: Some(vm.project.clone()), limit: Some(10), ..Query::kind(&kind) };
-    let there: Vec<String> = desk.tx.list(&query).iter().map(|o| o.name().to_string()).collect();
-    let hint = if there.is_empty() {
-        format!("there is no {kind} yet")
-    } else {
-        format!("there are {}", there.join(", "))
-    };
-    // Networks are not made by agentctl yet.
-    let made = if kind == "ssh-key" { "; `agentctl ssh-key create` makes one" } else { "" };
-    Err(Problem::invalid(missing).hint(format!("{hint}{made}")))
+    guest::check_references(desk, vm, networks.chain(keys))?;
+    names::check(desk, vm, &spec.networks)
 }

@@ -1,13 +1,14 @@
 //! Whether this host can give a VM what it asks for beside memory: processors to be bound to, huge pages, KVM. What is in a
 //! spec already is not refused again: another field of it may be changed although the host is another by now.
 
-use agentd_api::vm::{Accel, VmSpec, needs_kvm};
-use agentd_api::{ErrorCode, FieldError, Problem, Timestamp};
+use agentd_api::vm::{Accel, Vm, VmSpec, needs_kvm};
+use agentd_api::{ErrorCode, FieldError, Kind, Problem};
 
 use crate::intent::admission::Known;
+use crate::intent::guest;
 
 pub(super) fn check(known: &Known, is: Option<&VmSpec>, spec: &VmSpec) -> Result<(), Problem> {
-    check_expiry(is, spec)?;
+    guest::check_expiry(Vm::DEF.kind, is.and_then(VmSpec::expiry), spec.expiry())?;
     check_pinning(known, is, spec)?;
     check_huge_pages(known, is, spec)?;
     check_firmware(known, is, spec)?;
@@ -30,17 +31,6 @@ fn check_firmware(known: &Known, is: Option<&VmSpec>, spec: &VmSpec) -> Result<(
             .at(format!("spec.{}", lack.field))
             .hint(format!("`{}` installs it", lack.fix))),
         None => Ok(()),
-    }
-}
-
-/// A time that is over would delete the VM at once, which is more likely a mistake.
-fn check_expiry(is: Option<&VmSpec>, spec: &VmSpec) -> Result<(), Problem> {
-    match spec.expiry() {
-        Some(at) if at <= Timestamp::now() && is.is_none_or(|is| is.expires_at != spec.expires_at) => {
-            Err(Problem::field("spec.expires_at", format!("is over already: {at}"))
-                .hint("leave it out for a VM that does not expire"))
-        }
-        _ => Ok(()),
     }
 }
 

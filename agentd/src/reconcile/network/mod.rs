@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use agentd_api::network::{Network, NetworkStatus};
 use agentd_api::{Object, State};
+use agentd_drivers::container::ContainerDriver;
 use agentd_drivers::network::NetworkDriver;
 use async_trait::async_trait;
 
+use super::backend::Away;
 use super::runtime::{Fault, Note, Outcome, Pass, Reconciler};
 
 pub use default::{DefaultNetworkError, ensure_default_network};
@@ -28,6 +30,7 @@ pub const BRIDGE: &str = "bridge";
 
 pub struct Networks {
     pub driver: Arc<dyn NetworkDriver>,
+    pub containers: Arc<dyn ContainerDriver>,
     pub sync: NetworkSync,
 }
 
@@ -61,8 +64,22 @@ impl Reconciler for Networks {
 
     async fn finalize(&self, pass: &Pass, object: &Object<Network>, finalizer: &str) -> Result<(), Fault> {
         match finalizer {
-            BRIDGE => self.sync.remove(pass.key(), object.meta.id).await,
+            BRIDGE => {
+                self.undo_engine(object).await?;
+                self.sync.remove(pass.key(), object.meta.id).await
+            }
             other => Err(Fault::internal(format!("a network has nothing to undo by the name of '{other}'"))),
+        }
+    }
+}
+
+impl Networks {
+    /// What the container engine knows of it. An engine that is away, or that was never there, does not keep a network: what
+    /// it still has of it when it is back is swept.
+    async fn undo_engine(&self, object: &Object<Network>) -> Result<(), Fault> {
+        match self.containers.remove_network(object.meta.id).await {
+            Err(error) if !error.is_away() => Err(error.into()),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 }

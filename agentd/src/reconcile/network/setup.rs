@@ -4,12 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use agentd_api::container::Container;
 use agentd_api::network::Network;
+use agentd_api::nic::NicAddress;
 use agentd_api::vm::Vm;
-use agentd_api::{Cidr, Kind, Object, ObjectKey, ObjectName};
+use agentd_api::{Cidr, Kind, Meta, Object, ObjectKey, ObjectName, PortMap};
 use agentd_drivers::network::{FirewallNetwork, FirewallSetup, Forward, HostEntry, NetworkSetup};
-use agentd_store::{Query, Store};
+use agentd_store::{Query, Store, Stored};
 use uuid::Uuid;
 
 /// The DNS domain of a network's hosts: below `internal`, which the public DNS never has names in.
@@ -37,7 +40,7 @@ struct Known {
     nat: bool,
 }
 
-/// What one VM adds to the networks it is on.
+/// What one guest adds to the networks it is on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Guest {
     /// The networks that its object names, also once it has left them.
@@ -47,21 +50,44 @@ struct Guest {
 }
 
 impl Guest {
-    fn of(object: &Object<Vm>) -> Self {
-        let meta = &object.meta;
-        let key = |network: &ObjectName| ObjectKey::of::<Network>(meta.project.clone(), network.clone());
+    fn of_vm(object: &Object<Vm>) -> Self {
+        let status = &object.status;
         // What its guest has not let go of is still its.
-        let all = || object.status.addresses.iter().chain(&object.status.leaving);
-        let on = all().map(|a| key(&a.network)).collect();
-        // Once its domain is gone a VM that is being deleted has no place on the network any more.
-        if meta.deleting() && !meta.finalizers.iter().any(|f| f == crate::reconcile::vm::DOMAIN) {
+        let all = status.addresses.iter().chain(&status.leaving);
+        Self::of(
+            &object.meta,
+            all,
+            status.addresses.first(),
+            &object.spec.publish,
+            crate::reconcile::vm::DOMAIN,
+        )
+    }
+
+    fn of_container(object: &Object<Container>) -> Self {
+        let status = &object.status;
+        let all = status.addresses.iter().chain(&status.leaving);
+        let undone_first = crate::reconcile::container::CONTAINER;
+        Self::of(&object.meta, all, status.addresses.first(), &object.spec.publish, undone_first)
+    }
+
+    /// `undone_first` is the finalizer that is written off once the host is clean of what used these addresses.
+    fn of<'a>(
+        meta: &Meta,
+        all: impl Iterator<Item = &'a NicAddress> + Clone,
+        first: Option<&NicAddress>,
+        publish: &[PortMap],
+        undone_first: &str,
+    ) -> Self {
+        let key = |network: &ObjectName| ObjectKey::of::<Network>(meta.project.clone(), network.clone());
+        let on = all.clone().map(|a| key(&a.network)).collect();
+        // Once that is gone one that is being deleted has no place on the network any more.
+        if meta.deleting() && !meta.finalizers.iter().any(|f| f == undone_first) {
             return Self { on, ..Self::default() };
         }
-        let entry =
-            |a: &agentd_api::vm::VmAddress| HostEntry { name: meta.name.clone(), ip: a.ip, mac: a.mac };
-        let hosts = all().map(|a| (key(&a.network), entry(a))).collect();
-        let forwards = object.status.addresses.first().into_iter().flat_map(|first| {
-            object.spec.publish.iter().map(|port| Forward {
+        let entry = |a: &NicAddress| HostEntry { name: meta.name.clone(), ip: a.ip, mac: a.mac };
+        let hosts = all.map(|a| (key(&a.network), entry(a))).collect();
+        let forwards = first.into_iter().flat_map(|first| {
+            publish.iter().map(|port| Forward {
                 network: Uuid::nil(),
                 address: port.address,
                 host: port.host,
@@ -81,8 +107,10 @@ impl Setups {
         for network in store.list(&Query::kind(Network::DEF.kind)).items {
             setups.read_network(store, network.key());
         }
-        for vm in store.list(&Query::kind(Vm::DEF.kind)).items {
-            setups.read_guest(store, vm.key());
+        for kind in [Vm::DEF.kind, Container::DEF.kind] {
+            for guest in store.list(&Query::kind(kind)).items {
+                setups.read_guest(store, guest.key());
+            }
         }
         setups
     }
@@ -103,11 +131,18 @@ impl Setups {
         self.networks.remove(key);
     }
 
-    /// Looks at one VM again. The networks on which something changed by that.
+    /// Looks at one VM or container again. The networks on which something changed by that.
     pub fn read_guest(&mut self, store: &Store, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let guest = match store.get(key).map(|stored| stored.object::<Vm>()) {
+        let read = |stored: Arc<Stored>| {
+            if stored.kind() == Container::DEF.kind {
+                stored.object::<Container>().map(|object| Guest::of_container(&object))
+            } else {
+                stored.object::<Vm>().map(|object| Guest::of_vm(&object))
+            }
+        };
+        let guest = match store.get(key).map(read) {
             None => Guest::default(),
-            Some(Ok(object)) => Guest::of(&object),
+            Some(Ok(guest)) => guest,
             // What cannot be read keeps the place it had.
             Some(Err(_)) => return BTreeSet::new(),
         };
@@ -143,19 +178,19 @@ impl Setups {
         self.networks.keys()
     }
 
-    /// The networks that a VM's object names: it is on them, or has left them.
+    /// The networks that a guest's object names: it is on them, or has left them.
     pub fn networks_of(&self, guest: &ObjectKey) -> Vec<ObjectKey> {
         self.guests.get(guest).map(|g| g.on.clone()).unwrap_or_default()
     }
 
-    /// Forgets a VM that has left all networks.
+    /// Forgets a guest that has left all networks.
     pub fn forget_if_off(&mut self, guest: &ObjectKey) {
         if self.guests.get(guest).is_some_and(|g| g.hosts.is_empty()) {
             self.guests.remove(guest);
         }
     }
 
-    /// How many VMs have an address on that network.
+    /// How many guests have an address on that network.
     pub fn hosts_on(&self, network: &ObjectKey) -> usize {
         self.hosts.get(network).map_or(0, BTreeMap::len)
     }

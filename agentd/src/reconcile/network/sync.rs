@@ -49,15 +49,15 @@ enum What {
 }
 
 impl NetworkSync {
-    /// Makes the networks of that VM so, with it on them as the store says, and the ports that it publishes.
-    pub async fn guest(&self, vm: &ObjectKey) -> Result<(), Fault> {
-        self.ask(What::Guest(vm.clone())).await.map(|_| ())
+    /// Makes the networks of that VM or container so, with it on them as the store says, and the ports that it publishes.
+    pub async fn guest(&self, guest: &ObjectKey) -> Result<(), Fault> {
+        self.ask(What::Guest(guest.clone())).await.map(|_| ())
     }
     /// Makes that network so.
     pub async fn network(&self, network: &ObjectKey) -> Result<NetworkSeen, Fault> {
         self.ask(What::Network(network.clone())).await
     }
-    /// Takes that network off the host. A conflict where VMs are still on it.
+    /// Takes that network off the host. A conflict where guests are still on it.
     pub async fn remove(&self, network: &ObjectKey, id: Uuid) -> Result<(), Fault> {
         self.ask(What::Remove(network.clone(), id)).await.map(|_| ())
     }
@@ -207,7 +207,7 @@ impl SyncTask {
     async fn remove(&mut self, setups: &Setups, key: &ObjectKey, id: Uuid) -> Result<(), Fault> {
         let guests = setups.hosts_on(key);
         if guests > 0 {
-            return Err(Fault::conflict(format!("{guests} VMs still have an address on it")));
+            return Err(Fault::conflict(format!("{guests} guests still have an address on it")));
         }
         self.results.remove(key);
         Ok(self.driver.remove(id).await?)

@@ -24,8 +24,9 @@ use agentd_drivers::{Class, Drivers};
 use agentd_store::{DecodeError, Query, Store};
 use async_trait::async_trait;
 
+use super::backend::Backend;
 use super::runtime::{Fault, Note, Outcome, Pass, Reconciler, Trigger};
-use super::vm::{BACKEND_AVAILABLE, Backend, VmLocks, own_disks};
+use super::vm::{BACKEND_AVAILABLE, VmLocks, own_disks};
 
 use freeze::{Freeze, thaw};
 pub use schedule::{prune, run as schedule};

@@ -1,4 +1,4 @@
-//! After a boot of the host: which VM is started when.
+//! After a boot of the host: which VM or container is started when.
 //!
 //! ```text
 //! rank 1: a, b --all started (or given up), their delays over--> rank 2: c --...--> without an order: d, e, ...
@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use agentd_api::container::{Container, ContainerDesired, ContainerEnd};
 use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus};
 use agentd_api::{Kind, Object, ObjectKey};
 use agentd_store::{Query, Store};
@@ -51,6 +52,17 @@ pub fn awaits_start(spec_running: bool, enabled: bool, status: &VmStatus, boot: 
     spec_running && enabled && earlier && was_to_run(status)
 }
 
+/// As [`awaits_start`], of a container.
+pub fn container_awaits_start(container: &Object<Container>, boot: &str) -> bool {
+    let (spec, status) = (&container.spec, &container.status);
+    let earlier = status.host_boot.as_deref().is_some_and(|b| b != boot);
+    let wanted = |how: ContainerEnd| {
+        matches!(how, ContainerEnd::HostDown | ContainerEnd::Stopped | ContainerEnd::Killed)
+    };
+    let to_run = status.was_up() || status.last_stop.as_ref().is_none_or(|stop| wanted(stop.how));
+    spec.desired != ContainerDesired::Stopped && spec.autostart.enabled && earlier && to_run
+}
+
 /// A guest that had ended by itself stays as its restart policy left it.
 fn was_to_run(status: &VmStatus) -> bool {
     status.was_up()
@@ -68,6 +80,13 @@ impl BootQueue {
             let (running, start) = (vm.spec.desired != VmDesired::Stopped, vm.spec.autostart);
             if !vm.meta.deleting() && awaits_start(running, start.enabled, &vm.status, boot) {
                 line.ranks.entry(start.rank()).or_default().insert(stored.key().clone());
+            }
+        }
+        for stored in store.list(&Query::kind(Container::DEF.kind)).items {
+            let Ok(container) = stored.object::<Container>() else { continue };
+            if !container.meta.deleting() && container_awaits_start(&container, boot) {
+                let rank = container.spec.autostart.rank();
+                line.ranks.entry(rank).or_default().insert(stored.key().clone());
             }
         }
         Self { line: Mutex::new(line), starts: Semaphore::new(cpus.max(AT_ONCE_MIN)) }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agentd_api::network::Network;
-use agentd_api::vm::{VmAddress, VmDesired};
+use agentd_api::vm::{NicAddress, VmDesired};
 use agentd_api::{MacAddr, ObjectKey, State, Timestamp};
 use agentd_drivers::vm::disks::ROOT;
 use agentd_drivers::vm::{DomainNic, DomainSeen, LiveSeen, VmError};
@@ -238,7 +238,7 @@ impl Work<'_> {
             return Ok(true);
         }
         let live = domain.filter(|d| d.power != agentd_drivers::vm::Power::Off).map(|d| d.live.as_ref());
-        let has = |address: &VmAddress| match live {
+        let has = |address: &NicAddress| match live {
             None => false,
             // It runs, and what it has was not seen.
             Some(None) => true,

@@ -11,8 +11,7 @@
 //! as the restart policy says. While libvirt is away the last known state stays, with a condition that says so.
 
 mod apply;
-mod backend;
-mod boot;
+pub(super) mod boot;
 mod define;
 mod disks;
 mod firmware;
@@ -21,7 +20,7 @@ mod hotplug;
 mod live;
 mod locks;
 mod make;
-mod needs;
+pub(super) mod needs;
 mod observe;
 mod origin;
 mod plan;
@@ -42,13 +41,14 @@ use agentd_drivers::volume::VolumeDriver;
 use agentd_drivers::{Class, Drivers, Instance};
 use agentd_store::{Expect, Query, Store, Transact, TxError, Update};
 use async_trait::async_trait;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+use super::backend::Backend;
 use super::network::NetworkSync;
 use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
-pub use backend::Backend;
 pub use boot::BootQueue;
 pub use guests::run as guests;
 pub use locks::VmLocks;
@@ -69,7 +69,7 @@ pub struct Vms {
     pub sync: NetworkSync,
     pub backend: Backend,
     /// Who is started when after a boot of the host.
-    pub queue: BootQueue,
+    pub queue: Arc<BootQueue>,
     pub alarms: Alarms,
     /// How a VM is woken whose turn it is.
     pub trigger: Trigger,

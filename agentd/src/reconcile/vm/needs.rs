@@ -5,7 +5,7 @@
 use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
-use agentd_api::vm::{Vm, VmAddress, VmStatus, VmVolume};
+use agentd_api::vm::{NicAddress, Vm, VmStatus, VmVolume};
 use agentd_api::volume::{ATTACHED, Volume};
 use agentd_api::{ErrorCode, Object, ObjectName, Progress, State, StatusCommon};
 use agentd_drivers::Drivers;
@@ -29,7 +29,7 @@ pub struct Needs {
 }
 
 pub struct Nic {
-    pub address: VmAddress,
+    pub address: NicAddress,
     pub network: Object<Network>,
 }
 
@@ -167,7 +167,10 @@ pub async fn medium(
     }
 }
 
-pub(super) fn network(pass: &Pass, name: &ObjectName) -> Result<Result<Object<Network>, Waiting>, Fault> {
+pub(in crate::reconcile) fn network(
+    pass: &Pass,
+    name: &ObjectName,
+) -> Result<Result<Object<Network>, Waiting>, Fault> {
     let Some(network) = pass.get::<Network>(name)?.filter(|n| !n.meta.deleting()) else {
         return Ok(Err(waiting(NETWORK_READY, format!("network '{name}' does not exist"), false)));
     };

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::vm::{RestartPolicy, Vm, VmAddress, VmDesired};
+use agentd_api::vm::{NicAddress, RestartPolicy, Vm, VmDesired};
 use agentd_api::{Kind, Object, State, Timestamp};
 use agentd_drivers::vm::disks::volume_serial;
 use agentd_drivers::vm::{DomainEvent, DomainSeen, LiveSeen, Power};
@@ -145,7 +145,7 @@ fn awaits_start(vm: &Object<Vm>, boot: &str) -> bool {
 fn as_wanted(vm: &Object<Vm>, live: Option<&LiveSeen>) -> bool {
     let Some(live) = live else { return false };
     let waits = vm.status.common.condition(PENDING_RESTART).is_some_and(|c| c.status);
-    let has = |a: &VmAddress| live.nics.iter().any(|nic| nic.mac == a.mac);
+    let has = |a: &NicAddress| live.nics.iter().any(|nic| nic.mac == a.mac);
     waits
         || (vm.spec.cpus == live.cpus
             && same(vm.spec.memory, live.memory)

@@ -13,7 +13,7 @@ use crate::container::{
     ContainerDef, ContainerError, ContainerEvent, ContainerListed, ContainerLook, ContainerSeen, ForeignDef,
     ForeignSeen, Seccomp, Security, Userns, Wired,
 };
-use crate::engine::{EngineEvent, Subject};
+use crate::engine::{ASK, EngineEvent, Subject};
 
 #[async_trait]
 impl ContainerLook for EngineContainers {
@@ -58,6 +58,19 @@ impl ContainerLook for EngineContainers {
             return Ok(None);
         }
         Ok(Some(foreign(found, &self.inner)))
+    }
+
+    async fn image_id(&self, name: &str) -> Result<Option<String>, ContainerError> {
+        let engine = &self.inner.engine;
+        let docker = engine.linked().await?.docker.clone();
+        match engine.ask("tell of an image", ASK, docker.inspect_image(name)).await {
+            Ok(image) => Ok(image.id.map(|id| match id.starts_with("sha256:") {
+                true => id,
+                false => format!("sha256:{id}"),
+            })),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn events(&self) -> broadcast::Receiver<ContainerEvent> {

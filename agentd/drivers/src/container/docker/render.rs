@@ -33,7 +33,7 @@ pub(super) fn body(
         )])),
     });
     let body = ContainerCreateBody {
-        hostname: Some(def.name.to_string()),
+        hostname: Some(def.hostname.clone().unwrap_or_else(|| def.name.to_string())),
         user: def.user.clone(),
         tty: Some(def.terminal),
         open_stdin: Some(def.input),

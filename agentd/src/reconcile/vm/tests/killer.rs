@@ -66,6 +66,7 @@ pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
         network: Arc::new(Killed { killer: killer.clone(), driver: drivers.network.clone() }),
         volume: Arc::new(Killed { killer: killer.clone(), driver: drivers.volume.clone() }),
         pool: Arc::new(Killed { killer, driver: drivers.pool.clone() }),
+        container: drivers.container.clone(),
         image: drivers.image.clone(),
         archive: drivers.archive.clone(),
     }

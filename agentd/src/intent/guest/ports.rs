@@ -1,30 +1,31 @@
 //! Published ports of the host. A port on one address and the same port on all addresses exclude each other, which a row's
-//! UNIQUE constraint alone cannot say: the VMs that publish that port are looked up by the store's index.
+//! UNIQUE constraint alone cannot say: the guests that publish that port are looked up by the store's index.
 
 use std::net::Ipv4Addr;
 
+use agentd_api::container::Container;
 use agentd_api::vm::Vm;
-use agentd_api::{ErrorCode, ObjectKey, PortMap, Problem};
+use agentd_api::{ErrorCode, Kind, ObjectKey, PortMap, Problem};
 use agentd_store::{Query, TxError};
 
 use crate::intent::admission::{Desk, object, refused};
 
 /// Gives back what `had` has over `wanted` and takes what is new.
-pub(super) fn publish(
+pub(in crate::intent) fn publish(
     desk: &mut Desk<'_>,
-    vm: &ObjectKey,
+    guest: &ObjectKey,
     had: &[PortMap],
     wanted: &[PortMap],
 ) -> Result<(), Problem> {
     for port in had {
-        desk.tx.release(&space(port), &value(port), vm);
+        desk.tx.release(&space(port), &value(port), guest);
     }
     for (n, port) in wanted.iter().enumerate() {
         let field = || format!("spec.publish[{n}].host");
-        if let Some(owner) = overlapping(desk, vm, port)? {
+        if let Some(owner) = overlapping(desk, guest, port)? {
             return Err(in_the_way(port, &owner).at(field()));
         }
-        desk.tx.allocate(&space(port), &value(port), vm).map_err(|error| match error {
+        desk.tx.allocate(&space(port), &value(port), guest).map_err(|error| match error {
             TxError::Taken { owner, .. } => in_the_way(port, &owner).at(field()),
             other => refused(other).at(field()),
         })?;
@@ -32,14 +33,18 @@ pub(super) fn publish(
     Ok(())
 }
 
-fn overlapping(desk: &mut Desk<'_>, vm: &ObjectKey, port: &PortMap) -> Result<Option<ObjectKey>, Problem> {
-    let same_port = desk.tx.list(&Query {
+fn overlapping(desk: &mut Desk<'_>, guest: &ObjectKey, port: &PortMap) -> Result<Option<ObjectKey>, Problem> {
+    let same_port = |kind| Query {
         fields: vec![("publish".to_owned(), true, port.host.to_string())],
-        ..Query::kind("vm")
-    });
-    for other in same_port.iter().filter(|o| o.key() != vm) {
-        let theirs = object::<Vm>(other)?.spec.publish;
-        if theirs.iter().any(|p| overlaps(p, port)) {
+        ..Query::kind(kind)
+    };
+    for other in desk.tx.list(&same_port(Vm::DEF.kind)).iter().filter(|o| o.key() != guest) {
+        if object::<Vm>(other)?.spec.publish.iter().any(|p| overlaps(p, port)) {
+            return Ok(Some(other.key().clone()));
+        }
+    }
+    for other in desk.tx.list(&same_port(Container::DEF.kind)).iter().filter(|o| o.key() != guest) {
+        if object::<Container>(other)?.spec.publish.iter().any(|p| overlaps(p, port)) {
             return Ok(Some(other.key().clone()));
         }
     }

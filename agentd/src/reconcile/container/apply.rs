@@ -1,0 +1,303 @@
+//! Does what the plan says, one step a round, and looks again after each.
+//!
+//! Every step may be the last one that this daemon takes. What must be known afterwards is therefore written down
+//! before the host is changed: the image before the container is made of it, that it is about to be started before it is,
+//! the time of asking before it gets its signal. What can be seen on the host is written down after.
+
+use std::time::Duration;
+
+use agentd_api::container::{Container, ContainerDesired, ContainerEnd, ContainerStatus, ContainerStop};
+use agentd_api::{Object, State, Timestamp};
+use agentd_drivers::container::{ContainerError, ContainerSeen, ContainerState};
+
+use super::Containers;
+use super::observe::{self, STOPPING, View};
+use super::plan::{ContainerPlan, Step, plan_container};
+use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
+use crate::reconcile::vm::{BACKEND_AVAILABLE, boot};
+
+/// More rounds than any way from one state to another has.
+const ROUNDS: usize = 12;
+
+/// One pass over one container.
+pub struct Work<'a> {
+    pub containers: &'a Containers,
+    pub pass: &'a Pass,
+    pub object: &'a Object<Container>,
+    pub status: ContainerStatus,
+    pub notes: Vec<Note>,
+}
+
+/// What comes after a step.
+pub(super) enum Turn {
+    /// Look again.
+    Again,
+    End(Option<Duration>),
+    Remove,
+}
+
+pub(super) enum Halt {
+    Fault(Fault),
+    /// The engine is away, which is nobody's failed attempt.
+    Away,
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Work<'_> {
+    pub async fn run(self) -> Outcome<ContainerStatus> {
+        let now = Timestamp::now();
+        match self.object.spec.expiry() {
+            None => self.live().await,
+            Some(at) if at <= now => {
+                let note = Note::done("expired", format!("its time was over at {at}"));
+                Outcome { delete: true, ..Outcome::settled(self.status) }.note(note)
+            }
+            Some(at) => {
+                let left = Duration::from_millis(at.millis() - now.millis());
+                let outcome = self.live().await;
+                let again = Some(outcome.again.map_or(left, |again| again.min(left)));
+                Outcome { again, ..outcome }
+            }
+        }
+    }
+
+    async fn live(mut self) -> Outcome<ContainerStatus> {
+        if let Err(fault) = self.forget_old_names().await {
+            return self.end(Some(fault), None);
+        }
+        if self.containers.backend.down().is_some() {
+            return self.without_backend();
+        }
+        for _ in 0..ROUNDS {
+            match self.round().await {
+                Ok(Turn::Again) => {}
+                Ok(Turn::End(again)) => return self.end(None, again),
+                Ok(Turn::Remove) => return Outcome { delete: true, ..self.end(None, None) },
+                Err(Halt::Fault(fault)) => return self.end(Some(fault), None),
+                Err(Halt::Away) => return self.without_backend(),
+            }
+        }
+        self.end(None, Some(Duration::from_secs(1)))
+    }
+
+    fn end(self, fault: Option<Fault>, again: Option<Duration>) -> Outcome<ContainerStatus> {
+        if fault.is_some() || self.status.common.state == State::Failed {
+            self.containers.turn_is_over(self.pass.key(), None);
+        }
+        Outcome { fault, again, notes: self.notes, ..Outcome::settled(self.status) }
+    }
+
+    /// The last known state stays, with the reason why nothing newer is known.
+    fn without_backend(mut self) -> Outcome<ContainerStatus> {
+        let down = self.containers.backend.down();
+        // It answers again already: whoever looks at all containers then may have done so before this is written.
+        let again = down.is_none().then_some(Duration::from_secs(1));
+        let reason = down.unwrap_or_else(|| "the engine did not answer".to_owned());
+        if matches!(self.status.common.state, State::Pending | State::Provisioning) {
+            self.status.common.reason = Some(reason.clone());
+            self.status.common.progress = None;
+        }
+        self.status.common.set_condition(BACKEND_AVAILABLE, false, reason);
+        self.end(None, again)
+    }
+
+    /// The driver's answer, or how its error is to be taken.
+    pub(super) fn told<T>(&self, answer: Result<T, ContainerError>) -> Result<T, Halt> {
+        answer.map_err(|e| if self.containers.backend.told(&e) { Halt::Away } else { Halt::Fault(e.into()) })
+    }
+
+    async fn round(&mut self) -> Result<Turn, Halt> {
+        let id = self.object.meta.id;
+        let seen = self.told(self.containers.driver().observe(id).await)?;
+        self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
+        self.take_up_start(seen.as_ref());
+        let turn = self.containers.queue.turn(self.pass.key());
+        let view = View {
+            boot: &self.containers.boot_id,
+            now: Timestamp::now(),
+            queued: matches!(turn, boot::Turn::Later(_)),
+            asked: self.containers.asked.lock().contains(&id),
+            outage: self.containers.backend.outage(),
+        };
+        let situation = observe::situation(self.object, &self.status, seen.as_ref(), &view);
+        let ContainerPlan { ended, step } = plan_container(&situation);
+        if let Some(how) = ended {
+            self.record_end(how, seen.as_ref());
+        }
+        self.take(step, turn, seen).await
+    }
+
+    async fn take(
+        &mut self,
+        step: Step,
+        turn: boot::Turn,
+        seen: Option<ContainerSeen>,
+    ) -> Result<Turn, Halt> {
+        let (driver, id) = (self.containers.driver(), self.object.meta.id);
+        match step {
+            Step::Start => self.start(0, seen).await,
+            Step::StartAgain => self.start(observe::restarts(&self.status) + 1, seen).await,
+            Step::Rest => Ok(self.rest()),
+            Step::AwaitTurn => Ok(self.await_turn(turn)),
+            Step::Ask => self.ask(false).await,
+            Step::AskAndResume => self.ask(true).await,
+            Step::AwaitOff => Ok(Turn::End(Some(self.say_until()))),
+            Step::Kill => {
+                self.told(driver.kill(id).await)?;
+                Ok(Turn::Again)
+            }
+            Step::Pause => {
+                self.told(driver.pause(id).await)?;
+                self.notes.push(Note::done("paused", "its processes are frozen"));
+                Ok(Turn::Again)
+            }
+            Step::Resume => {
+                self.told(driver.unpause(id).await)?;
+                self.notes.push(Note::done("resumed", "its processes run on"));
+                Ok(Turn::Again)
+            }
+            Step::Up => self.up(seen).await,
+            Step::Off => {
+                self.keep_beside(seen.as_ref()).await?;
+                Ok(self.off(seen.as_ref()))
+            }
+            Step::Remove => {
+                self.off(seen.as_ref());
+                Ok(Turn::Remove)
+            }
+        }
+    }
+
+    fn record_end(&mut self, how: ContainerEnd, seen: Option<&ContainerSeen>) {
+        // Later than the start by the clock as well, or it would seem to be up still.
+        let after_start = self.status.started_at.map_or(0, |t| t.millis() + 1);
+        let at = Timestamp(Timestamp::now().millis().max(after_start));
+        self.status.last_stop = Some(ContainerStop { how, at, generation: self.object.meta.generation });
+        let exit = seen.and_then(|seen| seen.exit.as_ref());
+        self.status.exit_code = exit.map(|exit| i64::from(exit.code));
+        self.status.oom_killed = exit.is_some_and(|exit| exit.oom);
+        self.status.finished_at = seen.and_then(|seen| seen.finished_at).or(Some(at));
+        self.status.health = None;
+        self.containers.asked.lock().remove(&self.object.meta.id);
+        let text = self.end_text(how);
+        self.notes.push(match how {
+            ContainerEnd::Stopped | ContainerEnd::Killed => Note::done("stopped", text),
+            _ => Note::seen("stopped", text),
+        });
+    }
+
+    pub(super) async fn publish(&mut self) -> Result<(), Fault> {
+        let notes = std::mem::take(&mut self.notes);
+        self.pass.publish_noting::<Container>(&self.status, notes).await
+    }
+
+    async fn ask(&mut self, paused: bool) -> Result<Turn, Halt> {
+        let (driver, id) = (self.containers.driver(), self.object.meta.id);
+        if self.status.common.condition(STOPPING).is_none_or(|c| !c.status) {
+            self.status.common.clear_condition(STOPPING);
+            self.status.common.set_condition(STOPPING, true, "");
+        }
+        let left = self.say_until();
+        self.publish().await?;
+        self.told(driver.ask_to_stop(id).await)?;
+        self.containers.asked.lock().insert(id);
+        if paused {
+            self.told(driver.unpause(id).await)?;
+        }
+        Ok(Turn::End(Some(left)))
+    }
+
+    /// What is left of its grace, and the reason that says so.
+    fn say_until(&mut self) -> Duration {
+        let until = observe::deadline(self.object, &self.status).unwrap_or_else(Timestamp::now);
+        self.status.common.reason = Some(format!("asked to stop, killed at {until}"));
+        Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))
+    }
+
+    async fn up(&mut self, seen: Option<ContainerSeen>) -> Result<Turn, Halt> {
+        let Some(seen) = seen else { return Ok(Turn::Again) };
+        if !self.status.was_up() {
+            // Somebody else started it.
+            self.has_started(&seen);
+        }
+        let again = self.bring(&seen).await?;
+        self.status.engine_id = Some(seen.engine_id.clone());
+        self.status.health = observe::health(&seen);
+        self.status.started_generation = Some(self.object.meta.generation);
+        self.status.host_boot = Some(self.containers.boot_id.clone());
+        self.containers.asked.lock().remove(&self.object.meta.id);
+        let paused = seen.state == ContainerState::Paused;
+        let common = &mut self.status.common;
+        common.state = if paused { State::Paused } else { State::Running };
+        (common.reason, common.progress) = (None, None);
+        common.clear_condition(STOPPING);
+        Ok(Turn::End(again))
+    }
+
+    fn rest(&mut self) -> Turn {
+        let until = observe::rest_until(&self.status).unwrap_or_else(Timestamp::now);
+        let why = self.last_end_text().unwrap_or_default();
+        let common = &mut self.status.common;
+        (common.state, common.progress) = (State::Stopped, None);
+        common.reason = Some(format!("{why}; it is started again at {until}"));
+        Turn::End(Some(Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))))
+    }
+
+    fn await_turn(&mut self, turn: boot::Turn) -> Turn {
+        let why = self.last_end_text().map(|why| format!("{why}; ")).unwrap_or_default();
+        let common = &mut self.status.common;
+        (common.state, common.progress) = (State::Stopped, None);
+        common.reason = Some(format!("{why}it is started once those before it have been"));
+        match turn {
+            boot::Turn::Now => Turn::Again,
+            boot::Turn::Later(left) => Turn::End(Some(left)),
+        }
+    }
+
+    fn off(&mut self, seen: Option<&ContainerSeen>) -> Turn {
+        self.containers.turn_is_over(self.pass.key(), None);
+        self.containers.asked.lock().remove(&self.object.meta.id);
+        let held = self.status.held_boot.as_deref() == Some(&self.containers.boot_id);
+        let how = self.status.last_stop.as_ref().map(|stop| stop.how);
+        let reason = match how {
+            _ if held => Some("kept off until the next boot of the host".to_owned()),
+            None | Some(ContainerEnd::Stopped | ContainerEnd::Exited) => None,
+            Some(_) => self.last_end_text(),
+        };
+        self.status.engine_id = seen.map(|seen| seen.engine_id.clone());
+        self.status.health = None;
+        self.status.restart_requested = false;
+        let common = &mut self.status.common;
+        (common.state, common.reason, common.progress) = (State::Stopped, reason, None);
+        common.clear_condition(STOPPING);
+        Turn::End(None)
+    }
+
+    fn last_end_text(&self) -> Option<String> {
+        self.status.last_stop.as_ref().map(|stop| self.end_text(stop.how))
+    }
+
+    fn end_text(&self, how: ContainerEnd) -> String {
+        let code = self.status.exit_code.map(|code| format!(" with {code}")).unwrap_or_default();
+        match how {
+            ContainerEnd::Stopped => format!("stopped as it was asked to{code}"),
+            ContainerEnd::Killed => {
+                format!("did not stop within {}, and was killed", self.object.spec.grace)
+            }
+            ContainerEnd::Exited => format!("it ended by itself{code}"),
+            ContainerEnd::Failed => format!("it ended{code}"),
+            ContainerEnd::OomKilled => "the kernel killed it for want of memory".to_owned(),
+            ContainerEnd::Removed => "somebody else removed it from the engine".to_owned(),
+            ContainerEnd::HostDown => "the host or its engine went down while it ran".to_owned(),
+        }
+    }
+
+    pub(super) fn wants_pause(&self) -> bool {
+        self.object.spec.desired == ContainerDesired::Paused
+    }
+}

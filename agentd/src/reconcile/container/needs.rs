@@ -1,0 +1,154 @@
+//! What a container needs of others before it can be made and started: its image, its networks, what it comes after.
+//!
+//! What is not there yet is waited for, which is no failure: the pass read it, so that its change wakes the container.
+
+use std::path::PathBuf;
+
+use agentd_api::container::{After, Container, ContainerSpec, ContainerStatus, HealthState};
+use agentd_api::network::Network;
+use agentd_api::nic::NicAddress;
+use agentd_api::vm::Vm;
+use agentd_api::{ErrorCode, Object, State};
+use agentd_drivers::Class;
+use agentd_drivers::container::{ContainerDriver, Mount};
+
+use super::{Containers, define};
+use crate::reconcile::runtime::{Fault, Pass};
+use crate::reconcile::vm::needs::{Waiting, network};
+
+/// There only while something that it comes after is not up.
+pub const AFTER_READY: &str = "after_ready";
+
+/// All of it, there.
+pub struct Needs {
+    /// The engine's own id of its image.
+    pub image: String,
+    /// One for each of its addresses.
+    pub nics: Vec<Nic>,
+    pub mounts: Vec<Mount>,
+    /// The device that its writes go to, where that is to be limited.
+    pub disk: Option<PathBuf>,
+}
+
+pub struct Nic {
+    pub address: NicAddress,
+    pub network: Object<Network>,
+}
+
+/// Either all that is needed or what is missing first. What it comes after is asked for where it is to be `started`.
+pub async fn gather(
+    containers: &Containers,
+    pass: &Pass,
+    object: &Object<Container>,
+    status: &ContainerStatus,
+    started: bool,
+) -> Result<Result<Needs, Waiting>, NeedsFault> {
+    let image = match &status.image_digest {
+        Some(pinned) => pinned.clone(),
+        None => image(containers.driver(), &object.spec).await?,
+    };
+    let nics = match nics(pass, object, status)? {
+        Ok(nics) => nics,
+        Err(waiting) => return Ok(Err(waiting)),
+    };
+    if started {
+        for after in &object.spec.after {
+            if let Some(reason) = missing(pass, after)? {
+                let waiting = Waiting { condition: AFTER_READY, reason, failed: false, progress: None };
+                return Ok(Err(waiting));
+            }
+        }
+    }
+    let mounts = define::mounts(&object.spec, &containers.bind_mounts).await?;
+    let disk = disk(containers.driver(), &object.spec).await?;
+    Ok(Ok(Needs { image, nics, mounts, disk }))
+}
+
+/// One for each of its addresses, where their networks are ready.
+pub fn nics(
+    pass: &Pass,
+    object: &Object<Container>,
+    status: &ContainerStatus,
+) -> Result<Result<Vec<Nic>, Waiting>, Fault> {
+    if status.addresses.len() != object.spec.networks.len() {
+        return Err(Fault::internal("it has no addresses on its networks"));
+    }
+    let mut nics = Vec::new();
+    for address in &status.addresses {
+        match network(pass, &address.network)? {
+            Ok(network) => nics.push(Nic { address: address.clone(), network }),
+            Err(waiting) => return Ok(Err(waiting)),
+        }
+    }
+    Ok(Ok(nics))
+}
+
+/// Why needs could not be gathered.
+pub enum NeedsFault {
+    Fault(Fault),
+    Driver(agentd_drivers::container::ContainerError),
+}
+
+impl From<Fault> for NeedsFault {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<agentd_drivers::container::ContainerError> for NeedsFault {
+    fn from(error: agentd_drivers::container::ContainerError) -> Self {
+        Self::Driver(error)
+    }
+}
+
+/// What the engine has under the name that the spec says. It is pinned before the container is made of it.
+async fn image(driver: &dyn ContainerDriver, spec: &ContainerSpec) -> Result<String, NeedsFault> {
+    let found = driver.image_id(spec.image.as_str()).await?;
+    found.ok_or_else(|| {
+        let text = format!("the engine has no image '{}'", spec.image);
+        NeedsFault::Fault(Fault::permanent(ErrorCode::NotFound, text))
+    })
+}
+
+/// Why what it comes after is not as far yet.
+fn missing(pass: &Pass, after: &After) -> Result<Option<String>, Fault> {
+    let (what, state, healthy) = match (&after.container, &after.vm) {
+        (Some(name), _) => {
+            let what = format!("container '{name}'");
+            let Some(other) = pass.get::<Container>(name)?.filter(|o| !o.meta.deleting()) else {
+                return Ok(Some(format!("it comes after {what}, which does not exist")));
+            };
+            let health = other.status.health.map(|health| health.state);
+            (what, other.status.common.state, health == Some(HealthState::Healthy))
+        }
+        (None, Some(name)) => {
+            let what = format!("VM '{name}'");
+            let Some(other) = pass.get::<Vm>(name)?.filter(|o| !o.meta.deleting()) else {
+                return Ok(Some(format!("it comes after {what}, which does not exist")));
+            };
+            (what, other.status.common.state, other.status.guest.is_some())
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(match (state, after.healthy && !healthy) {
+        (State::Running, false) => None,
+        (State::Running, true) => Some(format!("it comes after {what}, which is not healthy yet")),
+        (other, _) => Some(format!("it comes after {what}, which is {other}")),
+    })
+}
+
+/// The device beneath the engine's own folder, where the container's writes go.
+async fn disk(driver: &dyn ContainerDriver, spec: &ContainerSpec) -> Result<Option<PathBuf>, NeedsFault> {
+    if spec.disk_limits.is_default() {
+        return Ok(None);
+    }
+    let root = driver.probe().await?.root;
+    let found = tokio::task::spawn_blocking(move || crate::host::disk_of(&root)).await;
+    match found.map_err(|e| Fault::internal(e.to_string()))? {
+        Ok(device) => Ok(Some(device)),
+        Err(why) => {
+            let text = format!("spec.disk_limits: {why}");
+            Err(Fault::new(Class::Unsupported, ErrorCode::Unsupported, text).into())
+        }
+    }
+}

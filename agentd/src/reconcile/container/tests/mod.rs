@@ -1,0 +1,5 @@
+//! Containers on the fake engine: how they live, what is done behind our back, and what a daemon that dies leaves.
+
+mod crash;
+mod life;
+mod plan;
