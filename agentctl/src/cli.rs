@@ -50,6 +50,9 @@ pub enum Noun {
     /// list, show, stats, console, logs, vnc, screenshot, rm
     #[command(subcommand)]
     Vm(noun::vm::Vm),
+    /// Containers: run, list, show, exec, logs, stop, rm, ...
+    #[command(subcommand)]
+    Container(noun::container::Container),
     /// What VMs' disks start as: build, import, pull, list, show, rm
     #[command(subcommand)]
     Image(noun::image::Image),
@@ -97,6 +100,7 @@ impl Cli {
         let app = App::new(self.global);
         match self.noun {
             Noun::Vm(noun) => noun.run(&app).await,
+            Noun::Container(noun) => noun.run(&app).await,
             Noun::Image(noun) => noun.run(&app).await,
             Noun::Volume(noun) => noun.run(&app).await,
             Noun::Flavor(noun) => noun.run(&app).await,

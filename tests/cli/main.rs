@@ -3,6 +3,7 @@
 
 mod archive;
 mod change;
+mod container;
 mod doctor;
 mod follow;
 mod image;

@@ -4,6 +4,7 @@ mod bare;
 mod behind;
 mod clone;
 mod console;
+mod container;
 mod exec;
 mod export;
 mod firmware;

@@ -1,10 +1,13 @@
 //! One file a noun: what can be said about it, and what is done then. What nouns share is in `verb`.
 
 pub mod completion;
+pub mod container;
+pub mod cp;
 pub mod delete;
 pub mod describe;
 pub mod doctor;
 pub mod events;
+pub mod exec;
 pub mod flavor;
 pub mod get;
 pub mod image;

@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod daemon;
+pub mod engine;
 pub mod guest;
 pub mod namespace;
 pub mod template;

@@ -27,7 +27,7 @@ pub struct Logs {
     tail: Option<u64>,
 }
 
-fn since(text: &str) -> Result<Timestamp, String> {
+pub fn since(text: &str) -> Result<Timestamp, String> {
     if let Ok(span) = text.parse::<Span>() {
         let ago = u64::try_from(span.duration().as_millis()).unwrap_or(u64::MAX);
         return Ok(Timestamp(Timestamp::now().millis().saturating_sub(ago)));

@@ -2,12 +2,10 @@
 
 mod clone;
 mod console;
-mod cp;
-mod exec;
 mod export;
 mod import;
 mod iso;
-mod logs;
+pub mod logs;
 mod network;
 mod resize;
 mod run;
@@ -25,6 +23,8 @@ use clap::{Args, Subcommand};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};
+use crate::noun::cp::Cp;
+use crate::noun::exec::Exec;
 use crate::noun::snapshot::{RestoreVm, Take};
 use crate::noun::stats::Stats;
 use crate::target;
@@ -34,7 +34,9 @@ use crate::verb::remove::Remove;
 use crate::verb::show::Show;
 use crate::wait::goal::Goal;
 
-pub use spec::{Attached, Limits, disk_limits, nic_limits, put, read_bounded};
+pub use spec::{
+    Attached, Expiry, Limits, NetworkArgs, disk_limits, expiry, label, nic_limits, put, read_bounded,
+};
 
 const DEF: &KindDef = vm::Vm::DEF;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -93,9 +95,9 @@ pub enum Vm {
     /// Print what VMs use: CPU, memory, disk, network
     Stats(Stats),
     /// Run a program in a VM's guest
-    Exec(exec::Exec),
+    Exec(Exec),
     /// Copy files and folders into a VM's guest, or out of it
-    Cp(cp::Cp),
+    Cp(Cp),
     /// Log in to a VM over ssh
     Ssh(ssh::Ssh),
     /// Sit at a VM's serial console
@@ -173,8 +175,8 @@ impl Vm {
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, DEF).await,
-            Self::Exec(exec) => exec.run(app).await,
-            Self::Cp(cp) => cp.run(app).await,
+            Self::Exec(exec) => exec.run(app, DEF).await,
+            Self::Cp(cp) => cp.run(app, DEF).await,
             Self::Ssh(ssh) => ssh.run(app).await,
             Self::Console(console) => console.run(app).await,
             Self::Iso(iso) => iso.run(app).await,

@@ -18,7 +18,7 @@ pub use cloud_init::{CloudInitArgs, read_bounded};
 pub use disks::{Attached, DiskArgs};
 pub use firmware::FirmwareArgs;
 pub use network::{NetworkArgs, Nic, network as nic};
-pub use policy::PolicyArgs;
+pub use policy::{Expiry, PolicyArgs, expiry};
 pub use size::SizeArgs;
 pub use tuning::{Limits, TuningArgs, disk_limits, nic_limits};
 

@@ -40,7 +40,14 @@ pub struct PolicyArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry(Option<Span>);
 
-fn expiry(text: &str) -> Result<Expiry, String> {
+impl Expiry {
+    /// When it is over, or null where never.
+    pub fn at(self) -> Value {
+        json!(self.0.map(|span| Timestamp::now().plus(span.duration()).to_string()))
+    }
+}
+
+pub fn expiry(text: &str) -> Result<Expiry, String> {
     if matches!(text, "0" | "never") {
         return Ok(Expiry(None));
     }
@@ -52,9 +59,8 @@ impl PolicyArgs {
     pub fn fill(&self, spec: &mut Map<String, Value>) {
         put(spec, "restart", self.restart.as_ref());
         put(spec, "grace", self.grace.as_ref());
-        if let Some(Expiry(span)) = self.expire {
-            let at = span.map(|span| Timestamp::now().plus(span.duration()).to_string());
-            spec.insert("expires_at".to_owned(), json!(at));
+        if let Some(expire) = self.expire {
+            spec.insert("expires_at".to_owned(), expire.at());
         }
         let mut autostart = Map::new();
         put(&mut autostart, "enabled", self.autostart);

@@ -1,20 +1,19 @@
-//! `vm cp`: files and folders into a guest and out of it, as tar archives that are packed and unpacked here and there
+//! `vm cp` and `container cp`: files and folders into a guest and out of it, as tar archives that are packed and unpacked here and there
 //! alike (agentd-guest-tree). What comes out of a guest is believed nothing: it is written below its target only.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agentd_api::exec::{Copied, check_guest_path};
 use agentd_api::kind::SubMethod;
-use agentd_api::vm::{Copied, check_guest_path};
-use agentd_api::{ObjectName, Problem, Progress, SubDef};
+use agentd_api::{KindDef, ObjectName, Problem, Progress, SubDef};
 use agentd_client::SubPath;
 use agentd_guest_tree::{Rules, TreeError, pack, unpack};
 use bytes::Bytes;
 use clap::Args;
 use tokio::sync::mpsc;
 
-use super::DEF;
 use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::target::{self, label};
@@ -26,7 +25,7 @@ const PIECE: usize = 128 << 10;
 
 #[derive(Debug, Args)]
 pub struct Cp {
-    /// What to copy, and last where to: NAME:PATH in a VM's guest, PATH here
+    /// What to copy, and last where to: NAME:PATH in it, PATH here
     #[arg(value_name = "SRC... DST", required = true, num_args = 2..)]
     places: Vec<Place>,
     /// Show no progress
@@ -48,7 +47,7 @@ impl std::str::FromStr for Place {
                 let named = ObjectName::parse(vm).is_ok() || vm.parse::<uuid::Uuid>().is_ok();
                 if !named {
                     return Err(format!(
-                        "'{vm}' is no VM's name; write ./{text} for a file of that name here"
+                        "'{vm}' is no name of one; write ./{text} for a file of that name here"
                     ));
                 }
                 Ok(Self::Guest { vm: vm.to_owned(), path: path.to_owned() })
@@ -58,8 +57,11 @@ impl std::str::FromStr for Place {
     }
 }
 
+/// Who is asked, of which kind.
+type To<'a> = (&'a App, &'static KindDef);
+
 impl Cp {
-    pub async fn run(self, app: &App) -> Result<(), Failure> {
+    pub async fn run(self, app: &App, def: &'static KindDef) -> Result<(), Failure> {
         let wrong = |why: &str| Err(Failure::new(Exit::Usage, why));
         let Some((to, from)) = self.places.split_last() else { return wrong("nothing to copy was named") };
         let folder = from.len() > 1;
@@ -69,16 +71,16 @@ impl Cp {
                     // Several go into a folder, which must be there.
                     let target =
                         if folder && !target.ends_with('/') { format!("{target}/") } else { target.clone() };
-                    self.put(app, path, (vm, &target)).await?;
+                    self.put((app, def), path, (vm, &target)).await?;
                 }
                 (Place::Guest { vm, path }, Place::Here(target)) => {
                     if folder && !target.is_dir() {
                         let text = format!("{} is no folder", target.display());
                         return Err(Failure::new(Exit::Failed, text));
                     }
-                    self.get(app, (vm, path), target).await?;
+                    self.get((app, def), (vm, path), target).await?;
                 }
-                (Place::Here(_), Place::Here(_)) => return wrong("name a VM: NAME:PATH"),
+                (Place::Here(_), Place::Here(_)) => return wrong("name the one that is meant: NAME:PATH"),
                 (Place::Guest { .. }, Place::Guest { .. }) => {
                     return wrong("from guest to guest goes by way of a folder here");
                 }
@@ -87,8 +89,8 @@ impl Cp {
         Ok(())
     }
 
-    async fn put(&self, app: &App, path: &Path, (vm, target): (&str, &str)) -> Result<(), Failure> {
-        let (name, about) = named(app, vm, target).await?;
+    async fn put(&self, (app, def): To<'_>, path: &Path, (vm, target): (&str, &str)) -> Result<(), Failure> {
+        let (name, about) = named((app, def), vm, target).await?;
         let (pieces, mut body) = mpsc::channel(4);
         let shown = self.shown(&format!("{about}:{target}"), "sending");
         let source = path.to_owned();
@@ -101,10 +103,10 @@ impl Cp {
         });
         let params = [("path", target)];
         let path = SubPath {
-            def: DEF,
+            def,
             project: Some(&app.project),
             name: &name,
-            sub: files(SubMethod::Put),
+            sub: files(def, SubMethod::Put),
             params: &params,
         };
         let body = futures_util::stream::poll_fn(move |cx| body.poll_recv(cx).map(|piece| piece.map(Ok)));
@@ -132,14 +134,19 @@ impl Cp {
         }
     }
 
-    async fn get(&self, app: &App, (vm, source): (&str, &str), target: &Path) -> Result<(), Failure> {
-        let (name, about) = named(app, vm, source).await?;
+    async fn get(
+        &self,
+        (app, def): To<'_>,
+        (vm, source): (&str, &str),
+        target: &Path,
+    ) -> Result<(), Failure> {
+        let (name, about) = named((app, def), vm, source).await?;
         let params = [("path", source)];
         let path = SubPath {
-            def: DEF,
+            def,
             project: Some(&app.project),
             name: &name,
-            sub: files(SubMethod::Get),
+            sub: files(def, SubMethod::Get),
             params: &params,
         };
         let opened = app.client.download(path).await;
@@ -194,14 +201,14 @@ impl Cp {
     }
 }
 
-fn files(method: SubMethod) -> &'static SubDef {
-    DEF.sub_by("files", method).expect("a subresource that is declared")
+fn files(def: &'static KindDef, method: SubMethod) -> &'static SubDef {
+    def.sub_by("files", method).expect("a subresource that is declared")
 }
 
-/// The VM's name, and what is said of it. A path that climbs goes no further.
-async fn named(app: &App, vm: &str, path: &str) -> Result<(String, String), Failure> {
-    let name = target::name_of(app, DEF, vm).await?;
-    let about = label(DEF, &name);
+/// The guest's name, and what is said of it. A path that climbs goes no further.
+async fn named((app, def): To<'_>, vm: &str, path: &str) -> Result<(String, String), Failure> {
+    let name = target::name_of(app, def, vm).await?;
+    let about = label(def, &name);
     check_guest_path(path)
         .map_err(|error| Failure::from(Problem::invalid(vec![error])).about(about.clone()))?;
     Ok((name, about))

@@ -1,17 +1,17 @@
-//! `vm exec`: a program in a VM's guest, as if it ran here: its output, its input, its signals, its exit status.
+//! `vm exec` and `container exec`: a program in a guest, as if it ran here: its output, its input, its signals, its exit
+//! status.
 
 use std::io::{self, Read, Write};
 
-use agentd_api::Problem;
+use agentd_api::exec::{ExecWish, TerminalSize};
 use agentd_api::frame::Frame;
-use agentd_api::vm::{ExecWish, TerminalSize};
+use agentd_api::{KindDef, Problem};
 use agentd_client::{FrameReader, FrameWriter, SubPath, failed};
 use clap::Args;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{DEF, sub};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::target::{self, label};
@@ -19,7 +19,7 @@ use crate::terminal::{Raw, columns_and_rows};
 
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// The VM's name or id
+    /// Its name or id
     #[arg(value_name = "NAME")]
     name: String,
     /// Pass stdin on
@@ -31,10 +31,10 @@ pub struct Exec {
     /// Set a variable of its environment
     #[arg(short, long = "env", value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
-    /// The folder of the guest that it is run in [default: its user's home]
+    /// The folder in it that the program is run in [default: its user's home]
     #[arg(short = 'w', long, value_name = "DIR")]
     cwd: Option<String>,
-    /// The user of the guest that runs it, also as USER:GROUP [default: root]
+    /// The user in it that runs the program, also as USER:GROUP [default: root]
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
     /// The program and its arguments
@@ -42,7 +42,7 @@ pub struct Exec {
     argv: Vec<String>,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub fn variable(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -51,18 +51,18 @@ fn variable(text: &str) -> Result<(String, String), String> {
 const PATIENCE: usize = 2;
 
 impl Exec {
-    pub async fn run(self, app: &App) -> Result<(), Failure> {
-        let name = target::name_of(app, DEF, &self.name).await?;
-        let about = label(DEF, &name);
+    pub async fn run(self, app: &App, def: &'static KindDef) -> Result<(), Failure> {
+        let name = target::name_of(app, def, &self.name).await?;
+        let about = label(def, &name);
         let wish = self.wish();
         let errors = wish.check();
         if !errors.is_empty() {
             return Err(Failure::from(Problem::invalid(errors)).about(about));
         }
-        let path =
-            SubPath { def: DEF, project: Some(&app.project), name: &name, sub: sub("exec"), params: &[] };
+        let sub = def.sub("exec").expect("a subresource that is declared");
+        let path = SubPath { def, project: Some(&app.project), name: &name, sub, params: &[] };
         let opened = app.client.frames(path).await;
-        let (from, mut to) = opened.map_err(|e| target::not_found_hint(e, DEF).about(about.clone()))?;
+        let (from, mut to) = opened.map_err(|e| target::not_found_hint(e, def).about(about.clone()))?;
         let text = serde_json::to_vec(&wish).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
         to.send(&Frame::In(text)).await.map_err(cut)?;
         to.send(&Frame::InEnd).await.map_err(cut)?;
@@ -96,14 +96,14 @@ impl Exec {
 }
 
 /// Those that are passed on.
-struct Signals {
+pub struct Signals {
     all: [(i32, Signal); 4],
     resized: Signal,
     terminal: bool,
 }
 
 impl Signals {
-    fn new(terminal: bool) -> Result<Self, Failure> {
+    pub fn new(terminal: bool) -> Result<Self, Failure> {
         let on = |kind: SignalKind| {
             signal(kind).map_err(|e| Failure::new(Exit::Failed, format!("signals cannot be caught: {e}")))
         };
@@ -130,7 +130,7 @@ async fn next([a, b, c, d]: &mut [(i32, Signal); 4]) -> i32 {
 }
 
 /// Stdin, as it comes; closed at its end. Read by a thread, which the process does not wait for.
-fn input() -> mpsc::Receiver<Vec<u8>> {
+pub fn input() -> mpsc::Receiver<Vec<u8>> {
     let (pieces, read) = mpsc::channel(4);
     std::thread::spawn(move || {
         let mut buffer = vec![0; 32 << 10];
@@ -151,7 +151,7 @@ fn input() -> mpsc::Receiver<Vec<u8>> {
 }
 
 /// What goes to the program. By itself, so that what comes from it is never held up by it.
-async fn send(
+pub async fn send(
     mut to: FrameWriter<impl AsyncWrite + Unpin>,
     mut typed: Option<mpsc::Receiver<Vec<u8>>>,
     mut signals: Signals,
@@ -190,7 +190,7 @@ async fn send(
 }
 
 /// What comes from the program, up to its status.
-async fn hear(mut from: FrameReader<impl AsyncRead + Unpin>) -> Result<i32, Failure> {
+pub async fn hear(mut from: FrameReader<impl AsyncRead + Unpin>) -> Result<i32, Failure> {
     loop {
         let frame = from.next().await.map_err(cut)?;
         let written = match frame {
@@ -209,11 +209,11 @@ async fn hear(mut from: FrameReader<impl AsyncRead + Unpin>) -> Result<i32, Fail
     }
 }
 
-fn put(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+pub fn put(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes).and_then(|()| to.flush())
 }
 
-fn cut(error: io::Error) -> Failure {
+pub fn cut(error: io::Error) -> Failure {
     let text = match error.kind() {
         io::ErrorKind::InvalidData => format!("the daemon sent what is no program's output: {error}"),
         _ => "the daemon went away, and the program was ended".to_owned(),

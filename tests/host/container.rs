@@ -1,0 +1,142 @@
+//! Containers on a real dockerd, beside VMs.
+
+use std::time::{Duration, Instant};
+
+use agent_tests::host::engine::{self, IMAGE, docker};
+use agent_tests::host::{Agentd, guest, traces, wait_until};
+use agent_tests::host_test;
+use serde_json::Value;
+
+/// Serves its own name, and stays until it is asked to stop.
+const SERVE: &str =
+    "hostname > /www/index.html; httpd -h /www; trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+
+fn container(agentd: &Agentd, name: &str) -> Value {
+    agentd.get("container", name).unwrap_or_else(|| panic!("no container {name}"))
+}
+
+fn address(agentd: &Agentd, name: &str) -> String {
+    container(agentd, name)["status"]["addresses"][0]["ip"].as_str().expect("an address").to_owned()
+}
+
+fn run(agentd: &Agentd, name: &str, more: &[&str]) {
+    let mut line = vec!["container", "run", name, "--image", IMAGE];
+    line.extend(more);
+    line.extend(["--", "sh", "-c", SERVE]);
+    agentd.ok(&line);
+}
+
+fn until(agentd: &Agentd, name: &str, what: &str, limit: Duration, is: impl Fn(&Value) -> bool) -> Value {
+    wait_until(&format!("{name} is {what}"), limit, || match agentd.get("container", name) {
+        Some(now) if is(&now) => Ok(now),
+        other => Err(format!("{other:?}\n{}", agentd.log_text())),
+    })
+}
+
+/// What the engine calls the container of that object.
+fn engine_name(agentd: &Agentd, name: &str) -> String {
+    container(agentd, name)["status"]["engine_id"].as_str().expect("an engine's id").to_owned()
+}
+
+host_test!(docker_a_container_and_a_vm_see_each_other_by_name, |host| {
+    let _dockerd = host.start_docker();
+    let agentd = host.with_agentd();
+    run(&agentd, "web", &["--publish", "8081:80", "--memory", "64MiB"]);
+    agentd.ok(&["vm", "run", "peer", "--image", "micro", "--memory", "192MiB"]);
+    let web = address(&agentd, "web");
+    let page = wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
+    assert_eq!(page.trim(), "web");
+    let page = wait_until("its port answers", Duration::from_secs(10), || guest::get("127.0.0.1", 8081, "/"));
+    assert_eq!(page.trim(), "web");
+    guest::answers(&agentd, "peer");
+    let peer = agentd.address("peer");
+    wait_until("the VM resolves it", Duration::from_secs(20), || {
+        let heard = guest::get(&peer, 80, "/cgi-bin/resolve?web")?;
+        if heard.contains(&web) { Ok(()) } else { Err(heard) }
+    });
+    let heard = agentd.ok(&["container", "exec", "web", "--", "nslookup", "peer"]);
+    assert!(heard.contains(&peer), "{heard}");
+    let heard = agentd.ok(&["container", "exec", "web", "--", "wget", "-qO-", "http://peer/"]);
+    assert!(heard.contains(&peer), "{heard}");
+    // Only our network, and what the kernel holds it to.
+    let networks =
+        docker(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", &engine_name(&agentd, "web")]);
+    assert_eq!(networks.as_deref().map(str::trim), Ok("1"));
+
+    agentd.ok(&["container", "rename", "web", "front"]);
+    wait_until("the new name resolves", Duration::from_secs(10), || {
+        let heard = guest::get(&peer, 80, "/cgi-bin/resolve?front")?;
+        if heard.contains(&web) { Ok(()) } else { Err(heard) }
+    });
+    agentd.ok(&["container", "stop", "front"]);
+    let off = container(&agentd, "front");
+    assert_eq!(
+        (&off["status"]["exit_code"], &off["status"]["last_stop"]["how"]),
+        (&0.into(), &"stopped".into())
+    );
+    agentd.ok(&["container", "rm", "front"]);
+    agentd.ok(&["vm", "rm", "peer"]);
+    assert_eq!(engine::containers(), Vec::<String>::new());
+    assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
+});
+
+host_test!(docker_what_is_done_behind_our_back_is_seen_at_once, |host| {
+    let mut dockerd = host.start_docker();
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    run(&agentd, "kept", &["--restart", "always"]);
+    run(&agentd, "left", &[]);
+    let (kept, left) = (engine_name(&agentd, "kept"), engine_name(&agentd, "left"));
+    let soon = Duration::from_secs(2);
+    docker(&["rm", "-f", &left]).expect("docker rm");
+    let from = Instant::now();
+    let off = until(&agentd, "left", "stopped", soon, |c| c["status"]["state"] == "stopped");
+    assert_eq!(off["status"]["last_stop"]["how"], "removed", "after {:?}", from.elapsed());
+    docker(&["rm", "-f", &kept]).expect("docker rm");
+    let again = |c: &Value| c["status"]["state"] == "running" && c["status"]["engine_id"] != kept.as_str();
+    until(&agentd, "kept", "made again", Duration::from_secs(10), again);
+    let (kept, web) = (engine_name(&agentd, "kept"), address(&agentd, "kept"));
+    wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
+    let network =
+        docker(&["inspect", "-f", "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}}{{end}}", &kept]);
+    docker(&["network", "disconnect", network.expect("its network").trim(), &kept])
+        .expect("docker disconnect");
+    wait_until("it answers again", Duration::from_secs(10), || guest::get(&web, 80, "/"));
+
+    dockerd.kill();
+    let unseen = |c: &Value| {
+        c["status"]["conditions"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
+    };
+    until(&agentd, "kept", "unseen", Duration::from_secs(10), unseen);
+    dockerd.start();
+    let back = |c: &Value| c["status"]["state"] == "running" && !unseen(c);
+    until(&agentd, "kept", "up again", Duration::from_secs(30), back);
+    wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
+});
+
+host_test!(docker_agentd_killed_on_a_containers_way_leaves_no_half, |host| {
+    let _dockerd = host.start_docker();
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    for (n, wait) in [0, 30, 60, 120, 250, 500].into_iter().enumerate() {
+        let name = format!("c{n}");
+        agentd.ok(&["container", "run", &name, "--no-wait", "--image", IMAGE, "--", "sh", "-c", SERVE]);
+        std::thread::sleep(Duration::from_millis(wait));
+        agentd.kill();
+        agentd.start();
+        let up = |c: &Value| c["status"]["state"] == "running";
+        until(&agentd, &name, "running", Duration::from_secs(30), up);
+        assert_eq!(engine::containers().len(), 1, "one, and once");
+        agentd.ok(&["container", "rm", &name, "--no-wait"]);
+        std::thread::sleep(Duration::from_millis(wait));
+        agentd.kill();
+        agentd.start();
+        wait_until("it is gone", Duration::from_secs(30), || match agentd.get("container", &name) {
+            None => Ok(()),
+            Some(still) => Err(still["status"].to_string()),
+        });
+        assert_eq!(engine::containers(), Vec::<String>::new());
+    }
+});

@@ -1,0 +1,112 @@
+//! A dockerd of the test's own, with an image made of this host's busybox, and what somebody else does to containers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::namespace::run;
+use super::{Host, signal, wait_until};
+
+/// What the engine has from its start.
+pub const IMAGE: &str = "box:1";
+const APPLETS: &str =
+    "sh sleep echo cat env ls id ip nslookup wget httpd hostname true kill mkdir touch head yes ps";
+
+pub struct Dockerd {
+    scratch: PathBuf,
+    child: Option<Child>,
+}
+
+impl Host {
+    /// Starts dockerd at its usual place, and gives it the image `box:1`.
+    pub fn start_docker(&self) -> Dockerd {
+        let mut dockerd = Dockerd { scratch: self.scratch().to_owned(), child: None };
+        dockerd.start();
+        dockerd.import();
+        dockerd
+    }
+}
+
+impl Dockerd {
+    #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
+    pub fn start(&mut self) {
+        super::daemon::clock("dockerd starts");
+        let log = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.scratch.join("dockerd.log"))
+            .expect("a log");
+        let child = Command::new("/usr/sbin/dockerd")
+            .arg("--data-root")
+            .arg(self.scratch.join("docker"))
+            .args(["--host", "unix:///run/docker.sock", "--exec-root", "/run/docker"])
+            .args(["--pidfile", "/run/docker.pid", "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .args(["--cgroup-parent", &self.cgroup()])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("dockerd, of docker.io (packaging/host-packages test)");
+        self.child = Some(child);
+        wait_until("dockerd answers", Duration::from_secs(30), || {
+            docker(&["version"]).map_err(|e| format!("{e}\n{}", self.log_text()))
+        });
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.scratch.join("dockerd.log")).unwrap_or_default()
+    }
+
+    /// SIGKILL, and it is gone when this returns.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("dockerd runs");
+        child.kill().expect("a kill");
+        child.wait().expect("an end");
+    }
+
+    fn cgroup(&self) -> String {
+        format!("/{}", self.scratch.file_name().expect("a name").to_string_lossy())
+    }
+
+    fn import(&self) {
+        let root = self.scratch.join("box");
+        let script = format!(
+            "mkdir -p {0}/bin {0}/etc {0}/tmp {0}/www {0}/proc {0}/sys {0}/dev && cp /bin/busybox {0}/bin/ && \
+             for a in {APPLETS}; do ln -sf busybox {0}/bin/$a; done && \
+             echo root:x:0:0:root:/:/bin/sh > {0}/etc/passwd && echo root:x:0: > {0}/etc/group && \
+             tar -C {0} -c . | docker import - {IMAGE}",
+            root.display()
+        );
+        run("/bin/sh", &["-c", &script]).expect("an image");
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        let _ = run("/bin/sh", &["-c", "docker rm -f $(docker ps -aq)"]);
+        if let Some(mut child) = self.child.take() {
+            signal(child.id(), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+        let parent = Path::new("/sys/fs/cgroup");
+        let script = format!(
+            "find {} -depth -type d -path '*{}*' -exec rmdir {{}} + 2>/dev/null; true",
+            parent.display(),
+            self.cgroup()
+        );
+        let _ = run("/bin/sh", &["-c", &script]);
+    }
+}
+
+/// Somebody else's docker.
+pub fn docker(arguments: &[&str]) -> Result<String, String> {
+    run("docker", arguments).map_err(|e| format!("{e:#}"))
+}
+
+/// The names of all containers of the engine.
+pub fn containers() -> Vec<String> {
+    let text = docker(&["ps", "-a", "--format", "{{.Names}}"]).expect("docker ps");
+    text.lines().map(str::to_owned).collect()
+}
