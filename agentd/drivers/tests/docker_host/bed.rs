@@ -54,7 +54,7 @@ impl Bed {
         let scratch =
             tempfile::Builder::new().prefix("agentd-docker-").tempdir_in("/var/tmp").expect("a folder");
         let dockerd = parking_lot::Mutex::new(Some(start(scratch.path())));
-        answers().await;
+        answers(scratch.path()).await;
         let other = Docker::connect_with_unix(SOCKET, 120, bollard::API_DEFAULT_VERSION).expect("a client");
         let engine = Engine::new(EngineOptions { socket: Some(PathBuf::from(SOCKET)) });
         let driver = EngineContainers::new(engine, instance());
@@ -65,8 +65,13 @@ impl Bed {
     /// As `systemctl kill --signal=KILL docker`.
     pub fn kill_dockerd(&self) {
         let mut child = self.dockerd.lock().take().expect("it runs");
+        let containerd =
+            std::fs::read_to_string("/run/docker/containerd/containerd.pid").expect("its own containerd");
         child.kill().expect("a process of ours");
         child.wait().expect("a process of ours");
+        // It dies with dockerd, and is this process's to bury: a host's init would.
+        let pid = nix::unistd::Pid::from_raw(containerd.trim().parse().expect("a pid"));
+        nix::sys::wait::waitpid(pid, None).expect("an orphan of ours");
     }
 
     /// As `systemctl stop docker`.
@@ -79,7 +84,7 @@ impl Bed {
 
     pub async fn start_dockerd(&self) {
         *self.dockerd.lock() = Some(start(self.scratch.path()));
-        answers().await;
+        answers(self.scratch.path()).await;
     }
 
     async fn finish(&mut self) {
@@ -145,9 +150,12 @@ fn start(scratch: &Path) -> Child {
         .expect("dockerd, of docker.io (packaging/host-packages test)")
 }
 
-async fn answers() {
+async fn answers(scratch: &Path) {
     wait_until("dockerd answers", PATIENCE, async || {
-        crate::netns::run("curl -sf --unix-socket /run/docker.sock http://d/_ping").await.map(drop)
+        let asked = crate::netns::run("curl -sf --unix-socket /run/docker.sock http://d/_ping").await;
+        let said = || std::fs::read_to_string(scratch.join("dockerd.log")).unwrap_or_default();
+        let end = |said: String| said.lines().rev().take(5).collect::<Vec<_>>().join("\n");
+        asked.map(drop).map_err(|error| format!("{error}: {}", end(said())))
     })
     .await;
 }

@@ -12,7 +12,7 @@ async fn cgroup(bed: &Bed, id: Uuid, one: &str, two: &str) -> String {
     bed.says(id, &format!("cat /sys/fs/cgroup/{one} 2>/dev/null || cat /sys/fs/cgroup/{two}")).await
 }
 
-async fn holds(bed: &Bed, id: Uuid, memory: u64, swap: u64, quota: u64, pids: u64) {
+async fn holds(bed: &Bed, id: Uuid, (memory, swap): (u64, u64), (quota, pids): (u64, u64)) {
     assert_eq!(cgroup(bed, id, "memory/memory.limit_in_bytes", "memory.max").await, memory.to_string());
     let both = bed.exec(id, "cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").await;
     match both {
@@ -44,7 +44,7 @@ fn docker_limits_hold_and_are_changed_while_it_runs() {
                 Restraints { ulimits: vec![nofile], shm: Some(ByteSize::mib(8)), io: Vec::new() };
             bed.up(&def).await;
             let id = def.id;
-            holds(bed, id, 64 << 20, 16 << 20, 50_000, 30).await;
+            holds(bed, id, (64 << 20, 16 << 20), (50_000, 30)).await;
             assert_eq!(bed.says(id, "ulimit -n; ulimit -H -n").await, "100\n200");
             assert_eq!(bed.says(id, "df /dev/shm | grep shm").await.split_whitespace().nth(1), Some("8192"));
             assert_eq!(
@@ -60,16 +60,22 @@ fn docker_limits_hold_and_are_changed_while_it_runs() {
                 ..def.limits.clone()
             };
             bed.driver.update(id, &more).await.expect("changed");
-            holds(bed, id, 96 << 20, 0, 150_000, 40).await;
-            let (said, status) = bed.exec(id, "for i in $(yes | head -n 60); do sleep 5 & done").await;
+            holds(bed, id, (96 << 20, 0), (150_000, 40)).await;
+            let (said, status) = bed.exec(id, "for i in $(yes | head -n 60); do sleep 0.5 & done").await;
             assert!(status != 0 && said.contains("fork"), "more processes than allowed: {status} {said}");
+
+            netns::wait_until("they have ended", std::time::Duration::from_secs(10), async || {
+                let (said, status) = bed.exec(id, "ls /sys | head -n 1").await;
+                if status == 0 { Ok(()) } else { Err(said) }
+            })
+            .await;
 
             let unlimited = bed.driver.update(id, &Limits::default()).await.expect_err("they stay");
             assert!(matches!(unlimited, ContainerError::Unsupported(_)), "{unlimited:?}");
             let odd = Limits { cpuset: Some("4000".to_owned()), ..more.clone() };
             let odd = bed.driver.update(id, &odd).await.expect_err("there is no such processor");
             assert!(matches!(odd, ContainerError::Refused(_)), "{odd:?}");
-            holds(bed, id, 96 << 20, 0, 150_000, 40).await;
+            holds(bed, id, (96 << 20, 0), (150_000, 40)).await;
         })
         .await;
     });

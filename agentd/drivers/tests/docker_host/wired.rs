@@ -182,10 +182,15 @@ fn docker_an_endpoint_that_was_unplugged_is_plugged_again_and_no_other_comes_by_
             let seen = bed.driver.observe(id).await.expect("observed").expect("there");
             assert_eq!(seen.endpoints, []);
             assert_eq!(bed.driver.connect(id, &endpoint).await.expect("plugged"), Change::Made);
-            let mac = bed.says(id, "cat /sys/class/net/eth*/address").await;
-            println!("plugged again it has {mac}, and {} is its own", endpoint.mac);
+            let macs = bed.says(id, "cat /sys/class/net/eth*/address").await;
+            assert_eq!(macs, endpoint.mac.to_string());
             scene.serve(bed).await;
             scene.mend().await;
+            // The VM has been told by its own kernel that nobody is there, and asks again in its own time.
+            netns::wait_until("it is found again", Duration::from_secs(10), async || {
+                ask(Some(&scene.vm), "10.231.1.3:80").map(drop).ok_or("no answer".to_owned())
+            })
+            .await;
             scene.all_is_well(bed, "plugged again").await;
         })
         .await;

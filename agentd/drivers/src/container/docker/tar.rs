@@ -13,6 +13,8 @@ pub(super) struct Tar {
     /// Of files.
     pub(super) bytes: u64,
     kept: Vec<u8>,
+    /// The next entry's name was said before its head.
+    named: bool,
     state: State,
 }
 
@@ -33,7 +35,7 @@ enum State {
 
 impl Tar {
     pub(super) fn new(name: Option<String>) -> Self {
-        Self { name, entries: 0, bytes: 0, kept: Vec::new(), state: State::Head }
+        Self { name, entries: 0, bytes: 0, kept: Vec::new(), named: false, state: State::Head }
     }
 
     /// Whether it has come to its end, as far as its heads tell.
@@ -112,14 +114,15 @@ impl Tar {
     }
 
     /// Another name in a head; one that has no room there goes before it.
-    fn rename_head(&self, head: &mut [u8; BLOCK], out: &mut Vec<u8>) {
+    fn rename_head(&mut self, head: &mut [u8; BLOCK], out: &mut Vec<u8>) {
+        let named = std::mem::take(&mut self.named);
         let Some(name) = &self.name else { return };
         let text = |bytes: &[u8]| bytes.iter().copied().take_while(|byte| *byte != 0).collect::<Vec<u8>>();
         let ustar = &head[257..263] == b"ustar\0";
         let (prefix, rest) = (if ustar { text(&head[345..500]) } else { Vec::new() }, text(&head[..100]));
         let whole = if prefix.is_empty() { rest } else { [&prefix[..], b"/", &rest].concat() };
         let renamed = renamed(&whole, name);
-        if renamed.len() > 100 {
+        if renamed.len() > 100 && !named {
             out.extend(extended(&renamed));
         }
         head[..100].fill(0);
@@ -134,6 +137,7 @@ impl Tar {
     fn records(&mut self, mut head: [u8; BLOCK], size: usize, out: &mut Vec<u8>) {
         let content = std::mem::take(&mut self.kept);
         let content = &content[..size];
+        self.named |= head[156] == b'L' || content.windows(6).any(|bytes| bytes == b" path=");
         let content = match &self.name {
             None => content.to_vec(),
             Some(name) if head[156] == b'L' => {
