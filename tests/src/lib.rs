@@ -2,4 +2,5 @@
 
 pub mod door;
 pub mod host;
+pub mod machine;
 pub mod sim;

@@ -49,6 +49,14 @@ pub fn answers_within(agentd: &Agentd, name: &str, limit: Duration) -> String {
     })
 }
 
+/// Waits until its agent answers, which is started after its web server.
+pub fn runs_programs(agentd: &Agentd, name: &str) {
+    wait_until("the guest runs programs", 2 * BOOT, || {
+        let answer = agentd.ctl(&["vm", "exec", name, "--", "true"]);
+        if answer.status == 0 { Ok(()) } else { Err(answer.stderr) }
+    });
+}
+
 /// A page of the guest's own server, once it answers.
 pub fn page(agentd: &Agentd, name: &str, path: &str) -> String {
     answers(agentd, name);

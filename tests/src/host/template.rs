@@ -14,7 +14,13 @@ use super::{namespace, wait_until};
 /// The name of the test that makes it, in the test target `host`.
 const MAKER: &str = "template::micro_is_built";
 
-fn folder() -> PathBuf {
+/// Says where the template is, where it is not beside agentd.
+pub const FOLDER: &str = "AGENTD_TEST_TEMPLATE";
+
+pub fn folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return PathBuf::from(folder);
+    }
     // What images are built by, and the program that they carry.
     let time = |name| fs::metadata(binary(name)).and_then(|m| m.modified()).expect("it is built");
     let built = time("agentd").max(time("agentd-guest"));
