@@ -1,5 +1,8 @@
 //! Clones, exports and imports as whole commands.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
 use agent_tests::sim::Sim;
 
 fn running() -> Sim {
@@ -55,4 +58,27 @@ fn an_export_that_fails_leaves_the_file_as_it_was() {
     assert_eq!(failed.status, 1, "{failed:?}");
     assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "an older one");
     assert!(!sim.path("web.tar.part").exists());
+}
+
+#[test]
+fn an_import_whose_daemon_stays_away_waits_no_longer_than_it_was_told() {
+    let mut sim = running();
+    let file = sim.path("web.tar").to_string_lossy().into_owned();
+    sim.ok(&["vm", "export", "web", &file]);
+    sim.order(&serde_json::json!({"do": "hang", "target": "vm.start"}));
+    let mut child = sim
+        .command(&["vm", "import", &file, "--name", "copy", "--timeout", "4s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("agentctl starts");
+    let mut talk = BufReader::new(child.stderr.take().expect("its talk"));
+    let mut said = String::new();
+    while !said.contains("vm/copy: ") {
+        assert_ne!(talk.read_line(&mut said).expect("a line"), 0, "it ended: {said}");
+    }
+    sim.kill();
+    talk.read_to_string(&mut said).expect("the rest");
+    assert_eq!(child.wait().expect("an end").code(), Some(8), "{said}");
+    assert!(said.contains("error: vm/copy: not running after 4s"), "{said}");
 }

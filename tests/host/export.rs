@@ -102,6 +102,8 @@ host_test!(vm_exported_while_it_runs_is_imported_on_another_host, |host| {
     assert_eq!(read_both(&other, "web"), both("packed"));
     other.ok(&["vm", "rm", "web"]);
     assert_eq!(traces::of_vms(&other), Vec::<String>::new());
+    let contents = names(&other.state().join("images"));
+    assert_eq!(contents, Vec::<String>::new(), "what its disk stood on is gone with it");
 });
 
 host_test!(vm_archive_that_is_cut_or_altered_is_refused_before_anything_is_made, |host| {

@@ -10,6 +10,8 @@ use agent_tests::host_test;
 const USER_SPACE: &str = "micro: in user space";
 /// UEFI without KVM takes its time.
 const SLOW: Duration = Duration::from_secs(240);
+/// What a guest's variables begin as.
+const OVMF_FIRST: [&str; 2] = ["/usr/share/OVMF/OVMF_VARS_4M.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"];
 /// How often each guest is started where they are compared.
 const TURNS: usize = 3;
 const OVMF: [&str; 4] = [
@@ -127,6 +129,43 @@ host_test!(vm_started_by_uefi_runs_what_is_unsigned_and_by_secure_boot_does_not,
     assert!(said.contains("tpm0\n2\n"), "{said}");
     let console = guest::console(&agentd, "web");
     assert!(console.contains("bad shim signature"), "{console}");
+});
+
+host_test!(vm_uefi_variables_go_with_clones_and_archives_and_what_a_tpm_holds_does_not, |host| {
+    let agentd = host.with_agentd();
+    import(&agentd, host.scratch());
+    let uefi =
+        ["--image", "disk", "--memory", "256MiB", "--firmware", "uefi", "--tpm", "--label", "tier=web"];
+    agentd.ok(&[&["vm", "create", "web"][..], &uefi].concat());
+    println!("UEFI: {:?}", reaches_user_space(&agentd, "web", 0).wall);
+    agentd.ok(&["vm", "stop", "web"]);
+    let variables = |name: &str| {
+        let id = agentd.vm(name)["id"].as_str().expect("an id").to_owned();
+        std::fs::read(agentd.state().join("vms").join(id).join("uefi.fd")).expect("its variables")
+    };
+    let was = variables("web");
+    let first = OVMF_FIRST.iter().find_map(|path| std::fs::read(path).ok()).expect("OVMF's own");
+    assert!(was != first, "its boot has written variables");
+    agentd.ok(&["vm", "clone", "web", "linked", "--no-start"]);
+    agentd.ok(&["vm", "clone", "web", "full", "--full", "--no-start"]);
+    let archive = host.scratch().join("web.tar").to_string_lossy().into_owned();
+    let exported = agentd.ctl(&["vm", "export", "web", &archive]);
+    assert!(exported.status == 0 && exported.stderr.contains("TPM holds is not in it"), "{exported:?}");
+    agentd.ok(&["vm", "import", &archive, "--name", "copy", "--no-start"]);
+    assert_eq!(agentd.vm("copy")["labels"]["tier"], "web");
+    for name in ["linked", "full", "copy"] {
+        assert!(variables(name) == was, "{name} has those of web");
+    }
+    // It starts with them, and with a TPM of its own.
+    let tpm = |name: &str| {
+        Path::new("/var/lib/libvirt/swtpm").join(agentd.vm(name)["id"].as_str().expect("an id")).is_dir()
+    };
+    assert!(tpm("web") && !tpm("copy") && !tpm("full"));
+    println!("a copy: {:?}", reaches_user_space(&agentd, "copy", 0).wall);
+    assert!(tpm("copy"));
+    assert!(exec(&agentd, "copy", "cat /proc/cmdline").contains("started=changed"));
+    agentd.ok(&["vm", "rm", "web", "linked", "full", "copy"]);
+    assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
 });
 
 host_test!(vm_tpm_goes_on_with_its_guest_and_goes_with_its_vm, |host| {

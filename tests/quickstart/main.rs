@@ -97,22 +97,32 @@ fn guest_does_what_it_is_told(scratch: &std::path::Path) {
     assert_eq!(said, "debian\nhello\n");
 }
 
-/// A start from a memory that was kept is a small part of a boot.
+/// A start from a memory that was kept is a small part of a boot: until the guest takes a connection to its sshd, and until
+/// that has greeted. Without KVM the greeting is slow for once, since all that sshd does is translated anew.
 fn guest_goes_on_from_a_warm_memory(scratch: &std::path::Path) {
     let ok = |arguments: &[&str]| ctl(scratch, arguments).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+    let started = |arguments: &[&str]| {
+        let began = Instant::now();
+        ok(arguments);
+        let connected = sshd_answers(scratch, "hello");
+        (connected - began, began.elapsed())
+    };
     ok(&["vm", "stop", "hello"]);
-    let began = Instant::now();
-    ok(&["vm", "start", "hello", "--no-wait"]);
-    sshd_answers(scratch, "hello");
-    let cold = began.elapsed();
+    let cold = started(&["vm", "start", "hello", "--no-wait"]);
     ok(&["snapshot", "create", "hello", "warm", "--memory"]);
-    ok(&["vm", "stop", "hello"]);
-    let began = Instant::now();
-    ok(&["snapshot", "restore", "warm", "--no-wait"]);
-    sshd_answers(scratch, "hello");
-    let warm = began.elapsed();
-    println!("cold {cold:?}, from a warm snapshot {warm:?}: {:.3}", warm.as_secs_f64() / cold.as_secs_f64());
-    assert!(warm * 10 <= cold, "a tenth of a cold boot ({cold:?}) is less than {warm:?}");
+    // By the better of two: what else the machine does in these moments is not the snapshot's.
+    let warm = [(); 2].map(|()| {
+        ok(&["vm", "stop", "hello"]);
+        started(&["snapshot", "restore", "warm", "--no-wait"])
+    });
+    for warm in warm {
+        let ratio = |of: Duration, to: Duration| of.as_secs_f64() / to.as_secs_f64();
+        let (taken, greeted) = (ratio(warm.0, cold.0), ratio(warm.1, cold.1));
+        println!("cold {cold:?}, from a warm snapshot {warm:?}: {taken:.3} and {greeted:.3}");
+    }
+    let (taken, greeted) = (warm[0].0.min(warm[1].0), warm[0].1.min(warm[1].1));
+    assert!(taken * 20 <= cold.0, "a twentieth of a cold boot ({:?}) is less than {taken:?}", cold.0);
+    assert!(greeted * 10 <= cold.1, "a tenth of a cold boot ({:?}) is less than {greeted:?}", cold.1);
     ok(&["snapshot", "rm", "warm"]);
 }
 
@@ -140,9 +150,9 @@ fn clone_is_another_machine(scratch: &std::path::Path) {
     assert!(removed.is_ok(), "{removed:?}");
 }
 
-/// Waits until its sshd greets. A connection is begun anew rather than waited for: a packet that came before the guest
-/// did is sent again only after seconds.
-fn sshd_answers(scratch: &std::path::Path, name: &str) {
+/// Waits until its sshd greets; gives when the connection was taken on which it did. One is begun anew rather than waited
+/// for: a packet that came before the guest did is sent again only after seconds.
+fn sshd_answers(scratch: &std::path::Path, name: &str) -> Instant {
     let vm = ctl(scratch, &["get", &format!("vm/{name}"), "-o", "json"]).expect("it is there");
     let vm: serde_json::Value = serde_json::from_str(&vm).expect("JSON");
     let to = format!("{}:22", vm["status"]["addresses"][0]["ip"].as_str().expect("an address"));
@@ -150,11 +160,12 @@ fn sshd_answers(scratch: &std::path::Path, name: &str) {
     wait_until(&format!("{name} greets at {to}"), Duration::from_secs(240), || {
         let mut stream =
             TcpStream::connect_timeout(&to, Duration::from_millis(150)).map_err(|e| e.to_string())?;
+        let taken = Instant::now();
         stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
         let mut greeting = [0; 4];
         stream.read_exact(&mut greeting).map_err(|e| e.to_string())?;
-        if &greeting == b"SSH-" { Ok(()) } else { Err(format!("{greeting:?}")) }
-    });
+        if &greeting == b"SSH-" { Ok(taken) } else { Err(format!("{greeting:?}")) }
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]

@@ -46,7 +46,7 @@ pub use kind::{
 };
 pub use name::{LabelKey, LabelValue, ObjectName};
 pub use net::{Cidr, MacAddr, PortMap, Protocol};
-pub use object::{Meta, Object, ObjectKey};
+pub use object::{Labels, Meta, Object, ObjectKey};
 pub use quantity::{ByteSize, Span};
 pub use status::{Attempts, Condition, Progress, State, StatusCommon};
 pub use time::Timestamp;

@@ -101,7 +101,7 @@ impl Imports {
 }
 
 fn draft(manifest: &Manifest) -> Value {
-    json!({"name": manifest.name, "spec": manifest.spec})
+    json!({"name": manifest.name, "labels": manifest.labels, "spec": manifest.spec})
 }
 
 fn refused(error: &ArchiveError) -> Problem {

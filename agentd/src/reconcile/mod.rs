@@ -117,6 +117,7 @@ pub fn start(runtime: Runtime) -> (Trigger, Contents) {
         boot_id,
         sync: sync.clone(),
         backend,
+        contents: contents.clone(),
         locks,
         queue,
         alarms: vm::Alarms::default(),

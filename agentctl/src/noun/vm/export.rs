@@ -59,6 +59,9 @@ impl Export {
         std::fs::rename(&beside, &self.file).map_err(|error| unwritable(&self.file, &error))?;
         part.0 = None;
         app.say(format_args!("{}: exported to {}", label(DEF, &name), self.file.display()));
+        if target::find(app, DEF, &name).await.is_ok_and(|vm| vm.spec["tpm"] == true) {
+            app.say(format_args!("{}: what its TPM holds is not in it", label(DEF, &name)));
+        }
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ fn manifest() -> Manifest {
         name: ObjectName::parse("web").expect("a name"),
         id: Uuid::nil(),
         spec: serde_json::from_value(json!({"image": "micro"})).expect("a spec"),
+        labels: serde_json::from_value(json!({"tier": "web"})).expect("labels"),
         source_format: "built".to_owned(),
         cmdline: None,
         files: Vec::new(),
@@ -39,7 +40,8 @@ async fn archive(driver: &dyn ArchiveDriver, volumes: &dyn VolumeDriver, of: &Pa
     let export = Uuid::now_v7();
     let seen = volumes.observe(of.vm).await.expect("observed");
     let disks: Vec<(usize, PathBuf)> = seen.numbered_disks().map(|(n, path)| (n, path.to_owned())).collect();
-    let pack = Pack { export, disks, snapshot: of.snapshot, boot: of.boot.clone(), manifest: manifest() };
+    let (vm, snapshot, boot) = (of.vm, of.snapshot, of.boot.clone());
+    let pack = Pack { export, vm, disks, snapshot, boot, manifest: manifest() };
     let mut pieces = driver.pack(&pack).await.expect("packed");
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::faults::Faults;
 use crate::image::fake::FakeImage;
+use crate::volume::VARIABLES;
 use crate::volume::fake::FakeVolume;
 
 #[derive(Debug)]
@@ -57,6 +58,9 @@ impl ArchiveDriver for FakeArchive {
             let name = if *number == 0 { DISK.to_owned() } else { further_name(*number) };
             files.push((name, format!("what a disk of {size} holds").into_bytes(), Some(size)));
         }
+        if self.volumes.has_variables(pack.vm) {
+            files.push((VARIABLES[0].to_owned(), b"what a UEFI keeps".to_vec(), None));
+        }
         let mut manifest = pack.manifest.clone();
         if let Some(boot) = &pack.boot {
             manifest.cmdline = Some(boot.cmdline.clone());
@@ -98,9 +102,10 @@ impl ArchiveDriver for FakeArchive {
         let sizes = |name: &str| manifest.files.iter().find(|f| f.name == name).and_then(|f| f.virtual_size);
         let further: BTreeMap<usize, _> =
             files.keys().filter_map(|name| Some((further_number(name)?, sizes(name)?))).collect();
-        let any = !further.is_empty();
+        let variables = manifest.variables().next().is_some();
+        let any = !further.is_empty() || variables;
         if any {
-            self.volumes.put_set(import, further);
+            self.volumes.put_set(import, further, variables);
         }
         let disk = files.get(DISK).ok_or_else(|| missing(DISK))?;
         let size = sizes(DISK).ok_or_else(|| missing(DISK))?;

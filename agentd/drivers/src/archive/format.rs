@@ -1,7 +1,7 @@
 //! The layout of an archive: a tar file that `tar -x` unpacks, of which every byte is determined by what it holds.
 //!
 //! ```text
-//! manifest.json | manifest.sha256 | disk.qcow2 | disk-1.qcow2 ... | kernel | initrd | archive.sha256
+//! manifest.json | manifest.sha256 | disk.qcow2 | disk-1.qcow2 ... | uefi.fd | kernel | initrd | archive.sha256
 //! ```
 //! `manifest.sha256` is the checksum of the first file, the manifest has those of the others, and `archive.sha256` is
 //! that of all bytes before it. Since a header follows from a name and a size, one that was altered is found by
@@ -14,6 +14,8 @@ pub const DISK: &str = "disk.qcow2";
 pub const KERNEL: &str = "kernel";
 pub const INITRD: &str = "initrd";
 
+/// What a UEFI keeps is half a megabyte.
+pub const VARIABLES_MAX: u64 = 4 << 20;
 /// Longer than any kernel takes.
 pub const CMDLINE_MAX: usize = 4096;
 pub const BLOCK: usize = 512;

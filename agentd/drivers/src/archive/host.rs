@@ -19,9 +19,9 @@ use crate::image::ImageError;
 use crate::image::host::HostImage;
 use crate::image::host::archived::Parts;
 use crate::vm::DirectBoot;
-use crate::volume::VolumeError;
 use crate::volume::host::HostVolume;
 use crate::volume::sets::DiskSets;
+use crate::volume::{VARIABLES, VolumeError, kept_variables};
 
 #[derive(Debug)]
 pub struct HostArchive {
@@ -121,9 +121,17 @@ impl ArchiveDriver for HostArchive {
             let detail = "the snapshot is not in the disk that is booted from".to_owned();
             return Err(ArchiveError::Failed { step: STEP.to_owned(), detail });
         }
+        let kept = self.instance.vm_dir(pack.vm);
+        let kept = VARIABLES.map(|name| (kept.join(kept_variables(name, pack.snapshot)), name));
         let (mut manifest, boot) = (pack.manifest.clone(), pack.boot.clone());
         manifest.cmdline = boot.as_ref().map(|boot| boot.cmdline.clone());
         blocking(STEP, move || {
+            for (file, name) in kept {
+                if file.try_exists()? {
+                    std::fs::copy(file, folder.join(name))?;
+                    names.push(name.to_owned());
+                }
+            }
             if let Some(boot) = boot {
                 take_boot(&folder, &boot)?;
                 names.extend([KERNEL.to_owned(), INITRD.to_owned()]);
@@ -165,8 +173,12 @@ impl ArchiveDriver for HostArchive {
             file.and_then(|file| file.virtual_size)
         };
         let numbers: Vec<usize> = manifest.further().collect();
-        if !numbers.is_empty() {
+        let further = !numbers.is_empty() || manifest.variables().next().is_some();
+        if further {
             self.volumes.begin_set(import).await?;
+            for file in manifest.variables() {
+                self.volumes.put_variables(import, &file.name, folder.join(&file.name)).await?;
+            }
             for number in &numbers {
                 let name = further_name(*number);
                 let made = self.images.convert_archived(import, &folder.join(&name)).await?;
@@ -183,7 +195,7 @@ impl ArchiveDriver for HostArchive {
         let parts = Parts { disk: folder.join(DISK), boot, source_format: manifest.source_format.clone() };
         let content = self.images.store_archived(import, parts).await?;
         same_size(DISK, sizes(DISK), content.virtual_size)?;
-        Ok(Stored { digest: content.digest, further: !numbers.is_empty() })
+        Ok(Stored { digest: content.digest, further })
     }
 
     async fn discard(&self, id: Uuid) -> Result<(), ArchiveError> {

@@ -1,12 +1,13 @@
 //! What an archive says of itself: the VM, and each file with its size and checksum.
 
 use agentd_api::vm::VmSpec;
-use agentd_api::{ByteSize, ObjectName, Timestamp};
+use agentd_api::{ByteSize, Labels, ObjectName, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ArchiveError;
-use super::format::{DISK, INITRD, KERNEL, further_number};
+use super::format::{DISK, INITRD, KERNEL, VARIABLES_MAX, further_number};
+use crate::volume::VARIABLES;
 
 pub const FORMAT: &str = "agentd-vm";
 /// The one version that there is. Whoever changes the layout counts on.
@@ -26,6 +27,8 @@ pub struct Manifest {
     pub id: Uuid,
     /// Without what can be of one host only: volumes, a medium, an expiry, MAC addresses.
     pub spec: VmSpec,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// What the image beneath its disk was recognised as; "built" where agentd made it.
     pub source_format: String,
     /// The kernel's command line, where it boots by the kernel that is in here.
@@ -63,7 +66,11 @@ impl Manifest {
             return refused(format!("the archive has {} files", self.files.len()));
         }
         let mut names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
-        let known = |name: &&str| matches!(*name, DISK | KERNEL | INITRD) || further_number(name).is_some();
+        let known = |name: &&str| {
+            matches!(*name, DISK | KERNEL | INITRD)
+                || further_number(name).is_some()
+                || VARIABLES.contains(name)
+        };
         if let Some(other) = names.iter().find(|name| !known(name)) {
             return refused(format!(
                 "the archive has a file '{}', which is no part of a VM",
@@ -74,6 +81,9 @@ impl Manifest {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return refused(format!("the archive has the file '{}' twice", twice[0]));
         }
+        if let Some(large) = self.variables().find(|file| file.size > VARIABLES_MAX) {
+            return refused(format!("{} in the archive is too large for what a UEFI keeps", large.name));
+        }
         let has = |name: &str| names.contains(&name);
         if !has(DISK) {
             return refused(format!("the archive has no {DISK}"));
@@ -83,6 +93,11 @@ impl Manifest {
             return refused(format!("the archive has not all of {KERNEL}, {INITRD} and a command line"));
         }
         Ok(())
+    }
+
+    /// What its UEFI kept.
+    pub fn variables(&self) -> impl Iterator<Item = &Entry> {
+        self.files.iter().filter(|file| VARIABLES.contains(&file.name.as_str()))
     }
 
     /// The numbers of its further disks.

@@ -6,7 +6,7 @@
 //! import: receive --> `incoming/<id>`, each byte checked --> store --> content as of an image, and a set of further disks
 //! ```
 //! What is below `incoming/` belongs to nobody until it is stored, and is removed with [`ArchiveDriver::discard`] or by the
-//! next sweep. Snapshots, volumes and media are no part of an archive.
+//! next sweep. Snapshots, volumes, media and what a TPM holds, which is of one machine, are no part of an archive.
 
 #[cfg(any(test, feature = "fake"))]
 pub mod contract;
@@ -71,6 +71,7 @@ fn io_error(step: &str, error: &io::Error) -> ArchiveError {
 pub struct Pack {
     /// Names its scratch space.
     pub export: Uuid,
+    pub vm: Uuid,
     /// The VM's disks with their numbers, 0 being the one that is booted from. Those that lack the snapshot are left out.
     pub disks: Vec<(usize, PathBuf)>,
     pub snapshot: Uuid,
@@ -84,7 +85,7 @@ pub struct Pack {
 pub struct Stored {
     /// Of the content that the disk which is booted from stands on.
     pub digest: String,
-    /// Whether there is a set of further disks, which has the import's id.
+    /// Whether there is a set, of further disks and of what a UEFI kept, which has the import's id.
     pub further: bool,
 }
 

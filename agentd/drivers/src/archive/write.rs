@@ -21,6 +21,7 @@ pub type Pieces = BoxStream<'static, io::Result<Vec<u8>>>;
 #[derive(Debug, Clone)]
 pub enum Content {
     File(PathBuf),
+    #[cfg(any(test, feature = "fake"))]
     Bytes(Vec<u8>),
 }
 
@@ -75,6 +76,7 @@ impl Writing {
                     self.parts.push_front(Part::Open(Box::new(File::open(path).await?), size));
                     continue;
                 }
+                #[cfg(any(test, feature = "fake"))]
                 Part::File(Content::Bytes(bytes), size) => {
                     self.parts.push_front(Part::Open(Box::new(io::Cursor::new(bytes)), size));
                     continue;

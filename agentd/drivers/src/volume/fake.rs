@@ -35,6 +35,7 @@ struct Folder {
     seed: Option<Seed>,
     seed_writes: u64,
     stands_on: Option<Uuid>,
+    variables: bool,
 }
 
 impl FakeVolume {
@@ -50,6 +51,7 @@ impl FakeVolume {
         "console_log",
         "begin_set",
         "copy_disk",
+        "copy_variables",
         "finish_set",
         "observe_set",
         "link_set",
@@ -123,7 +125,7 @@ impl VolumeDriver for FakeVolume {
 
     async fn ensure_variables(&self, vm: Uuid, variables: &Variables) -> Result<PathBuf, VolumeError> {
         self.faults.pass("ensure_variables").await?;
-        self.folders.lock().entry(vm).or_default();
+        self.folders.lock().entry(vm).or_default().variables = true;
         Ok(self.path(vm, super::variables_name(variables.secure)))
     }
 
@@ -133,6 +135,7 @@ impl VolumeDriver for FakeVolume {
         let Some(folder) = folders.get(&vm) else { return Ok(VolumeSeen::default()) };
         Ok(VolumeSeen {
             disk: folder.disk.map(|_| self.path(vm, super::DISK)),
+            variables: folder.variables,
             disk_size: folder.disk,
             further: folder
                 .further

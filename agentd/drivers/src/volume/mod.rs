@@ -75,6 +75,8 @@ pub struct VolumeSeen {
     /// Its further disks, by their numbers.
     pub further: Vec<FurtherDisk>,
     pub seed: Option<PathBuf>,
+    /// Whether there is what a UEFI keeps.
+    pub variables: bool,
 }
 
 impl VolumeSeen {
@@ -140,6 +142,11 @@ pub const VARIABLES: [&str; 2] = ["uefi.fd", "uefi-secure.fd"];
 
 pub const fn variables_name(secure: bool) -> &'static str {
     if secure { VARIABLES[1] } else { VARIABLES[0] }
+}
+
+/// The copy of such a file that goes with a snapshot of the VM's disks.
+pub fn kept_variables(name: &str, snapshot: Uuid) -> String {
+    format!("{name}.{snapshot}")
 }
 
 /// The file of the n-th further disk.

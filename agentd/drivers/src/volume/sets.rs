@@ -1,8 +1,9 @@
 //! Sets of disks beside those of VMs: what linked clones stand on, and what is put together before it becomes a VM's.
 //!
 //! ```text
-//! begin_set -> copy_disk ... -> finish_set -> link_set    the VM's disks stand on the set's, which stay as they are
-//!                                          -> adopt_set   they become the VM's, and the set is no more
+//! begin_set -> copy_disk ..., copy_variables -> finish_set
+//!     -> link_set    the VM's disks stand on the set's, which stay as they are
+//!     -> adopt_set   they become the VM's, and the set is no more
 //! ```
 //! A set is a folder that appears under its name by one rename, whole and synced. What stands on a set is known to the
 //! store alone: whoever removes one looks there first.
@@ -35,6 +36,9 @@ pub trait DiskSets: Send + Sync {
     /// Copies while a guest uses the disk or not. False, and there is no such disk in the set, where the disk lacks the
     /// snapshot: it was added since.
     async fn copy_disk(&self, copy: &CopyDisk) -> Result<bool, VolumeError>;
+    /// Copies into the set what the VM's UEFI kept at the snapshot; nothing where it kept none. `link_set` and `adopt_set`
+    /// give the VM a copy of it, before its disks, unless it has its own.
+    async fn copy_variables(&self, set: Uuid, vm: Uuid, snapshot: Uuid) -> Result<(), VolumeError>;
     /// The set that was begun is whole. Failed where none was.
     async fn finish_set(&self, set: Uuid) -> Result<(), VolumeError>;
     /// The numbers of the disks of a set that is whole; None where there is none.

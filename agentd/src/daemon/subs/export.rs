@@ -181,11 +181,12 @@ impl Exporting {
             name: vm.meta.name.clone(),
             id: vm.meta.id,
             spec: portable(vm.spec),
+            labels: vm.meta.labels,
             source_format: content.source_format,
             cmdline: None,
             files: Vec::new(),
         };
-        Ok(Pack { export, disks, snapshot, boot: content.boot, manifest })
+        Ok(Pack { export, vm: vm.meta.id, disks, snapshot, boot: content.boot, manifest })
     }
 }
 

@@ -33,10 +33,11 @@ impl Contents {
         self.gate.lock().await
     }
 
-    /// Removes the content of that digest unless somebody else than `image` needs it, or may be about to.
-    pub async fn release(&self, store: &Store, digest: &str, image: Option<Uuid>) -> Result<(), Fault> {
+    /// Removes the content of that digest unless somebody else than `whose`, an image or a VM, needs it, or may be about
+    /// to.
+    pub async fn release(&self, store: &Store, digest: &str, whose: Option<Uuid>) -> Result<(), Fault> {
         let _no_job_begins_now = self.gate.lock().await;
-        if self.jobs.others(image) || needed(store, image).is_none_or(|n| n.contains(digest)) {
+        if self.jobs.others(whose) || needed(store, whose).is_none_or(|n| n.contains(digest)) {
             return Ok(());
         }
         Ok(self.driver.remove(digest).await?)
@@ -59,13 +60,13 @@ impl Contents {
     }
 }
 
-/// The digests that images (but `except`) and VMs' disks stand on. None where a VM cannot be read: it may need any.
+/// The digests that images and VMs' disks, of others than `except`, stand on. None where a VM cannot be read: it may need any.
 fn needed(store: &Store, except: Option<Uuid>) -> Option<HashSet<String>> {
     let images = store.list(&Query::kind(Image::DEF.kind)).items;
     let of_images = images.iter().filter(|i| Some(i.id()) != except);
     let mut needed: HashSet<String> =
         of_images.flat_map(|i| i.field("digest").map(ToOwned::to_owned).collect::<Vec<_>>()).collect();
-    for vm in store.list(&Query::kind(Vm::DEF.kind)).items {
+    for vm in store.list(&Query::kind(Vm::DEF.kind)).items.iter().filter(|vm| Some(vm.id()) != except) {
         match vm.object::<Vm>() {
             Ok(vm) => needed.extend(vm.status.image_digest),
             Err(error) => {

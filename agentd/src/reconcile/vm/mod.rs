@@ -46,6 +46,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::backend::Backend;
+use super::image::Contents;
 use super::network::NetworkSync;
 use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
@@ -68,6 +69,7 @@ pub struct Vms {
     pub boot_id: String,
     pub sync: NetworkSync,
     pub backend: Backend,
+    pub contents: Contents,
     /// Who is started when after a boot of the host.
     pub queue: Arc<BootQueue>,
     pub alarms: Alarms,
@@ -96,7 +98,9 @@ impl Reconciler for Vms {
             NETWORK => self.undo_network(pass, object).await,
             VOLUME => {
                 self.drivers.volume.remove(object.meta.id).await?;
-                self.undo_origin(pass.store(), object).await
+                self.undo_origin(pass.store(), object).await?;
+                self.release_content(pass.store(), object).await;
+                Ok(())
             }
             other => Err(Fault::internal(format!("a VM has nothing to undo by the name of '{other}'"))),
         }
@@ -136,6 +140,15 @@ impl Vms {
             }
         }
         Ok(())
+    }
+
+    /// What its disk stood on goes with it where nothing else does: an archive's content, or that of an image which has
+    /// gone before. It is no VM's own, so that one which cannot be removed holds up no deletion.
+    async fn release_content(&self, store: &Store, object: &Object<Vm>) {
+        let Some(digest) = &object.status.image_digest else { return };
+        if let Err(fault) = self.contents.release(store, digest, Some(object.meta.id)).await {
+            tracing::warn!(object = %object.meta.key(), "the content {digest} is swept later: {fault}");
+        }
     }
 
     async fn undo_network(&self, pass: &Pass, object: &Object<Vm>) -> Result<(), Fault> {

@@ -77,13 +77,14 @@ impl Work<'_> {
         Ok(there && (left.is_none() || volumes.observe_set(left.unwrap_or_default()).await?.is_none()))
     }
 
-    /// What came in an archive: its further disks are a set, and its content is stored as an image's is.
+    /// What came in an archive: its further disks and what its UEFI kept are a set, and its content is stored as an image's is.
     async fn take_over(&self, origin: &VmOrigin) -> Result<(), Fault> {
         let (drivers, vm) = (&self.vms.drivers, self.object.meta.id);
         let gone = || Fault::permanent(ErrorCode::NotFound, "what came in its archive is gone from the disk");
         if let Some(set) = origin.set {
             let left = drivers.volume.observe_set(set).await?.is_some();
-            if !left && drivers.volume.observe(vm).await?.further.is_empty() {
+            let has = drivers.volume.observe(vm).await?;
+            if !left && has.further.is_empty() && !has.variables {
                 return Err(gone());
             }
             drivers.volume.adopt_set(vm, set).await?;
@@ -135,6 +136,7 @@ impl Work<'_> {
                     return Err(Fault::permanent(ErrorCode::NotFound, message));
                 }
             }
+            volumes.copy_variables(set, source, of.id).await?;
             volumes.finish_set(set).await?;
         }
         if upper {

@@ -37,6 +37,7 @@ pub async fn all(driver: &dyn VolumeDriver, backing: PathBuf, note: Note<'_>) {
             let copy = CopyDisk { set, number, disk: path.to_owned(), snapshot, upper };
             assert!(driver.copy_disk(&copy).await.expect("copied"));
         }
+        driver.copy_variables(set, source, snapshot).await.expect("nothing was kept, which is none to copy");
         driver.finish_set(set).await.expect("finished");
         assert_eq!(driver.observe_set(set).await.expect("looked"), Some(vec![0, 1]));
     }
@@ -59,6 +60,7 @@ pub async fn all(driver: &dyn VolumeDriver, backing: PathBuf, note: Note<'_>) {
         let further = seen.further.iter().map(|disk| (disk.number, disk.size));
         let all: Vec<_> = seen.disk_size.map(|size| (0, size)).into_iter().chain(further).collect();
         assert_eq!(all, sizes);
+        assert!(!seen.variables, "nobody had any");
     }
 
     driver.begin_set(other).await.expect("begun");

@@ -11,10 +11,11 @@ use super::{FakeVolume, Folder};
 use crate::volume::sets::{CopyDisk, DiskSets};
 use crate::volume::{VolumeError, disk_name};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Set {
     whole: bool,
     disks: BTreeMap<usize, ByteSize>,
+    variables: bool,
 }
 
 fn missing(set: Uuid) -> VolumeError {
@@ -46,23 +47,26 @@ impl FakeVolume {
         })
     }
     /// A whole set of such disks.
-    pub(crate) fn put_set(&self, set: Uuid, disks: BTreeMap<usize, ByteSize>) {
-        self.sets.lock().insert(set, Set { whole: true, disks });
+    pub(crate) fn put_set(&self, set: Uuid, disks: BTreeMap<usize, ByteSize>, variables: bool) {
+        self.sets.lock().insert(set, Set { whole: true, disks, variables });
+    }
+    pub(crate) fn has_variables(&self, vm: Uuid) -> bool {
+        self.folders.lock().get(&vm).is_some_and(|folder| folder.variables)
     }
     /// What a linked VM's disks stand on.
     pub fn stands_on(&self, vm: Uuid) -> Option<Uuid> {
         self.folders.lock().get(&vm).and_then(|folder| folder.stands_on)
     }
-    /// The whole set that is given to a VM, and its disks.
-    fn given(&self, set: Uuid) -> Result<BTreeMap<usize, ByteSize>, VolumeError> {
+    /// The whole set that is given to a VM.
+    fn given(&self, set: Uuid) -> Result<Set, VolumeError> {
         let sets = self.sets.lock();
-        let disks = sets.get(&set).filter(|there| there.whole).map(|there| there.disks.clone());
-        disks.ok_or_else(|| missing(set))
+        sets.get(&set).filter(|there| there.whole).cloned().ok_or_else(|| missing(set))
     }
-    fn give(&self, vm: Uuid, disks: &BTreeMap<usize, ByteSize>, stands_on: Option<Uuid>) {
+    fn give(&self, vm: Uuid, set: &Set, stands_on: Option<Uuid>) {
         let mut folders = self.folders.lock();
         let folder = folders.entry(vm).or_default();
-        for (number, size) in disks {
+        folder.variables |= set.variables;
+        for (number, size) in &set.disks {
             if !folder.is_there(*number) {
                 folder.put(*number, *size);
             }
@@ -90,6 +94,13 @@ impl DiskSets for FakeVolume {
         Ok(true)
     }
 
+    async fn copy_variables(&self, set: Uuid, vm: Uuid, _: Uuid) -> Result<(), VolumeError> {
+        self.faults.pass("copy_variables").await?;
+        let has = self.folders.lock().get(&vm).is_some_and(|folder| folder.variables);
+        self.sets.lock().get_mut(&set).ok_or_else(|| missing(set))?.variables = has;
+        Ok(())
+    }
+
     async fn finish_set(&self, set: Uuid) -> Result<(), VolumeError> {
         self.faults.pass("finish_set").await?;
         self.sets.lock().get_mut(&set).ok_or_else(|| missing(set))?.whole = true;
@@ -104,15 +115,15 @@ impl DiskSets for FakeVolume {
 
     async fn link_set(&self, vm: Uuid, set: Uuid) -> Result<(), VolumeError> {
         self.faults.pass("link_set").await?;
-        let disks = self.given(set)?;
-        self.give(vm, &disks, Some(set));
+        let given = self.given(set)?;
+        self.give(vm, &given, Some(set));
         Ok(())
     }
 
     async fn adopt_set(&self, vm: Uuid, set: Uuid) -> Result<(), VolumeError> {
         self.faults.pass("adopt_set").await?;
-        let Ok(disks) = self.given(set) else { return Ok(()) };
-        self.give(vm, &disks, None);
+        let Ok(given) = self.given(set) else { return Ok(()) };
+        self.give(vm, &given, None);
         self.sets.lock().remove(&set);
         Ok(())
     }

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    CONSOLE, DISK, DiskSpec, FurtherDisk, SEED, Seed, Variables, VolumeDriver, VolumeError, VolumeSeen,
-    disk_size, further_name, further_number, variables_name,
+    CONSOLE, DISK, DiskSpec, FurtherDisk, SEED, Seed, VARIABLES, Variables, VolumeDriver, VolumeError,
+    VolumeSeen, disk_size, further_name, further_number, variables_name,
 };
 use crate::Instance;
 use crate::exec::{ExecError, Program};
@@ -154,8 +154,12 @@ impl VolumeDriver for HostVolume {
             Some(disk) => Some(size_of(disk).await?),
             None => None,
         };
+        let mut variables = false;
+        for name in VARIABLES {
+            variables |= there(name).await.is_some();
+        }
         let further = blocking("looking at the VM's disks", move || further_in(&folder)).await?;
-        Ok(VolumeSeen { disk, disk_size, further, seed })
+        Ok(VolumeSeen { disk, disk_size, further, seed, variables })
     }
 
     async fn list(&self) -> Result<Vec<Uuid>, VolumeError> {

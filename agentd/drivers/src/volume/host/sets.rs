@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{HostVolume, blocking, failed, file};
 use crate::exec::{Program, find};
 use crate::volume::sets::{CopyDisk, DiskSets};
-use crate::volume::{VolumeError, disk_name, disk_number};
+use crate::volume::{VARIABLES, VolumeError, disk_name, disk_number, kept_variables};
 
 /// For a disk to be copied: 2 TiB at 100 MB/s.
 const COPY: Duration = Duration::from_secs(6 * 3600);
@@ -87,11 +87,41 @@ impl HostVolume {
         self.copy(disk, snapshot, to, How::Compressed).await
     }
 
-    /// Moves a disk into a set that was begun.
-    pub(crate) async fn put_disk(&self, set: Uuid, number: usize, disk: PathBuf) -> Result<(), VolumeError> {
-        let to = self.new_set(set).join(disk_name(number));
-        blocking("putting a disk into a set", move || fs::rename(disk, to)).await
+    /// Moves a file into a set that was begun.
+    async fn put(&self, set: Uuid, name: &str, file: PathBuf) -> Result<(), VolumeError> {
+        let to = self.new_set(set).join(name);
+        blocking("putting a file into a set", move || fs::rename(file, to)).await
     }
+    pub(crate) async fn put_disk(&self, set: Uuid, number: usize, disk: PathBuf) -> Result<(), VolumeError> {
+        self.put(set, &disk_name(number), disk).await
+    }
+    /// One of [`VARIABLES`], synced.
+    pub(crate) async fn put_variables(
+        &self,
+        set: Uuid,
+        name: &str,
+        file: PathBuf,
+    ) -> Result<(), VolumeError> {
+        self.put(set, name, file).await
+    }
+}
+
+/// Copies what a UEFI keeps from one folder into another, which keeps what it has.
+fn copy_kept(pairs: [(PathBuf, PathBuf); 2], mode: u32) -> io::Result<()> {
+    for (from, to) in &pairs {
+        if !from.try_exists()? || to.try_exists()? {
+            continue;
+        }
+        let new = to.with_extension("new");
+        fs::copy(from, &new)?;
+        file::publish(&new, to, mode)?;
+    }
+    Ok(())
+}
+
+/// Into a VM's folder.
+fn give_variables(set: &Path, folder: &Path) -> io::Result<()> {
+    copy_kept(VARIABLES.map(|name| (set.join(name), folder.join(name))), 0o600)
 }
 
 async fn info(disk: &Path) -> Result<Info, VolumeError> {
@@ -142,6 +172,12 @@ impl DiskSets for HostVolume {
         self.copy(&copy.disk, copy.snapshot, &to, how).await
     }
 
+    async fn copy_variables(&self, set: Uuid, vm: Uuid, snapshot: Uuid) -> Result<(), VolumeError> {
+        let (from, to) = (self.instance.vm_dir(vm), self.new_set(set));
+        let pairs = VARIABLES.map(|name| (from.join(kept_variables(name, snapshot)), to.join(name)));
+        blocking("copying what a UEFI keeps", move || copy_kept(pairs, MODE)).await
+    }
+
     async fn finish_set(&self, set: Uuid) -> Result<(), VolumeError> {
         let (from, to) = (self.new_set(set), self.set(set));
         blocking("finishing a set of disks", move || {
@@ -175,7 +211,10 @@ impl DiskSets for HostVolume {
             step: STEP.to_owned(),
             detail: format!("the set of disks {set} is not there"),
         };
-        for number in numbers.ok_or_else(missing)? {
+        let numbers = numbers.ok_or_else(missing)?;
+        let (set, given) = (base.clone(), folder.clone());
+        blocking(STEP, move || give_variables(&set, &given)).await?;
+        for number in numbers {
             let (new, disk) = (folder.join("linked.new"), folder.join(disk_name(number)));
             if tokio::fs::try_exists(&disk).await.unwrap_or(false) {
                 continue;
@@ -195,6 +234,7 @@ impl DiskSets for HostVolume {
         let all = self.instance.disk_sets_dir();
         blocking("taking over a set of disks", move || {
             let Some(numbers) = disks_in(&from)? else { return Ok(()) };
+            give_variables(&from, &folder)?;
             for number in numbers {
                 let (there, disk) = (from.join(disk_name(number)), folder.join(disk_name(number)));
                 if !disk.try_exists()? {
@@ -233,5 +273,39 @@ impl DiskSets for HostVolume {
             Ok(ids)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_uefi_kept_at_a_snapshot_is_given_with_the_set_to_those_who_have_none() {
+        let state = tempfile::tempdir().expect("a folder");
+        let volumes = HostVolume::new(crate::Instance::new(state.path()), None);
+        let (source, set, snapshot) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        let (plain, has) = (Uuid::now_v7(), Uuid::now_v7());
+        let at = |vm: Uuid| volumes.instance.vm_dir(vm).join(VARIABLES[0]);
+        for vm in [source, has] {
+            fs::create_dir_all(volumes.instance.vm_dir(vm)).expect("a folder");
+            fs::write(at(vm), "its own").expect("written");
+        }
+        let kept = volumes.instance.vm_dir(source).join(kept_variables(VARIABLES[0], snapshot));
+        fs::write(&kept, "kept").expect("written");
+        volumes.begin_set(set).await.expect("begun");
+        volumes.copy_variables(set, source, snapshot).await.expect("copied");
+        volumes.finish_set(set).await.expect("whole");
+        assert_eq!(volumes.observe_set(set).await.expect("looked"), Some(Vec::new()), "they are no disk");
+        for (vm, wanted) in [(plain, "kept"), (has, "its own")] {
+            volumes.link_set(vm, set).await.expect("linked");
+            assert_eq!(fs::read_to_string(at(vm)).expect("read"), wanted);
+        }
+        let adopted = Uuid::now_v7();
+        volumes.adopt_set(adopted, set).await.expect("taken over");
+        assert_eq!(fs::read_to_string(at(adopted)).expect("read"), "kept");
+        assert_eq!(volumes.list_sets().await.expect("listed"), Vec::<Uuid>::new());
+        let names = fs::read_dir(volumes.instance.vm_dir(adopted)).expect("its folder").count();
+        assert_eq!(names, 1, "nothing else is left");
     }
 }

@@ -276,6 +276,9 @@ impl DiskSets for Killed<dyn VolumeDriver> {
     async fn copy_disk(&self, copy: &CopyDisk) -> Result<bool, VolumeError> {
         self.killer.change(self.driver.copy_disk(copy)).await
     }
+    async fn copy_variables(&self, set: Uuid, vm: Uuid, snapshot: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.copy_variables(set, vm, snapshot)).await
+    }
     async fn finish_set(&self, set: Uuid) -> Result<(), VolumeError> {
         self.killer.change(self.driver.finish_set(set)).await
     }

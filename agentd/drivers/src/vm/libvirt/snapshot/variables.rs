@@ -9,11 +9,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::vm::VmError;
-use crate::volume::VARIABLES;
-
-fn copy_of(name: &str, id: Uuid) -> String {
-    format!("{name}.{id}")
-}
+use crate::volume::{VARIABLES, kept_variables};
 
 fn failed(error: &io::Error, path: &Path) -> VmError {
     let detail = format!("{}: {error}", path.display());
@@ -32,7 +28,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Each file and its copy.
 fn pairs(folder: &Path, id: Uuid) -> [(PathBuf, PathBuf); 2] {
-    VARIABLES.map(|name| (folder.join(name), folder.join(copy_of(name, id))))
+    VARIABLES.map(|name| (folder.join(name), folder.join(kept_variables(name, id))))
 }
 
 pub(super) fn keep(folder: &Path, id: Uuid) -> Result<(), VmError> {
