@@ -148,7 +148,7 @@ pub(super) fn sub(def: &KindDef, sub: &SubDef) -> Value {
         SubAnswer::Json => answers.content(
             200,
             "As it is now.",
-            json!({"application/json": {"schema": {"type": "object"}}}),
+            json!({"application/json": {"schema": {"type": ["object", "array"]}}}),
             false,
         ),
         SubAnswer::Content(kind) => {
