@@ -255,7 +255,7 @@ host_test!(vm_with_200_snapshots_lists_and_starts_as_before, |host| {
         agentd.ok(&["vm", "start", "web"]);
         began.elapsed()
     };
-    let few = (timed(&list), start().min(start()));
+    let few = (timed(&list), start().min(start()).min(start()));
     let began = Instant::now();
     for n in 0..200 {
         agentd.ok(&["snapshot", "create", "web", &format!("s{n}"), "--no-wait"]);
@@ -265,7 +265,7 @@ host_test!(vm_with_200_snapshots_lists_and_starts_as_before, |host| {
         if ready.lines().count() == 200 { Ok(()) } else { Err(ready.lines().count().to_string()) }
     });
     println!("200 snapshots took {:?}", began.elapsed());
-    let many = (timed(&list), start().min(start()));
+    let many = (timed(&list), start().min(start()).min(start()));
     println!("list {:?} and {:?}, start {:?} and {:?}", few.0, many.0, few.1, many.1);
     assert!(many.0 < few.0 * 2 + Duration::from_millis(20), "list: {few:?} {many:?}");
     assert!(many.1 < few.1 * 3 / 2 + Duration::from_millis(300), "start: {few:?} {many:?}");
