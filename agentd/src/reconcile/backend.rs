@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+/// The condition of an object that is false while its backend does not answer.
+pub const BACKEND_AVAILABLE: &str = "backend_available";
+
 const EVERY: Duration = Duration::from_secs(5);
 /// While it is away it is asked more often: somebody is waiting.
 const EVERY_WHILE_DOWN: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@
 mod backend;
 pub mod container;
 pub mod flavor;
+mod guest;
 mod held;
 pub mod image;
 pub mod network;
@@ -92,14 +93,14 @@ pub fn start(runtime: Runtime) -> (Trigger, Contents) {
     let (backend, engine) = backends(&store, &drivers, (&cancel, &tracker));
     let jobs = image::Jobs::new(&cancel, tracker.clone());
     let contents = image::Contents::new(drivers.image.clone(), jobs.clone());
-    let locks = vm::VmLocks::default();
+    let locks = guest::GuestLocks::default();
     let snapshots = snapshot::Snapshots {
         drivers: drivers.clone(),
         locks: locks.clone(),
         backend: backend.clone(),
         trigger: trigger.clone(),
     };
-    let queue = Arc::new(vm::BootQueue::new(&store, &boot_id, crate::host::cpus() as usize));
+    let queue = Arc::new(guest::BootQueue::new(&store, &boot_id, crate::host::cpus() as usize));
     let containers = Arc::new(container::Containers {
         drivers: drivers.clone(),
         boot_id: boot_id.clone(),
@@ -108,7 +109,7 @@ pub fn start(runtime: Runtime) -> (Trigger, Contents) {
         backend: engine,
         queue: queue.clone(),
         trigger: trigger.clone(),
-        locks: vm::VmLocks::default(),
+        locks: guest::GuestLocks::default(),
         asked: Default::default(),
     });
     let vms = Arc::new(vm::Vms {

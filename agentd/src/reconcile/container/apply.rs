@@ -13,8 +13,9 @@ use agentd_drivers::container::{ContainerError, ContainerSeen, ContainerState};
 use super::Containers;
 use super::observe::{self, STOPPING, View};
 use super::plan::{ContainerPlan, Step, plan_container};
+use crate::reconcile::backend::BACKEND_AVAILABLE;
+use crate::reconcile::guest::boot;
 use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
-use crate::reconcile::vm::{BACKEND_AVAILABLE, boot};
 
 /// More rounds than any way from one state to another has.
 const ROUNDS: usize = 12;

@@ -17,8 +17,8 @@ use super::define;
 use super::make::is_on;
 use super::needs::{self, Needs, Nic};
 use crate::claims;
+use crate::reconcile::guest::needs::NETWORK_READY;
 use crate::reconcile::runtime::{Fault, Note};
-use crate::reconcile::vm::needs::NETWORK_READY;
 
 /// The condition that is false while a container lacks limits that its spec asks for, for this host cannot give them.
 pub const LIMITS_APPLIED: &str = "limits_applied";

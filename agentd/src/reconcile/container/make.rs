@@ -8,8 +8,8 @@ use super::apply::{Halt, Turn, Work};
 use super::define;
 use super::needs::{self, AFTER_READY, Needs, NeedsFault};
 use super::observe::STOPPING;
+use crate::reconcile::guest::needs::{NETWORK_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
-use crate::reconcile::vm::needs::{NETWORK_READY, Waiting};
 
 /// There only where the container that is there was made otherwise than its spec says now.
 pub const MADE_AS_WANTED: &str = "made_as_wanted";
@@ -96,19 +96,8 @@ impl Work<'_> {
     }
 
     fn wait_for(&mut self, waiting: Waiting) -> Turn {
-        let common = &mut self.status.common;
-        let state = match (waiting.failed, &self.status.image_digest) {
-            (true, _) => State::Failed,
-            (false, None) => State::Pending,
-            (false, Some(_)) => State::Provisioning,
-        };
-        if state == State::Failed && common.state != State::Failed {
-            self.notes.push(Note::failed(waiting.reason.clone()));
-        }
-        common.state = state;
-        common.set_condition(waiting.condition, false, waiting.reason.clone());
-        common.reason = Some(waiting.reason);
-        common.progress = waiting.progress;
+        let pinned = self.status.image_digest.is_some();
+        waiting.tell(&mut self.status.common, pinned, &mut self.notes);
         // It holds up nobody who comes after it by a boot's order.
         self.containers.turn_is_over(self.pass.key(), None);
         Turn::End(None)

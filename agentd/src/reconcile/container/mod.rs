@@ -37,9 +37,9 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::backend::Backend;
+use super::guest::{BootQueue, GuestLocks};
 use super::network::NetworkSync;
 use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
-use super::vm::{BootQueue, VmLocks};
 
 pub use survey::run as survey;
 
@@ -59,7 +59,7 @@ pub struct Containers {
     /// How one is woken whose turn it is.
     pub trigger: Trigger,
     /// By id: a renamed container may have two passes for a moment.
-    pub locks: VmLocks,
+    pub locks: GuestLocks,
     /// Those that this daemon has sent their stop signal. After a start of the daemon they get it again.
     pub asked: Mutex<HashSet<Uuid>>,
 }
@@ -141,8 +141,6 @@ impl Containers {
 
     /// It was started, with that delay for those behind it; or it did not come up, and nobody waits for it any more.
     fn turn_is_over(&self, container: &agentd_api::ObjectKey, delay: Option<Duration>) {
-        for next in self.queue.done(container, delay) {
-            self.trigger.wake(next);
-        }
+        self.queue.over(container, delay, &self.trigger);
     }
 }

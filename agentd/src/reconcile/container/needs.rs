@@ -13,8 +13,8 @@ use agentd_drivers::Class;
 use agentd_drivers::container::{ContainerDriver, Mount};
 
 use super::{Containers, define};
+use crate::reconcile::guest::needs::{Waiting, network};
 use crate::reconcile::runtime::{Fault, Pass};
-use crate::reconcile::vm::needs::{Waiting, network};
 
 /// There only while something that it comes after is not up.
 pub const AFTER_READY: &str = "after_ready";

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Containers;
 use super::observe::STOPPING;
+use crate::reconcile::backend::BACKEND_AVAILABLE;
+use crate::reconcile::guest::boot;
 use crate::reconcile::runtime::Trigger;
-use crate::reconcile::vm::{BACKEND_AVAILABLE, boot};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// After how many the look makes room for others: to answer a request is more pressing.

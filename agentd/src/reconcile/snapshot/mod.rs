@@ -1,6 +1,6 @@
 //! Takes snapshots, keeps them in sight, removes them.
 //!
-//! A snapshot is taken in its VM's turn ([`VmLocks`]), so that nothing else is done to the VM meanwhile. What an earlier try
+//! A snapshot is taken in its VM's turn ([`GuestLocks`]), so that nothing else is done to the VM meanwhile. What an earlier try
 //! left is removed by the driver first: a try that a crash cut off is made anew. One that fails is `failed` for good, after
 //! a few tries where it may pass by itself: it was to be of a moment, and that is gone. That a guest's file systems are
 //! about to be frozen is written down before; they are thawed by whoever comes after.
@@ -24,9 +24,10 @@ use agentd_drivers::{Class, Drivers};
 use agentd_store::{DecodeError, Query, Store};
 use async_trait::async_trait;
 
-use super::backend::Backend;
+use super::backend::{BACKEND_AVAILABLE, Backend};
+use super::guest::GuestLocks;
 use super::runtime::{Fault, Note, Outcome, Pass, Reconciler, Trigger};
-use super::vm::{BACKEND_AVAILABLE, VmLocks, own_disks};
+use super::vm::own_disks;
 
 use freeze::{Freeze, thaw};
 pub use schedule::{prune, run as schedule};
@@ -39,7 +40,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 pub struct Snapshots {
     pub drivers: Drivers,
-    pub locks: VmLocks,
+    pub locks: GuestLocks,
     pub backend: Backend,
     pub trigger: Trigger,
 }

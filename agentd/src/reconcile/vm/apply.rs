@@ -10,13 +10,15 @@ use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus, VmStop};
 use agentd_api::{Object, State, Timestamp};
 use agentd_drivers::vm::{DomainSeen, VmError};
 
+use super::Vms;
 use super::disks::DISKS_PLUGGED;
 use super::guests;
 use super::hotplug::PENDING_GUEST;
 use super::observe::{self, STOPPING, View};
 use super::plan::{Step, VmPlan, plan_vm};
 use super::policy::{self, Expiry};
-use super::{BACKEND_AVAILABLE, Vms, boot};
+use crate::reconcile::backend::BACKEND_AVAILABLE;
+use crate::reconcile::guest::boot;
 use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
 
 /// More rounds than any way from one state to another has.

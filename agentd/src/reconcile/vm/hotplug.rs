@@ -22,8 +22,8 @@ use agentd_drivers::{Class, Classed};
 use super::apply::{Halt, PENDING_RESTART, Work};
 use super::define::{self, Files};
 use super::live::{self, Change, Cure, Difference, Left, Wanted};
-use super::needs::{self, NETWORK_READY};
 use crate::claims;
+use crate::reconcile::guest::needs::{self, NETWORK_READY};
 use crate::reconcile::runtime::{Fault, Note};
 
 /// True while the guest has been asked for something and may still do it; false once it has had its time.

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::apply::{Halt, Turn, Work};
 use super::define::{self, Binding, Files};
 use super::disks::DISKS_PLUGGED;
-use super::needs::{self, IMAGE_READY, ISO_READY, KEYS_READY, NETWORK_READY, Needs, VOLUMES_READY, Waiting};
+use super::needs::{self, IMAGE_READY, ISO_READY, KEYS_READY, Needs, VOLUMES_READY};
 use super::observe::STOPPING;
+use crate::reconcile::guest::needs::{NETWORK_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
 
 impl Work<'_> {
@@ -101,19 +102,8 @@ impl Work<'_> {
     }
 
     pub(super) fn wait_for(&mut self, waiting: Waiting) -> Turn {
-        let common = &mut self.status.common;
-        let state = match (waiting.failed, &self.status.image_digest) {
-            (true, _) => State::Failed,
-            (false, None) => State::Pending,
-            (false, Some(_)) => State::Provisioning,
-        };
-        if state == State::Failed && common.state != State::Failed {
-            self.notes.push(Note::failed(waiting.reason.clone()));
-        }
-        common.state = state;
-        common.set_condition(waiting.condition, false, waiting.reason.clone());
-        common.reason = Some(waiting.reason);
-        common.progress = waiting.progress;
+        let pinned = self.status.image_digest.is_some();
+        waiting.tell(&mut self.status.common, pinned, &mut self.notes);
         Turn::End(None)
     }
 

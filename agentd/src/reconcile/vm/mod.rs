@@ -11,16 +11,14 @@
 //! as the restart policy says. While libvirt is away the last known state stays, with a condition that says so.
 
 mod apply;
-pub(super) mod boot;
 mod define;
 mod disks;
 mod firmware;
 mod guests;
 mod hotplug;
 mod live;
-mod locks;
 mod make;
-pub(super) mod needs;
+mod needs;
 mod observe;
 mod origin;
 mod plan;
@@ -46,13 +44,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::backend::Backend;
+use super::guest::{BootQueue, GuestLocks};
 use super::image::Contents;
 use super::network::NetworkSync;
 use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
-pub use boot::BootQueue;
 pub use guests::run as guests;
-pub use locks::VmLocks;
 pub use policy::Alarms;
 pub use survey::run as survey;
 
@@ -60,8 +57,6 @@ pub use survey::run as survey;
 pub const DOMAIN: &str = "domain";
 pub const NETWORK: &str = "network";
 pub const VOLUME: &str = "volume";
-/// The condition that is false while libvirt does not answer.
-pub const BACKEND_AVAILABLE: &str = "backend_available";
 
 pub struct Vms {
     pub drivers: Drivers,
@@ -75,7 +70,7 @@ pub struct Vms {
     pub alarms: Alarms,
     /// How a VM is woken whose turn it is.
     pub trigger: Trigger,
-    pub locks: VmLocks,
+    pub locks: GuestLocks,
 }
 
 #[async_trait]

@@ -7,7 +7,7 @@ use agentd_api::network::Network;
 use agentd_api::ssh_key::SshKey;
 use agentd_api::vm::{NicAddress, Vm, VmStatus, VmVolume};
 use agentd_api::volume::{ATTACHED, Volume};
-use agentd_api::{ErrorCode, Object, ObjectName, Progress, State, StatusCommon};
+use agentd_api::{ErrorCode, Object, ObjectName, State};
 use agentd_drivers::Drivers;
 use agentd_drivers::image::{ImageContent, ImageDriver};
 use agentd_drivers::vm::DomainDisk;
@@ -15,6 +15,7 @@ use agentd_drivers::vm::disks::volume_serial;
 use agentd_drivers::volume::pool::PoolDriver;
 use std::path::PathBuf;
 
+use crate::reconcile::guest::needs::{Waiting, network, not_ready, waiting};
 use crate::reconcile::runtime::{Fault, Pass};
 
 /// All of it, there.
@@ -33,19 +34,7 @@ pub struct Nic {
     pub network: Object<Network>,
 }
 
-/// What is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// The condition that is false meanwhile: image_ready, network_ready.
-    pub condition: &'static str,
-    pub reason: String,
-    /// What is waited for has failed itself.
-    pub failed: bool,
-    pub progress: Option<Progress>,
-}
-
 pub const IMAGE_READY: &str = "image_ready";
-pub const NETWORK_READY: &str = "network_ready";
 /// There only while a key is missing.
 pub const KEYS_READY: &str = "ssh_keys_ready";
 
@@ -165,40 +154,4 @@ pub async fn medium(
         Some(content) => Ok(Ok(Some(content.disk))),
         None => Ok(Err(waiting(ISO_READY, format!("the content of {what} is gone from the disk"), true))),
     }
-}
-
-pub(in crate::reconcile) fn network(
-    pass: &Pass,
-    name: &ObjectName,
-) -> Result<Result<Object<Network>, Waiting>, Fault> {
-    let Some(network) = pass.get::<Network>(name)?.filter(|n| !n.meta.deleting()) else {
-        return Ok(Err(waiting(NETWORK_READY, format!("network '{name}' does not exist"), false)));
-    };
-    if network.status.common.state == State::Ready {
-        return Ok(Ok(network));
-    }
-    Ok(Err(not_ready(NETWORK_READY, &format!("network '{name}'"), network.status.common)))
-}
-
-fn waiting(condition: &'static str, reason: String, failed: bool) -> Waiting {
-    Waiting { condition, reason, failed, progress: None }
-}
-
-fn not_ready(condition: &'static str, what: &str, common: StatusCommon) -> Waiting {
-    let failed = common.state == State::Failed;
-    let why = common.reason.map(|r| format!(": {r}")).unwrap_or_default();
-    let reason = if failed {
-        format!("{what} failed{why}")
-    } else {
-        format!("{what} is not ready yet ({}){why}", common.state)
-    };
-    Waiting { condition, reason, failed, progress: common.progress.map(coarse) }
-}
-
-/// In twentieths: many VMs can wait for one image, and each of them is written anew when this changes.
-fn coarse(progress: Progress) -> Progress {
-    let Some(total) = progress.total.filter(|total| *total > 0) else { return progress };
-    let twentieths = u128::from(progress.done) * 20 / u128::from(total);
-    let done = u64::try_from(twentieths * u128::from(total) / 20).unwrap_or(progress.done);
-    Progress { done, ..progress }
 }

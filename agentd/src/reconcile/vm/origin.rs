@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use super::Vms;
 use super::apply::{Halt, Turn, Work};
-use super::needs::Waiting;
 use super::suspend::doing;
+use crate::reconcile::guest::needs::Waiting;
 use crate::reconcile::runtime::{Fault, Note};
 
 /// There only while its source is waited for.

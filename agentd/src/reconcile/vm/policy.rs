@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::apply::{Halt, Turn, Work, end_text};
-use super::{Vms, boot, define};
+use super::{Vms, define};
+use crate::reconcile::guest::boot;
 use crate::reconcile::runtime::Note;
 
 /// The condition that is false while a running guest lacks limits that its spec asks for, for this host cannot give them.
@@ -48,9 +49,7 @@ impl Alarms {
 impl Vms {
     /// It was started, with that delay for those behind it; or it did not come up, and nobody waits for it any more.
     pub(super) fn turn_is_over(&self, vm: &ObjectKey, delay: Option<Duration>) {
-        for next in self.queue.done(vm, delay) {
-            self.trigger.wake(next);
-        }
+        self.queue.over(vm, delay, &self.trigger);
     }
 }
 

@@ -17,13 +17,15 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::Vms;
 use super::apply::PENDING_RESTART;
 use super::disks::DISKS_PLUGGED;
 use super::hotplug::PENDING_GUEST;
 use super::live::same;
 use super::observe::{self, STOPPING};
 use super::plan::Seen;
-use super::{BACKEND_AVAILABLE, Vms};
+use crate::reconcile::backend::BACKEND_AVAILABLE;
+use crate::reconcile::guest::boot;
 use crate::reconcile::runtime::Trigger;
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -137,7 +139,7 @@ fn known_away(vm: &Object<Vm>) -> bool {
 
 fn awaits_start(vm: &Object<Vm>, boot: &str) -> bool {
     let running = vm.spec.desired != VmDesired::Stopped;
-    super::boot::awaits_start(running, vm.spec.autostart.enabled, &vm.status, boot)
+    boot::awaits_start(running, vm.spec.autostart.enabled, &vm.status, boot)
 }
 
 /// Whether what a guest runs with is what its spec says, as far as one look at the domain shows; somebody may have
@@ -170,7 +172,7 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
         let seen = domain.filter(|d| d.persistent);
         status.host_boot.as_deref() == Some(boot) && seen.is_some_and(|d| as_wanted(vm, d.live.as_ref()))
     };
-    let off_for_this_boot = super::boot::held(vm, boot)
+    let off_for_this_boot = boot::held(vm, boot)
         || (!vm.spec.autostart.enabled && status.host_boot.as_deref().is_some_and(|b| b != boot));
     let stays_off = matches!(vm.spec.desired, VmDesired::Stopped | VmDesired::Suspended)
         || (vm.spec.restart == RestartPolicy::Never && !awaits_start(vm, boot))

@@ -1,5 +1,5 @@
-//! One at a time to a VM, and to a set of disks that VMs stand on: its own pass, and the passes of its snapshots. What they do to its disks and its guest is never
-//! interleaved.
+//! One at a time to a VM or a container, and to a set of disks that VMs stand on: its own pass, and the passes of its
+//! snapshots. What they do to its disks and its guest is never interleaved.
 //!
 //! Held in memory only: a daemon that ends holds none, and what it left half done its next passes find.
 
@@ -16,7 +16,7 @@ const MANY: usize = 1024;
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Debug, Clone, Default)]
-pub struct VmLocks(Arc<Mutex<HashMap<Of, Lock>>>);
+pub struct GuestLocks(Arc<Mutex<HashMap<Of, Lock>>>);
 
 /// A VM that takes its disks over has a set of its own id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ enum Of {
     Set(Uuid),
 }
 
-impl VmLocks {
+impl GuestLocks {
     /// Waits for the VM's turn; held until the answer is dropped.
     pub async fn turn(&self, vm: Uuid) -> OwnedMutexGuard<()> {
         self.take(Of::Vm(vm)).await

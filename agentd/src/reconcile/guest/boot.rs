@@ -17,6 +17,8 @@ use agentd_store::{Query, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::reconcile::runtime::Trigger;
+
 /// How long those of one rank may keep the next from starting.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So many guests are started side by side, at least.
@@ -116,7 +118,7 @@ impl BootQueue {
     }
 
     /// Its turn is over; `delay` where it was started. Whose turn it is now.
-    pub fn done(&self, vm: &ObjectKey, delay: Option<Duration>) -> Vec<ObjectKey> {
+    fn done(&self, vm: &ObjectKey, delay: Option<Duration>) -> Vec<ObjectKey> {
         let now = Instant::now();
         let mut line = self.line.lock();
         let Some(rank) = line.rank_of(vm) else { return Vec::new() };
@@ -136,6 +138,14 @@ impl BootQueue {
         line.since = Some(now);
         line.open_at = line.next_at.take();
         line.ranks.values().next().into_iter().flatten().cloned().collect()
+    }
+
+    /// It was started, with that delay for those behind it; or it did not come up, and nobody waits for it any more. Whose
+    /// turn it is now is woken.
+    pub fn over(&self, guest: &ObjectKey, delay: Option<Duration>, trigger: &Trigger) {
+        for next in self.done(guest, delay) {
+            trigger.wake(next);
+        }
     }
 
     /// Whether it is in the queue.
