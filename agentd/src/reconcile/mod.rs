@@ -182,9 +182,9 @@ fn follow(
     let (store, trigger) = shared();
     tracker.spawn(vm::guests((vms.clone(), store, trigger), head_start, cancel.clone()));
     let (store, trigger) = shared();
-    tracker.spawn(vm::survey((vms, store, trigger), head_start, cancel.clone()));
+    tracker.spawn(guest::survey::run((vms, store, trigger), head_start, cancel.clone()));
     let (store, trigger) = shared();
-    tracker.spawn(container::survey((containers, store, trigger), head_start, cancel.clone()));
+    tracker.spawn(guest::survey::run((containers, store, trigger), head_start, cancel.clone()));
 }
 
 /// Asks the engine whether it is there, once there is a container that needs it: a host without one is none the worse.

@@ -11,10 +11,11 @@ use agentd_api::{Object, State, Timestamp};
 use agentd_drivers::container::{ContainerError, ContainerSeen, ContainerState};
 
 use super::Containers;
-use super::observe::{self, STOPPING, View};
+use super::observe::{self, View};
 use super::plan::{ContainerPlan, Step, plan_container};
 use crate::reconcile::backend::BACKEND_AVAILABLE;
 use crate::reconcile::guest::boot;
+use crate::reconcile::guest::life::{self, Expiry, STOPPING};
 use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
 
 /// More rounds than any way from one state to another has.
@@ -51,15 +52,13 @@ impl From<Fault> for Halt {
 
 impl Work<'_> {
     pub async fn run(self) -> Outcome<ContainerStatus> {
-        let now = Timestamp::now();
-        match self.object.spec.expiry() {
-            None => self.live().await,
-            Some(at) if at <= now => {
+        match Expiry::of(self.object.spec.expiry(), Timestamp::now()) {
+            Expiry::Never => self.live().await,
+            Expiry::Over(at) => {
                 let note = Note::done("expired", format!("its time was over at {at}"));
                 Outcome { delete: true, ..Outcome::settled(self.status) }.note(note)
             }
-            Some(at) => {
-                let left = Duration::from_millis(at.millis() - now.millis());
+            Expiry::In(left) => {
                 let outcome = self.live().await;
                 let again = Some(outcome.again.map_or(left, |again| again.min(left)));
                 Outcome { again, ..outcome }
@@ -93,17 +92,8 @@ impl Work<'_> {
         Outcome { fault, again, notes: self.notes, ..Outcome::settled(self.status) }
     }
 
-    /// The last known state stays, with the reason why nothing newer is known.
     fn without_backend(mut self) -> Outcome<ContainerStatus> {
-        let down = self.containers.backend.down();
-        // It answers again already: whoever looks at all containers then may have done so before this is written.
-        let again = down.is_none().then_some(Duration::from_secs(1));
-        let reason = down.unwrap_or_else(|| "the engine did not answer".to_owned());
-        if matches!(self.status.common.state, State::Pending | State::Provisioning) {
-            self.status.common.reason = Some(reason.clone());
-            self.status.common.progress = None;
-        }
-        self.status.common.set_condition(BACKEND_AVAILABLE, false, reason);
+        let again = life::without_backend(&mut self.status.common, &self.containers.backend, "the engine");
         self.end(None, again)
     }
 
@@ -142,7 +132,7 @@ impl Work<'_> {
         let (driver, id) = (self.containers.driver(), self.object.meta.id);
         match step {
             Step::Start => self.start(0, seen).await,
-            Step::StartAgain => self.start(observe::restarts(&self.status) + 1, seen).await,
+            Step::StartAgain => self.start(observe::run(&self.status).restarts() + 1, seen).await,
             Step::Rest => Ok(self.rest()),
             Step::AwaitTurn => Ok(self.await_turn(turn)),
             Step::Ask => self.ask(false).await,
@@ -175,9 +165,7 @@ impl Work<'_> {
     }
 
     fn record_end(&mut self, how: ContainerEnd, seen: Option<&ContainerSeen>) {
-        // Later than the start by the clock as well, or it would seem to be up still.
-        let after_start = self.status.started_at.map_or(0, |t| t.millis() + 1);
-        let at = Timestamp(Timestamp::now().millis().max(after_start));
+        let at = observe::run(&self.status).stop_at();
         self.status.last_stop = Some(ContainerStop { how, at, generation: self.object.meta.generation });
         let exit = seen.and_then(|seen| seen.exit.as_ref());
         self.status.exit_code = exit.map(|exit| i64::from(exit.code));
@@ -199,10 +187,7 @@ impl Work<'_> {
 
     async fn ask(&mut self, paused: bool) -> Result<Turn, Halt> {
         let (driver, id) = (self.containers.driver(), self.object.meta.id);
-        if self.status.common.condition(STOPPING).is_none_or(|c| !c.status) {
-            self.status.common.clear_condition(STOPPING);
-            self.status.common.set_condition(STOPPING, true, "");
-        }
+        life::begin_stopping(&mut self.status.common);
         let left = self.say_until();
         self.publish().await?;
         self.told(driver.ask_to_stop(id).await)?;
@@ -217,7 +202,7 @@ impl Work<'_> {
     fn say_until(&mut self) -> Duration {
         let until = observe::deadline(self.object, &self.status).unwrap_or_else(Timestamp::now);
         self.status.common.reason = Some(format!("asked to stop, killed at {until}"));
-        Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))
+        life::until(until)
     }
 
     async fn up(&mut self, seen: Option<ContainerSeen>) -> Result<Turn, Halt> {
@@ -241,19 +226,16 @@ impl Work<'_> {
     }
 
     fn rest(&mut self) -> Turn {
-        let until = observe::rest_until(&self.status).unwrap_or_else(Timestamp::now);
+        let until = observe::run(&self.status).rest_until().unwrap_or_else(Timestamp::now);
         let why = self.last_end_text().unwrap_or_default();
-        let common = &mut self.status.common;
-        (common.state, common.progress) = (State::Stopped, None);
-        common.reason = Some(format!("{why}; it is started again at {until}"));
-        Turn::End(Some(Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))))
+        life::off_for_now(&mut self.status.common, format!("{why}; it is started again at {until}"));
+        Turn::End(Some(life::until(until)))
     }
 
     fn await_turn(&mut self, turn: boot::Turn) -> Turn {
         let why = self.last_end_text().map(|why| format!("{why}; ")).unwrap_or_default();
-        let common = &mut self.status.common;
-        (common.state, common.progress) = (State::Stopped, None);
-        common.reason = Some(format!("{why}it is started once those before it have been"));
+        let reason = format!("{why}it is started once those before it have been");
+        life::off_for_now(&mut self.status.common, reason);
         match turn {
             boot::Turn::Now => Turn::Again,
             boot::Turn::Later(left) => Turn::End(Some(left)),

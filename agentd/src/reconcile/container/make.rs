@@ -7,7 +7,8 @@ use agentd_drivers::container::{ContainerSeen, ContainerState, Created, EngineNe
 use super::apply::{Halt, Turn, Work};
 use super::define;
 use super::needs::{self, AFTER_READY, Needs, NeedsFault};
-use super::observe::STOPPING;
+use super::observe;
+use crate::reconcile::guest::life::STOPPING;
 use crate::reconcile::guest::needs::{NETWORK_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
 
@@ -81,11 +82,10 @@ impl Work<'_> {
 
     /// What is known of it from now on.
     pub(super) fn has_started(&mut self, seen: &ContainerSeen) {
-        let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
-        let at = seen.started_at.unwrap_or_else(Timestamp::now);
+        let at = observe::run(&self.status).start_at(seen.started_at.unwrap_or_else(Timestamp::now));
         self.status = ContainerStatus {
             starting: None,
-            started_at: Some(Timestamp(at.millis().max(after_stop))),
+            started_at: Some(at),
             finished_at: None,
             exit_code: None,
             oom_killed: false,

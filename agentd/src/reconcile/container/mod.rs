@@ -41,8 +41,6 @@ use super::guest::{BootQueue, GuestLocks};
 use super::network::NetworkSync;
 use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
-pub use survey::run as survey;
-
 /// What a container has on the host, in the order in which it is undone.
 pub const CONTAINER: &str = "container";
 pub const NETWORK: &str = "network";

@@ -8,12 +8,8 @@ use agentd_drivers::container::{self as driver, ContainerSeen, ContainerState};
 
 use super::plan::{Exit, Patience, Seen, Situation};
 use crate::reconcile::backend::Outage;
-use crate::reconcile::runtime::backoff;
+use crate::reconcile::guest::life::{self, Run};
 
-/// The condition that says since when a container is stopping because agentd asked it to.
-pub const STOPPING: &str = "stopping";
-/// One that ran this long has not failed at its start: its policy starts it again at once.
-const STEADY: Duration = Duration::from_secs(60);
 /// An engine that comes back takes so long at most to end what it left running.
 const SETTLING: Duration = Duration::from_secs(10);
 /// What is kept of what a health check said.
@@ -49,24 +45,12 @@ fn within(outage: Option<Outage>, at: Timestamp) -> bool {
 
 /// When one that was asked to stop is killed.
 pub fn deadline(object: &Object<Container>, status: &ContainerStatus) -> Option<Timestamp> {
-    let asked = status.common.condition(STOPPING).filter(|c| c.status)?;
-    Some(asked.since.plus(object.spec.grace.duration()))
+    life::deadline(&status.common, object.spec.grace)
 }
 
-/// How often in a row its policy has started it again without it having stayed up, the start to come not counted.
-pub fn restarts(status: &ContainerStatus) -> u32 {
-    let stayed = match (status.started_at, &status.last_stop) {
-        (Some(started), Some(stop)) => stop.at.millis().saturating_sub(started.millis()),
-        (_, None) | (None, Some(_)) => 0,
-    };
-    if Duration::from_millis(stayed) >= STEADY { 0 } else { status.restarts }
-}
-
-/// When its policy may start it again. The first time at once, then ever more slowly.
-pub fn rest_until(status: &ContainerStatus) -> Option<Timestamp> {
-    let count = restarts(status);
-    let stop = status.last_stop.as_ref()?;
-    (count > 0).then(|| stop.at.plus(backoff(count)))
+pub fn run(status: &ContainerStatus) -> Run {
+    let stopped = status.last_stop.as_ref().map(|stop| stop.at);
+    Run { started: status.started_at, stopped, restarts: status.restarts }
 }
 
 /// Where and when it is looked at.
@@ -102,7 +86,7 @@ pub fn situation(
         policy: object.spec.restart,
         remove_when_stopped: object.spec.remove_when_stopped,
         last_stop: status.last_stop.as_ref().map(|stop| stop.how),
-        resting: rest_until(status).is_some_and(|until| until > view.now),
+        resting: run(status).rest_until().is_some_and(|until| until > view.now),
         held: status.held_boot.as_deref() == Some(view.boot),
         autostart: object.spec.autostart.enabled,
         queued: view.queued,

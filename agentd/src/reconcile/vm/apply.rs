@@ -14,11 +14,11 @@ use super::Vms;
 use super::disks::DISKS_PLUGGED;
 use super::guests;
 use super::hotplug::PENDING_GUEST;
-use super::observe::{self, STOPPING, View};
+use super::observe::{self, View};
 use super::plan::{Step, VmPlan, plan_vm};
-use super::policy::{self, Expiry};
 use crate::reconcile::backend::BACKEND_AVAILABLE;
 use crate::reconcile::guest::boot;
+use crate::reconcile::guest::life::{self, Expiry, STOPPING};
 use crate::reconcile::runtime::{Fault, Note, Outcome, Pass};
 
 /// More rounds than any way from one state to another has.
@@ -60,7 +60,7 @@ impl From<Fault> for Halt {
 
 impl Work<'_> {
     pub async fn run(self) -> Outcome<VmStatus> {
-        match policy::expiry(self.object, Timestamp::now()) {
+        match Expiry::of(self.object.spec.expiry(), Timestamp::now()) {
             Expiry::Never => self.live().await,
             Expiry::Over(at) => {
                 let note = Note::done("expired", format!("its time was over at {at}"));
@@ -97,17 +97,8 @@ impl Work<'_> {
         Outcome { fault, again, notes: self.notes, ..Outcome::settled(self.status) }
     }
 
-    /// The last known state stays, with the reason why nothing newer is known.
     fn without_backend(mut self) -> Outcome<VmStatus> {
-        let down = self.vms.backend.down();
-        // It answers again already: whoever looks at all VMs then may have done so before this is written.
-        let again = down.is_none().then_some(Duration::from_secs(1));
-        let reason = down.unwrap_or_else(|| "libvirt did not answer".to_owned());
-        if matches!(self.status.common.state, State::Pending | State::Provisioning) {
-            self.status.common.reason = Some(reason.clone());
-            self.status.common.progress = None;
-        }
-        self.status.common.set_condition(BACKEND_AVAILABLE, false, reason);
+        let again = life::without_backend(&mut self.status.common, &self.vms.backend, "libvirt");
         self.end(None, again)
     }
 
@@ -147,7 +138,7 @@ impl Work<'_> {
     async fn take(&mut self, step: Step, turn: boot::Turn, domain: Option<DomainSeen>) -> Result<Turn, Halt> {
         match step {
             Step::Start => self.start(0).await,
-            Step::StartAgain => self.start(observe::restarts(&self.status) + 1).await,
+            Step::StartAgain => self.start(observe::run(&self.status).restarts() + 1).await,
             Step::Rest => Ok(self.rest()),
             Step::AwaitTurn => Ok(self.await_turn(turn)),
             Step::Define | Step::DefineRunning => self.define(step == Step::DefineRunning).await,
@@ -192,9 +183,7 @@ impl Work<'_> {
     }
 
     pub(super) fn record_end(&mut self, how: StopKind) {
-        // Later than the start by the clock as well, or it would seem to be up still.
-        let after_start = self.status.started_at.map_or(0, |t| t.millis() + 1);
-        let at = Timestamp(Timestamp::now().millis().max(after_start));
+        let at = observe::run(&self.status).stop_at();
         self.status.last_stop = Some(VmStop { how, at, generation: self.object.meta.generation });
         let text = end_text(how, self.object);
         self.notes.push(match how {
@@ -212,10 +201,7 @@ impl Work<'_> {
 
     async fn ask(&mut self, paused: bool) -> Result<Turn, Halt> {
         let id = self.object.meta.id;
-        if self.status.common.condition(STOPPING).is_none_or(|c| !c.status) {
-            self.status.common.clear_condition(STOPPING);
-            self.status.common.set_condition(STOPPING, true, "");
-        }
+        life::begin_stopping(&mut self.status.common);
         let left = self.say_until();
         self.publish().await?;
         if paused {
@@ -233,15 +219,14 @@ impl Work<'_> {
     fn say_until(&mut self) -> Duration {
         let until = observe::deadline(self.object, &self.status).unwrap_or_else(Timestamp::now);
         self.status.common.reason = Some(format!("asked to power off, forced at {until}"));
-        Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))
+        life::until(until)
     }
 
     async fn up(&mut self, domain: Option<DomainSeen>) -> Result<Turn, Halt> {
         let Some(domain) = domain else { return Ok(Turn::Again) };
         if !self.status.was_up() {
             self.status.guest = None;
-            let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
-            self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
+            self.status.started_at = Some(observe::run(&self.status).start_at(Timestamp::now()));
         }
         self.vms.drivers.vm.attend(self.object.meta.id, true);
         guests::write(&mut self.status, &self.vms.drivers.vm.guest_seen(self.object.meta.id));
@@ -259,13 +244,11 @@ impl Work<'_> {
     }
 
     fn rest(&mut self) -> Turn {
-        let until = observe::rest_until(&self.status).unwrap_or_else(Timestamp::now);
+        let until = observe::run(&self.status).rest_until().unwrap_or_else(Timestamp::now);
         let why =
             self.status.last_stop.as_ref().map(|stop| end_text(stop.how, self.object)).unwrap_or_default();
-        let common = &mut self.status.common;
-        (common.state, common.progress) = (State::Stopped, None);
-        common.reason = Some(format!("{why}; it is started again at {until}"));
-        Turn::End(Some(Duration::from_millis(until.millis().saturating_sub(Timestamp::now().millis()))))
+        life::off_for_now(&mut self.status.common, format!("{why}; it is started again at {until}"));
+        Turn::End(Some(life::until(until)))
     }
 
     fn off(&mut self) -> Turn {

@@ -13,7 +13,8 @@ use super::apply::{Halt, Turn, Work};
 use super::define::{self, Binding, Files};
 use super::disks::DISKS_PLUGGED;
 use super::needs::{self, IMAGE_READY, ISO_READY, KEYS_READY, Needs, VOLUMES_READY};
-use super::observe::STOPPING;
+use super::observe;
+use crate::reconcile::guest::life::STOPPING;
 use crate::reconcile::guest::needs::{NETWORK_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
 
@@ -76,8 +77,7 @@ impl Work<'_> {
 
     /// What is known of it from now on.
     pub(super) fn has_started(&mut self, spec: &DomainSpec) {
-        let after_stop = self.status.last_stop.as_ref().map_or(0, |stop| stop.at.millis() + 1);
-        self.status.started_at = Some(Timestamp(Timestamp::now().millis().max(after_stop)));
+        self.status.started_at = Some(observe::run(&self.status).start_at(Timestamp::now()));
         self.status.started_generation = Some(self.object.meta.generation);
         self.status.host_boot = Some(self.vms.boot_id.clone());
         self.status.accel = Some(spec.accel);

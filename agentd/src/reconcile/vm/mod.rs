@@ -51,7 +51,6 @@ use super::runtime::{Fault, Outcome, Pass, Reconciler, Trigger};
 
 pub use guests::run as guests;
 pub use policy::Alarms;
-pub use survey::run as survey;
 
 /// What a VM has on the host, in the order in which it is undone.
 pub const DOMAIN: &str = "domain";

@@ -1,18 +1,11 @@
 //! Reads what is there of a VM, and puts it beside what is wanted.
 
-use std::time::Duration;
-
 use agentd_api::vm::{AlarmKind, Vm, VmStatus, WatchdogAction};
 use agentd_api::{Object, Timestamp};
 use agentd_drivers::vm::{DomainSeen, OffReason, Power};
 
 use super::plan::{Kept, Patience, Seen, Situation};
-use crate::reconcile::runtime::backoff;
-
-/// The condition that says since when a guest is powering off because agentd asked it to.
-pub const STOPPING: &str = "stopping";
-/// A guest that ran this long has not failed at its start: its policy starts it again at once.
-const HEALTHY: Duration = Duration::from_secs(60);
+use crate::reconcile::guest::life::{self, Run};
 
 pub fn seen(domain: Option<&DomainSeen>) -> Seen {
     match domain {
@@ -27,24 +20,12 @@ pub fn seen(domain: Option<&DomainSeen>) -> Seen {
 
 /// When a guest that was asked to power off is forced off.
 pub fn deadline(object: &Object<Vm>, status: &VmStatus) -> Option<Timestamp> {
-    let asked = status.common.condition(STOPPING).filter(|c| c.status)?;
-    Some(asked.since.plus(object.spec.grace.duration()))
+    life::deadline(&status.common, object.spec.grace)
 }
 
-/// How often in a row its policy has started it again without it having stayed up, the start to come not counted.
-pub fn restarts(status: &VmStatus) -> u32 {
-    let stayed = match (status.started_at, &status.last_stop) {
-        (Some(started), Some(stop)) => stop.at.millis().saturating_sub(started.millis()),
-        (_, None) | (None, Some(_)) => 0,
-    };
-    if Duration::from_millis(stayed) >= HEALTHY { 0 } else { status.restarts }
-}
-
-/// When its policy may start it again. The first time at once, then ever more slowly.
-pub fn rest_until(status: &VmStatus) -> Option<Timestamp> {
-    let count = restarts(status);
-    let stop = status.last_stop.as_ref()?;
-    (count > 0).then(|| stop.at.plus(backoff(count)))
+pub fn run(status: &VmStatus) -> Run {
+    let stopped = status.last_stop.as_ref().map(|stop| stop.at);
+    Run { started: status.started_at, stopped, restarts: status.restarts }
 }
 
 /// What the guest told of since it was started.
@@ -93,7 +74,7 @@ pub fn situation(
         prepared: status.image_digest.is_some(),
         last_stop: status.last_stop.as_ref().map(|stop| stop.how),
         memory: memory(status),
-        resting: rest_until(status).is_some_and(|until| until > now),
+        resting: run(status).rest_until().is_some_and(|until| until > now),
         held: status.held_boot.as_deref() == Some(boot),
         autostart: object.spec.autostart.enabled,
         queued,

@@ -1,37 +1,22 @@
-//! What a VM's policies come to in a pass: its expiry, its turn after a boot of the host, the guest's own alarms, its
+//! What a VM's policies come to in a pass: its turn after a boot of the host, the guest's own alarms, its
 //! limits.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use agentd_api::vm::{AlarmKind, Vm, VmAlarm, WatchdogAction};
-use agentd_api::{Object, ObjectKey, State, Timestamp};
+use agentd_api::vm::{AlarmKind, VmAlarm, WatchdogAction};
+use agentd_api::{ObjectKey, State, Timestamp};
 use agentd_drivers::vm::{NicSeen, Unmet};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::apply::{Halt, Turn, Work, end_text};
 use super::{Vms, define};
-use crate::reconcile::guest::boot;
+use crate::reconcile::guest::{boot, life};
 use crate::reconcile::runtime::Note;
 
 /// The condition that is false while a running guest lacks limits that its spec asks for, for this host cannot give them.
 pub const LIMITS_APPLIED: &str = "limits_applied";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expiry {
-    Never,
-    In(Duration),
-    Over(Timestamp),
-}
-
-pub fn expiry(object: &Object<Vm>, now: Timestamp) -> Expiry {
-    match object.spec.expiry() {
-        None => Expiry::Never,
-        Some(at) if at <= now => Expiry::Over(at),
-        Some(at) => Expiry::In(Duration::from_millis(at.millis() - now.millis())),
-    }
-}
 
 /// What guests told of and no pass has written down yet. What is told while the daemon is away is not heard.
 #[derive(Debug, Default)]
@@ -73,9 +58,8 @@ impl Work<'_> {
     pub(super) fn await_turn(&mut self, turn: boot::Turn) -> Turn {
         let why = self.status.last_stop.as_ref().map(|stop| end_text(stop.how, self.object));
         let why = why.map(|why| format!("{why}; ")).unwrap_or_default();
-        let common = &mut self.status.common;
-        (common.state, common.progress) = (State::Stopped, None);
-        common.reason = Some(format!("{why}it is started once those before it have been"));
+        let reason = format!("{why}it is started once those before it have been");
+        life::off_for_now(&mut self.status.common, reason);
         match turn {
             boot::Turn::Now => Turn::Again,
             boot::Turn::Later(left) => Turn::End(Some(left)),

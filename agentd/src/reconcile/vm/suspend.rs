@@ -92,7 +92,7 @@ impl Work<'_> {
     pub(super) fn suspended(&mut self) -> Turn {
         let common = &mut self.status.common;
         (common.state, common.reason, common.progress) = (State::Suspended, None, None);
-        common.clear_condition(super::observe::STOPPING);
+        common.clear_condition(crate::reconcile::guest::life::STOPPING);
         common.clear_condition(super::apply::PENDING_RESTART);
         Turn::End(None)
     }
