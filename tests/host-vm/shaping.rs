@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use agent_tests::host::{Agentd, guest, wait_until};
+use agent_tests::host::{Agentd, guest, virsh, wait_until};
 use agent_tests::machine_test;
 
 const PIECE: usize = 768 << 10;
@@ -52,6 +52,14 @@ fn serves(agentd: &Agentd) -> f64 {
     from.elapsed().as_secs_f64()
 }
 
+/// Waits until the guest's interface has a limit, or has none.
+fn until_limited(limited: bool) {
+    wait_until(&format!("that it is limited is {limited}"), Duration::from_secs(30), || {
+        let xml = virsh(&["list", "--name"]).and_then(|name| virsh(&["dumpxml", name.trim()]))?;
+        if xml.contains("<bandwidth>") == limited { Ok(()) } else { Err(xml) }
+    });
+}
+
 machine_test!(vm_interfaces_carry_what_their_limits_let_through, 900, |host| {
     let agentd = host.agentd("state");
     let limited = "default,in=128KiB,out=128KiB";
@@ -74,18 +82,10 @@ machine_test!(vm_interfaces_carry_what_their_limits_let_through, 900, |host| {
     agentd.ok(&["vm", "exec", "web", "--", "sh", "-c", &piece]);
     let slow = (fetches(&agentd), serves(&agentd));
     agentd.ok(&["vm", "set", "web", "--network-limit", "default,none"]);
-    wait_until("the limit is off", Duration::from_secs(30), || {
-        let xml = agent_tests::host::virsh(&["list", "--name"])
-            .and_then(|name| agent_tests::host::virsh(&["dumpxml", name.trim()]))?;
-        if xml.contains("<bandwidth>") { Err(xml) } else { Ok(()) }
-    });
+    until_limited(false);
     let free = (fetches(&agentd), serves(&agentd));
     agentd.ok(&["vm", "set", "web", "--network-limit", limited]);
-    wait_until("the limit is on again", Duration::from_secs(30), || {
-        let xml = agent_tests::host::virsh(&["list", "--name"])
-            .and_then(|name| agent_tests::host::virsh(&["dumpxml", name.trim()]))?;
-        if xml.contains("<bandwidth>") { Ok(()) } else { Err(xml) }
-    });
+    until_limited(true);
     let again = (fetches(&agentd), serves(&agentd));
     println!(
         "seconds for {PIECE} bytes in and out: limited {slow:?}, free {free:?}, limited while it runs {again:?}"

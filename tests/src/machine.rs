@@ -197,15 +197,11 @@ fn pack(payload: &Path, test: &str) {
     let own = std::env::current_exe().expect("this program's own path");
     let deps = payload.join("debug/deps");
     fs::create_dir_all(&deps).expect("a folder");
-    let copy = |from: &Path, to: &Path| {
-        namespace::run("/bin/cp", &["-a", "--reflink=auto", &from.to_string_lossy(), &to.to_string_lossy()])
-            .expect("a copy");
-    };
     for name in ["agentd", "agentctl", "agentd-guest"] {
-        copy(&binary(name), &payload.join("debug").join(name));
+        template::copy(&binary(name), &payload.join("debug").join(name));
     }
-    copy(&own, &deps.join("test"));
-    copy(&template::folder(), &payload.join("template"));
+    template::copy(&own, &deps.join("test"));
+    template::copy(&template::folder(), &payload.join("template"));
     let script = format!(
         "#!/bin/sh\nexport {INSIDE}=yes RUST_BACKTRACE=1 {}=/payload/template\n\
          exec /payload/debug/deps/test --exact {test} --include-ignored --nocapture --test-threads 1\n",

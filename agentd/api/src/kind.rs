@@ -70,6 +70,17 @@ pub struct SubDef {
     pub summary: &'static str,
 }
 
+impl SubDef {
+    pub const fn get(
+        name: &'static str,
+        answer: SubAnswer,
+        params: &'static [ParamDef],
+        summary: &'static str,
+    ) -> Self {
+        Self { name, method: SubMethod::Get, answer, params, summary }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum SubMethod {
@@ -100,6 +111,8 @@ pub enum SubAnswer {
     Content(&'static str),
     /// A JSON document.
     Json,
+    /// A JSON document that is a list.
+    JsonList,
 }
 
 impl SubAnswer {
@@ -108,7 +121,7 @@ impl SubAnswer {
         match self {
             Self::Frames => Some("agentd-frames"),
             Self::Bytes => Some("agentd-bytes"),
-            Self::Content(_) | Self::Json => None,
+            Self::Content(_) | Self::Json | Self::JsonList => None,
         }
     }
 }
@@ -119,6 +132,18 @@ pub struct ParamDef {
     pub name: &'static str,
     pub shape: ParamShape,
     pub summary: &'static str,
+}
+
+impl ParamDef {
+    pub const fn text(name: &'static str, summary: &'static str) -> Self {
+        Self { name, shape: ParamShape::Text, summary }
+    }
+    pub const fn flag(name: &'static str, summary: &'static str) -> Self {
+        Self { name, shape: ParamShape::Flag, summary }
+    }
+    pub const fn number(name: &'static str, summary: &'static str) -> Self {
+        Self { name, shape: ParamShape::Number, summary }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -115,7 +115,7 @@ impl Client {
     pub async fn connect(&self, path: SubPath<'_>) -> Result<Connection, ClientError> {
         let call = path.call();
         let protocol = match path.sub.answer {
-            SubAnswer::Content(_) | SubAnswer::Json => None,
+            SubAnswer::Content(_) | SubAnswer::Json | SubAnswer::JsonList => None,
             answer => answer.protocol(),
         };
         let empty = Body::new(Empty::new().map_err(|never| match never {}));

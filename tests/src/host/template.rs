@@ -66,7 +66,8 @@ pub fn copy_to(state: &Path) {
     copy(&folder(), state);
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A file or folder with all that is in it, as it is.
+pub fn copy(from: &Path, to: &Path) {
     let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
     namespace::run("/bin/cp", &["-a", "--reflink=auto", &from, &to]).expect("a copy");
 }

@@ -11,7 +11,7 @@ use agentd_api::{LabelKey, LabelValue};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::noun::vm::{NetworkArgs, label};
+use crate::noun::vm::{NetworkArgs, drafted, label};
 use limits::LimitArgs;
 pub use limits::LiveLimitArgs;
 use mounts::MountArgs;
@@ -63,11 +63,7 @@ impl SpecArgs {
         if self.rm {
             spec.insert("remove_when_stopped".to_owned(), json!(true));
         }
-        // What is to be as it is anyhow.
-        spec.retain(|_, value| !value.is_null());
-        let labels: Map<String, Value> =
-            self.labels.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
-        json!({"name": name, "labels": labels, "spec": spec})
+        drafted(name, &self.labels, spec)
     }
 }
 

@@ -18,7 +18,7 @@ pub use cloud_init::{CloudInitArgs, read_bounded};
 pub use disks::{Attached, DiskArgs};
 pub use firmware::FirmwareArgs;
 pub use network::{NetworkArgs, Nic, network as nic};
-pub use policy::{Expiry, PolicyArgs, expiry};
+pub use policy::{Expiry, PolicyArgs, autostart, expiry};
 pub use size::SizeArgs;
 pub use tuning::{Limits, TuningArgs, disk_limits, nic_limits};
 
@@ -72,6 +72,14 @@ pub fn label(text: &str) -> Result<(LabelKey, LabelValue), String> {
     Ok((key, LabelValue::parse(value).map_err(|e| format!("the value {e}"))?))
 }
 
+/// A draft of that spec, without what is to be as it is anyhow.
+pub fn drafted(name: &str, labels: &[(LabelKey, LabelValue)], mut spec: Map<String, Value>) -> Value {
+    spec.retain(|_, value| !value.is_null());
+    let labels: Map<String, Value> =
+        labels.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
+    json!({"name": name, "labels": labels, "spec": spec})
+}
+
 impl SpecArgs {
     /// `ssh_keys` are names of objects. `running` says whether it is to be started.
     pub fn draft(&self, name: &str, ssh_keys: &[String], running: bool) -> Result<Value, Failure> {
@@ -91,11 +99,7 @@ impl SpecArgs {
         if self.rm {
             spec.insert("remove_when_stopped".to_owned(), json!(true));
         }
-        // What is to be as it is anyhow.
-        spec.retain(|_, value| !value.is_null());
-        let labels: Map<String, Value> =
-            self.labels.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
-        Ok(json!({"name": name, "labels": labels, "spec": spec}))
+        Ok(drafted(name, &self.labels, spec))
     }
 }
 

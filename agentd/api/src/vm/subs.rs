@@ -1,31 +1,25 @@
 //! What a VM has beside its object.
 
-use crate::kind::{ParamDef, ParamShape, SubAnswer, SubDef, SubMethod};
+use crate::kind::{ParamDef, SubAnswer, SubDef, SubMethod};
 
-const TAIL: ParamDef = number("tail", "Only the last lines of what was said before.");
+const TAIL: ParamDef = ParamDef::number("tail", "Only the last lines of what was said before.");
 
-const PATH: ParamDef = ParamDef {
-    name: "path",
-    shape: ParamShape::Text,
-    summary: "An absolute path in the guest, without '..'.",
-};
+const PATH: ParamDef = ParamDef::text("path", "An absolute path in the guest, without '..'.");
 
-const EXEC: SubDef = SubDef {
-    name: "exec",
-    method: SubMethod::Get,
-    answer: SubAnswer::Frames,
-    params: &[],
-    summary: "Runs a program in its guest. First comes what is wanted (ExecWish, as JSON) as In and InEnd, then the \
+const EXEC: SubDef = SubDef::get(
+    "exec",
+    SubAnswer::Frames,
+    &[],
+    "Runs a program in its guest. First comes what is wanted (ExecWish, as JSON) as In and InEnd, then the \
               program's input; Out, Err and Exit answer",
-};
+);
 
-const FILES_OUT: SubDef = SubDef {
-    name: "files",
-    method: SubMethod::Get,
-    answer: SubAnswer::Content("application/x-tar"),
-    params: &[PATH],
-    summary: "A file or folder of its guest, as a tar archive with one top entry",
-};
+const FILES_OUT: SubDef = SubDef::get(
+    "files",
+    SubAnswer::Content("application/x-tar"),
+    &[PATH],
+    "A file or folder of its guest, as a tar archive with one top entry",
+);
 
 const FILES_IN: SubDef = SubDef {
     name: "files",
@@ -35,39 +29,42 @@ const FILES_IN: SubDef = SubDef {
     summary: "Unpacks a tar archive in its guest: into a folder that is there, or as what is not there yet",
 };
 
-const EXPORT: SubDef = SubDef {
-    name: "export",
-    method: SubMethod::Get,
-    answer: SubAnswer::Content("application/x-tar"),
-    params: &[],
-    summary: "The VM as an archive: its spec and its own disks, compressed, with checksums. `POST /v1/archives` takes it. \
+const EXPORT: SubDef = SubDef::get(
+    "export",
+    SubAnswer::Content("application/x-tar"),
+    &[],
+    "The VM as an archive: its spec and its own disks, compressed, with checksums. `POST /v1/archives` takes it. \
               Snapshots and attached volumes are not part of it",
-};
+);
 
 pub(super) const SUBS: &[SubDef] = &[
     EXEC,
     EXPORT,
     FILES_OUT,
     FILES_IN,
-    get(
+    SubDef::get(
         "console",
         SubAnswer::Frames,
-        &[TAIL, flag("watch", "Types nothing."), flag("force", "Takes over from whoever types now.")],
+        &[
+            TAIL,
+            ParamDef::flag("watch", "Types nothing."),
+            ParamDef::flag("force", "Takes over from whoever types now."),
+        ],
         "Its serial console: first what was said before (64 KiB of it, unless `tail` says otherwise), then what comes. Out, \
         Note, and End once the VM is gone are sent; In and Resize are taken",
     ),
-    get(
+    SubDef::get(
         "logs",
         SubAnswer::Content("application/octet-stream"),
         &[
             TAIL,
-            text("since", "Only what was said since this time (RFC 3339), to the second."),
-            flag("follow", "Goes on sending what comes."),
+            ParamDef::text("since", "Only what was said since this time (RFC 3339), to the second."),
+            ParamDef::flag("follow", "Goes on sending what comes."),
         ],
         "What its guest said on its serial console, as far as it is kept",
     ),
-    get("screenshot", SubAnswer::Content("image/png"), &[], "A picture of its screen"),
-    get(
+    SubDef::get("screenshot", SubAnswer::Content("image/png"), &[], "A picture of its screen"),
+    SubDef::get(
         "vnc",
         SubAnswer::Frames,
         &[],
@@ -76,24 +73,3 @@ pub(super) const SUBS: &[SubDef] = &[
         the screen sends",
     ),
 ];
-
-const fn get(
-    name: &'static str,
-    answer: SubAnswer,
-    params: &'static [ParamDef],
-    summary: &'static str,
-) -> SubDef {
-    SubDef { name, method: SubMethod::Get, answer, params, summary }
-}
-
-const fn number(name: &'static str, summary: &'static str) -> ParamDef {
-    ParamDef { name, shape: ParamShape::Number, summary }
-}
-
-const fn flag(name: &'static str, summary: &'static str) -> ParamDef {
-    ParamDef { name, shape: ParamShape::Flag, summary }
-}
-
-const fn text(name: &'static str, summary: &'static str) -> ParamDef {
-    ParamDef { name, shape: ParamShape::Text, summary }
-}

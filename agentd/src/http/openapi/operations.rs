@@ -142,15 +142,15 @@ pub(super) fn action(def: &KindDef, action: &ActionDef) -> Value {
     json!({"post": post.done()})
 }
 
+fn document(answers: Answers, shape: &str) -> Answers {
+    answers.content(200, "As it is now.", json!({"application/json": {"schema": {"type": shape}}}), false)
+}
+
 pub(super) fn sub(def: &KindDef, sub: &SubDef) -> Value {
     let answers = Answers::new().problems(&[404, 409, 422]);
     let answers = match sub.answer {
-        SubAnswer::Json => answers.content(
-            200,
-            "As it is now.",
-            json!({"application/json": {"schema": {"type": ["object", "array"]}}}),
-            false,
-        ),
+        SubAnswer::Json => document(answers, "object"),
+        SubAnswer::JsonList => document(answers, "array"),
         SubAnswer::Content(kind) => {
             let schema = json!({"schema": {"type": "string", "format": "binary"}, "x-stream": true});
             answers.content(200, "The content, as it comes.", json!({kind: schema}), false)

@@ -128,7 +128,9 @@ impl Import for Known {
 impl Subresources for Known {
     async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
         Ok(match call.sub.answer {
-            SubAnswer::Json => SubReply::Json(Bytes::from(json!(call.params).to_string())),
+            SubAnswer::Json | SubAnswer::JsonList => {
+                SubReply::Json(Bytes::from(json!(call.params).to_string()))
+            }
             SubAnswer::Content(_) => {
                 let pieces = ["one", "two"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
                 SubReply::Content(futures_util::stream::iter(pieces).boxed())

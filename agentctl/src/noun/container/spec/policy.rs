@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::noun::vm::{Expiry, expiry, put};
+use crate::noun::vm::{Expiry, autostart, expiry, put};
 
 #[derive(Debug, Default, Args)]
 pub struct PolicyArgs {
@@ -76,16 +76,8 @@ impl LifeArgs {
     pub fn fill(&self, spec: &mut Map<String, Value>) {
         put(spec, "restart", self.restart.as_ref());
         put(spec, "grace", self.grace.as_ref());
-        if let Some(expire) = self.expire {
-            spec.insert("expires_at".to_owned(), expire.at());
-        }
-        let mut autostart = Map::new();
-        put(&mut autostart, "enabled", self.autostart);
-        put(&mut autostart, "order", self.autostart_order);
-        put(&mut autostart, "delay", self.autostart_delay.as_ref());
-        if !autostart.is_empty() {
-            spec.insert("autostart".to_owned(), Value::Object(autostart));
-        }
+        put(spec, "expires_at", self.expire.map(Expiry::at));
+        autostart(spec, self.autostart, self.autostart_order, self.autostart_delay.as_ref());
         if !self.after.is_empty() {
             spec.insert("after".to_owned(), json!(self.after));
         }

@@ -55,18 +55,26 @@ pub fn expiry(text: &str) -> Result<Expiry, String> {
     Ok(Expiry(Some(span).filter(|span| *span != Span::default())))
 }
 
+/// What was given of whether and when it is started after a boot of the host.
+pub fn autostart(
+    spec: &mut Map<String, Value>,
+    enabled: Option<bool>,
+    order: Option<u32>,
+    delay: Option<&String>,
+) {
+    let mut autostart = Map::new();
+    put(&mut autostart, "enabled", enabled);
+    put(&mut autostart, "order", order);
+    put(&mut autostart, "delay", delay);
+    sub(spec, "autostart", autostart);
+}
+
 impl PolicyArgs {
     pub fn fill(&self, spec: &mut Map<String, Value>) {
         put(spec, "restart", self.restart.as_ref());
         put(spec, "grace", self.grace.as_ref());
-        if let Some(expire) = self.expire {
-            spec.insert("expires_at".to_owned(), expire.at());
-        }
-        let mut autostart = Map::new();
-        put(&mut autostart, "enabled", self.autostart);
-        put(&mut autostart, "order", self.autostart_order);
-        put(&mut autostart, "delay", self.autostart_delay.as_ref());
-        sub(spec, "autostart", autostart);
+        put(spec, "expires_at", self.expire.map(Expiry::at));
+        autostart(spec, self.autostart, self.autostart_order, self.autostart_delay.as_ref());
         if let Some(schedule) = &self.snapshot_schedule {
             let keep = self.snapshot_keep.unwrap_or(KEEP);
             spec.insert("snapshot_policy".to_owned(), json!({"schedule": schedule, "keep": keep}));
