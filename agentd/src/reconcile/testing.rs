@@ -13,7 +13,7 @@ use agentd_drivers::vm::fake::FakeVm;
 use agentd_drivers::volume::fake::FakeVolume;
 use agentd_drivers::volume::pool::fake::FakePool;
 use agentd_drivers::{Drivers, Instance};
-use agentd_store::{Expect, NewObject, Options, Store, Stored, TxError, Update};
+use agentd_store::{Expect, NewObject, Options, Store, Stored, TxError, Update, WatchKind};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -215,17 +215,22 @@ impl Host {
         self.store.get(key).map(|o| o.field("state").collect())
     }
 
-    /// Waits until `is` of the object's JSON; the error of a wait that does not end shows what the object was last.
+    /// Waits until `is` of the object's JSON, which is shown every change of it from now on, so that none is too short
+    /// to be seen. The error of a wait that does not end shows what the object was last.
     pub async fn until(&self, key: &ObjectKey, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let started = Instant::now();
-        loop {
-            let value = self.store.get(key).map_or(Value::Null, |o| o.value());
-            if is(&value) {
-                return value;
+        let mut changes = self.store.watch(None).expect("from now");
+        let mut value = self.store.get(key).map_or(Value::Null, |o| o.value());
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while !is(&value) {
+            let Ok(change) = tokio::time::timeout_at(deadline, changes.next()).await else {
+                panic!("{key} does not become {what}; it is {value:#}");
+            };
+            let change = change.expect("nothing is compacted meanwhile");
+            if change.object.key() == key {
+                value = if change.what == WatchKind::Deleted { Value::Null } else { change.object.value() };
             }
-            assert!(started.elapsed() < LIMIT, "{key} does not become {what}; it is {value:#}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        value
     }
     pub async fn until_state(&self, key: &ObjectKey, state: State) -> Value {
         self.until(key, state.as_str(), |o| o["status"]["state"] == state.as_str()).await
