@@ -1,6 +1,11 @@
-//! `agentctl image`: what VMs' disks start as.
+//! `agentctl image`: what VMs' disks start as, and what containers are made of.
 
+mod build;
+mod ignore;
 mod import;
+mod pull;
+mod save;
+mod sending;
 
 use std::time::Duration;
 
@@ -24,40 +29,23 @@ const USUAL: Duration = Duration::from_secs(1800);
 
 #[derive(Debug, Subcommand)]
 pub enum Image {
-    /// Build an image on this host from the distribution's packages
-    Build(Build),
+    /// Build an image on this host: from the distribution's packages, or by a Dockerfile
+    Build(build::Build),
     /// Take an image from a file: qcow2, raw, vmdk or vhdx
     Import(import::Import),
-    /// Fetch an image and check its digest
-    Pull(Pull),
+    /// Take an image for containers from an archive
+    Load(import::Load),
+    /// Fetch an image: for containers from a registry, a disk from a URL
+    Pull(pull::Pull),
+    /// Write an image for containers to an archive
+    Save(save::Save),
     /// List images
     #[command(visible_alias = "ls")]
     List(List),
     /// Show all about images
     Show(Show),
-    /// Delete images that no VM stands on
+    /// Delete images that no VM and no container stands on
     Rm(Remove),
-}
-
-#[derive(Debug, Args)]
-pub struct Build {
-    /// What to build: micro or debian-12
-    #[arg(value_name = "RECIPE")]
-    recipe: String,
-    #[command(flatten)]
-    making: Making,
-}
-
-#[derive(Debug, Args)]
-pub struct Pull {
-    /// http:// or https://
-    #[arg(value_name = "URL")]
-    url: String,
-    /// SHA-256 of what the URL leads to
-    #[arg(long, value_name = "DIGEST")]
-    sha256: String,
-    #[command(flatten)]
-    making: Making,
 }
 
 /// What building, importing and pulling have in common.
@@ -78,25 +66,13 @@ impl Image {
         match self {
             Self::Build(build) => build.run(app).await,
             Self::Import(import) => import.run(app).await,
+            Self::Load(load) => load.run(app).await,
             Self::Pull(pull) => pull.run(app).await,
+            Self::Save(save) => save.run(app).await,
             Self::List(list) => list.run(app, DEF).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Rm(remove) => remove.run(app, DEF).await,
         }
-    }
-}
-
-impl Build {
-    async fn run(self, app: &App) -> Result<(), Failure> {
-        let name = self.making.name.clone().unwrap_or_else(|| self.recipe.clone());
-        make(app, &name, json!({"recipe": self.recipe}), &self.making).await
-    }
-}
-
-impl Pull {
-    async fn run(self, app: &App) -> Result<(), Failure> {
-        let name = self.making.named(&self.url)?;
-        make(app, &name, json!({"url": {"url": self.url, "sha256": self.sha256}}), &self.making).await
     }
 }
 
@@ -110,13 +86,13 @@ impl Making {
     }
 }
 
-async fn make(app: &App, name: &str, source: Value, making: &Making) -> Result<(), Failure> {
-    let create = Create { def: DEF, name, draft: draft(name, source), dry_run: making.dry_run };
+async fn make(app: &App, name: &str, spec: Value, making: &Making) -> Result<(), Failure> {
+    let create = Create { def: DEF, name, draft: draft(name, spec), dry_run: making.dry_run };
     let Some(object) = create.send(app).await? else { return Ok(()) };
     let until = Until { goal: Goal::Ready, wait: &making.wait, usual: USUAL, beside: None };
     create::finish(app, DEF, object, until).await
 }
 
-fn draft(name: &str, source: Value) -> Value {
-    json!({"name": name, "spec": {"source": source}})
+fn draft(name: &str, spec: Value) -> Value {
+    json!({"name": name, "spec": spec})
 }

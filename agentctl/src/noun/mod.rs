@@ -8,6 +8,7 @@ pub mod describe;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+mod file;
 pub mod flavor;
 pub mod get;
 pub mod image;

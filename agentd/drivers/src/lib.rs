@@ -31,6 +31,7 @@ pub struct Drivers {
     pub vm: Arc<dyn vm::VmDriver>,
     pub container: Arc<dyn container::ContainerDriver>,
     pub image: Arc<dyn image::ImageDriver>,
+    pub container_image: Arc<dyn image::container::ContainerImageDriver>,
     pub volume: Arc<dyn volume::VolumeDriver>,
     pub pool: Arc<dyn volume::pool::PoolDriver>,
     pub archive: Arc<dyn archive::ArchiveDriver>,

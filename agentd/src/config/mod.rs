@@ -8,9 +8,11 @@ mod cli;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use agentd_api::image::RegistryRef;
 use agentd_api::{Cidr, network, paths};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +99,15 @@ pub struct ContainersConfig {
     pub socket: Option<PathBuf>,
     /// Folders of the host that containers may have mounted, and what is below them. None where empty.
     pub bind_mounts: Vec<PathBuf>,
+    /// Registries by their host, with the port where they have one.
+    pub registries: BTreeMap<String, RegistryConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Who agentd is to it: a file that root alone can read, with USER:PASSWORD or JSON in it. Read whenever it is needed.
+    pub auth_file: PathBuf,
 }
 
 impl Default for DaemonConfig {
@@ -190,6 +201,18 @@ impl Config {
         if let Some(path) = self.containers.bind_mounts.iter().find(|p| !p.is_absolute() || climbs(p)) {
             let message = format!("'{}' must be an absolute path without '..'", path.display());
             return wrong("containers.bind_mounts", message);
+        }
+        if let Some((host, _)) = self.containers.registries.iter().find(|(_, r)| !r.auth_file.is_absolute()) {
+            return wrong(
+                "containers.registries",
+                format!("the auth_file of '{host}' must be an absolute path"),
+            );
+        }
+        let named =
+            |host: &String| format!("{host}/x").parse::<RegistryRef>().is_ok_and(|r| r.host() == host);
+        if let Some(host) = self.containers.registries.keys().find(|host| !named(host)) {
+            let message = format!("'{host}' is no registry's name, as in \"registry.example.com:5000\"");
+            return wrong("containers.registries", message);
         }
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if self.image.mirror.as_ref().is_some_and(|m| !web(m) || !m.bytes().all(|b| b.is_ascii_graphic())) {

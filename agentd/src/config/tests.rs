@@ -72,6 +72,9 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("[containers]\nsocket = 'docker.sock'\n", "containers.socket"),
         ("[containers]\nbind_mounts = ['srv']\n", "containers.bind_mounts"),
         ("[containers]\nbind_mounts = ['/srv/../etc']\n", "containers.bind_mounts"),
+        ("[containers.registries.'h:5000']\nauth_file = 'secret'\n", "containers.registries"),
+        ("[containers.registries.'h:5000/x']\nauth_file = '/secret'\n", "containers.registries"),
+        ("[containers.registries.'https://h']\nauth_file = '/secret'\n", "containers.registries"),
     ] {
         let error = refused(text);
         assert!(error.starts_with(&format!("{key}: ")), "{key}: {error}");
@@ -85,6 +88,8 @@ fn what_is_printed_is_read_back() {
     config.image.mirror = Some("http://deb.debian.org/debian".to_owned());
     config.containers.socket = Some("/run/docker.sock".into());
     config.containers.bind_mounts = vec!["/srv".into()];
+    let secret = super::RegistryConfig { auth_file: "/etc/agentd/secrets/one".into() };
+    config.containers.registries.insert("registry.example.com:5000".to_owned(), secret);
     let (_dir, flags) = file(&config.to_toml());
     assert_eq!(Config::load(&flags).expect("a config"), config);
 }
@@ -107,7 +112,9 @@ fn the_shipped_file_says_the_defaults_and_shows_every_key() {
     let uncommented: String = text
         .lines()
         .map(|line| {
-            line.strip_prefix('#').filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase())).unwrap_or(line)
+            line.strip_prefix('#')
+                .filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+                .unwrap_or(line)
         })
         .flat_map(|line| [line, "\n"])
         .collect();

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use agentd_drivers::archive::host::HostArchive;
 use agentd_drivers::container::docker::EngineContainers;
 use agentd_drivers::engine::{Engine, EngineOptions};
+use agentd_drivers::image::container::credentials::Registries;
+use agentd_drivers::image::container::docker::DockerImages;
 use agentd_drivers::image::host::{HostImage, ImageOptions};
 use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
 use agentd_drivers::vm::accel::AccelWish;
@@ -32,7 +34,10 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
     let image = HostImage::new(instance.clone(), images);
     let volume = HostVolume::new(instance.clone(), guest_program);
     let engine = Engine::new(EngineOptions { socket: config.containers.socket.clone() });
+    let files = config.containers.registries.iter();
+    let registries = Registries::new(files.map(|(host, r)| (host.clone(), r.auth_file.clone())).collect());
     Ok(Drivers {
+        container_image: DockerImages::new(engine.clone(), instance.clone(), image.clone(), registries),
         container: Arc::new(EngineContainers::new(engine, instance.clone())),
         vm: LibvirtVm::new(libvirt),
         archive: HostArchive::new(instance.clone(), image.clone(), volume.clone()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentd_api::image::{Image, ImageSource, UploadSource};
+use agentd_api::image::{Image, UploadSource};
 use agentd_api::{ErrorCode, Object, ObjectKey, Problem};
 use agentd_drivers::Classed;
 use agentd_drivers::image::{ImageDriver, ImageError};
@@ -55,8 +55,8 @@ impl Uploads {
             stored.object().map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
         let conflict =
             |why: &str| Err(Problem::new(ErrorCode::Conflict, format!("{key} takes no content: {why}")));
-        let ImageSource::Upload(source) = image.spec.source.clone() else {
-            return conflict("its source is not an upload");
+        let Some(source) = image.spec.source.upload() else {
+            return conflict("nothing is uploaded for its source");
         };
         if image.meta.deleting() {
             return conflict("it is being deleted");

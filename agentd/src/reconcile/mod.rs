@@ -131,6 +131,7 @@ pub fn start(runtime: Runtime) -> (Trigger, Contents) {
     controllers.add(network::Networks { driver, containers: engine, sync });
     controllers.add(image::Images {
         driver: drivers.image.clone(),
+        containers: drivers.container_image.clone(),
         jobs,
         contents: contents.clone(),
         trigger: trigger.clone(),
@@ -165,7 +166,7 @@ fn backends(
     (backend, engine)
 }
 
-/// What becomes a wake of a VM or a container, beside changes of the store.
+/// What becomes a wake of a VM, a container or an image, beside changes of the store.
 fn follow(
     (vms, containers): (Arc<vm::Vms>, Arc<container::Containers>),
     (store, trigger): (&Store, &Trigger),
@@ -179,6 +180,9 @@ fn follow(
     };
     let shared = || (store.clone(), trigger.clone());
     tracker.spawn(snapshot::schedule(scheduled, cancel.clone()));
+    let (store, trigger) = shared();
+    let images = (store, vms.drivers.container_image.clone(), trigger);
+    tracker.spawn(image::follow(images, cancel.clone()));
     let (store, trigger) = shared();
     tracker.spawn(vm::guests((vms.clone(), store, trigger), head_start, cancel.clone()));
     let (store, trigger) = shared();

@@ -58,6 +58,7 @@ impl Sweep {
         self.containers().await;
         self.networks().await;
         self.volumes().await;
+        self.container_images().await;
         self.incoming().await;
         self.exports().await;
         if self.folders().await > 0 {
@@ -162,6 +163,22 @@ impl Sweep {
         let still = self.drivers.pool.list().await.unwrap_or_default();
         for id in still.iter().filter(|id| orphans.contains(id)) {
             self.leave(Volume::DEF.kind, *id, "volume").await;
+        }
+    }
+
+    /// Images of the engine's that bear our mark and have no object.
+    async fn container_images(&self) {
+        let there = match self.drivers.container_image.list().await {
+            Ok(there) => there,
+            Err(error) => return tracing::debug!("the engine's images are not looked through: {error}"),
+        };
+        let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        let still = self.drivers.container_image.list().await.unwrap_or_default();
+        for id in still.iter().filter(|id| orphans.contains(id)) {
+            self.leave(Image::DEF.kind, *id, "container image").await;
         }
     }
 

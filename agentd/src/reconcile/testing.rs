@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use agentd_api::{Kind, Object, ObjectKey, ObjectName, State};
 use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::container::fake::FakeContainers;
+use agentd_drivers::image::container::fake::FakeContainerImages;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
@@ -29,6 +30,7 @@ pub struct Host {
     pub vm: FakeVm,
     pub container: FakeContainers,
     pub image: Arc<FakeImage>,
+    pub container_image: Arc<FakeContainerImages>,
     pub volume: Arc<FakeVolume>,
     pub pool: Arc<FakePool>,
     pub archive: Arc<FakeArchive>,
@@ -51,6 +53,7 @@ impl Host {
             store,
             vm: FakeVm::new(),
             container: FakeContainers::new(),
+            container_image: FakeContainerImages::new(image.clone()),
             image,
             volume,
             pool,
@@ -66,6 +69,7 @@ impl Host {
             vm: Arc::new(self.vm.clone()),
             container: Arc::new(self.container.clone()),
             image: self.image.clone(),
+            container_image: self.container_image.clone(),
             volume: self.volume.clone(),
             pool: self.pool.clone(),
             archive: self.archive.clone(),

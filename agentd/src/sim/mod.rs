@@ -18,6 +18,7 @@ use agentd_drivers::container::{ContainerError, HealthState};
 use agentd_drivers::engine::EngineError;
 use agentd_drivers::faults::Faults;
 use agentd_drivers::image::ImageError;
+use agentd_drivers::image::container::fake::FakeContainerImages;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::NetworkError;
 use agentd_drivers::network::fake::FakeNetwork;
@@ -38,6 +39,7 @@ pub struct Fakes {
     pub vm: FakeVm,
     pub container: FakeContainers,
     pub image: Arc<FakeImage>,
+    pub container_image: Arc<FakeContainerImages>,
     pub volume: Arc<FakeVolume>,
     pub pool: Arc<FakePool>,
     pub archive: Arc<FakeArchive>,
@@ -54,6 +56,7 @@ impl Fakes {
             container: FakeContainers::new(),
             volume,
             pool: FakePool::new(instance.clone(), image.clone()),
+            container_image: FakeContainerImages::new(image.clone()),
             image,
             network: FakeNetwork::new(instance.clone()),
             archive,
@@ -65,6 +68,7 @@ impl Fakes {
             vm: Arc::new(self.vm.clone()),
             container: Arc::new(self.container.clone()),
             image: self.image.clone(),
+            container_image: self.container_image.clone(),
             volume: self.volume.clone(),
             pool: self.pool.clone(),
             archive: self.archive.clone(),
@@ -81,7 +85,10 @@ impl Fakes {
             Order::Slow { target, by } => self.fault(target.parse()?, Fault::Slow(by.duration())),
             Order::Calls { target } => return Ok(Some(self.calls(target.parse()?))),
             Order::Available { available } => self.vm.set_available(*available),
-            Order::Engine { available } => self.container.set_available(*available),
+            Order::Engine { available } => {
+                self.container.set_available(*available);
+                self.container_image.set_available(*available);
+            }
             Order::EngineImage { image, there } => self.container.set_image(image, *there),
             Order::Container { container, does } => match does {
                 ContainerDoes::Exit { code } => self.container.program_exits(*container, *code),
@@ -110,6 +117,7 @@ impl Fakes {
             "vm" => self.vm.fail_next(method, times, move || vm_error(how)),
             "container" => self.container.fail_next(method, times, move || container_error(how)),
             "image" => self.image.faults().fail_next(method, times, || image_error(how)),
+            "container_image" => self.container_image.faults().fail_next(method, times, || image_error(how)),
             "volume" => self.volume.faults().fail_next(method, times, || volume_error(how)),
             "pool" => self.pool.faults().fail_next(method, times, || volume_error(how)),
             "archive" => self.archive.faults().fail_next(method, times, || volume_error(how).into()),
@@ -126,6 +134,7 @@ impl Fakes {
             ("container", Fault::Release) => self.container.release(method),
             ("container", Fault::Slow(by)) => self.container.slow(method, by),
             ("image", fault) => fault.lay_on(self.image.faults(), method),
+            ("container_image", fault) => fault.lay_on(self.container_image.faults(), method),
             ("volume", fault) => fault.lay_on(self.volume.faults(), method),
             ("pool", fault) => fault.lay_on(self.pool.faults(), method),
             ("archive", fault) => fault.lay_on(self.archive.faults(), method),
@@ -138,6 +147,7 @@ impl Fakes {
             "vm" => self.vm.calls(method),
             "container" => self.container.calls(method),
             "image" => self.image.faults().calls(method),
+            "container_image" => self.container_image.faults().calls(method),
             "volume" => self.volume.faults().calls(method),
             "pool" => self.pool.faults().calls(method),
             "archive" => self.archive.faults().calls(method),

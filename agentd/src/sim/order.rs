@@ -5,6 +5,7 @@ use std::str::FromStr;
 use agentd_api::{Cidr, Span};
 use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::container::fake::FakeContainers;
+use agentd_drivers::image::container::fake::FakeContainerImages;
 use agentd_drivers::image::fake::FakeImage;
 use agentd_drivers::network::fake::FakeNetwork;
 use agentd_drivers::vm::fake::FakeVm;
@@ -130,10 +131,11 @@ pub struct Target {
 }
 
 /// The drivers, and the methods that their fakes know by name.
-const METHODS: [(&str, &[&str]); 7] = [
+const METHODS: [(&str, &[&str]); 8] = [
     ("vm", FakeVm::METHODS),
     ("container", FakeContainers::METHODS),
     ("image", FakeImage::METHODS),
+    ("container_image", FakeContainerImages::METHODS),
     ("volume", FakeVolume::METHODS),
     ("pool", FakePool::METHODS),
     ("archive", FakeArchive::METHODS),

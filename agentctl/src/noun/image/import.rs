@@ -1,25 +1,14 @@
-//! `image import`: the file is hashed, announced, sent and waited for. An import that fails leaves no image behind.
+//! `image import` and `image load`: a file becomes a disk for VMs, or what containers are made of.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
 
-use agentd_api::{ObjectName, Progress};
-use agentd_client::{AnyObject, Upload};
 use clap::Args;
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::{DEF, Making, USUAL, draft};
+use super::Making;
+use super::sending::{Sending, open};
 use crate::app::App;
-use crate::failure::{Exit, Failure};
-use crate::noun::ssh_key::hex;
-use crate::target::label;
-use crate::verb::create::{self, Create};
-use crate::wait::Wait;
-use crate::wait::goal::Goal;
-use crate::wait::progress::Display;
+use crate::failure::Failure;
 
 #[derive(Debug, Args)]
 pub struct Import {
@@ -30,97 +19,31 @@ pub struct Import {
     making: Making,
 }
 
+#[derive(Debug, Args)]
+pub struct Load {
+    /// An archive of one image, as `docker save`, skopeo or buildah write it, or a tar archive of a root file system;
+    /// also compressed with gzip
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    making: Making,
+}
+
 impl Import {
     pub async fn run(self, app: &App) -> Result<(), Failure> {
         let name = self.making.named(&self.file.to_string_lossy())?;
-        let mut file = open(&self.file).await?;
-        let unreadable = |e: std::io::Error| unreadable(&self.file, &e);
-        let size = file.metadata().await.map_err(unreadable)?.len();
-        let mut display = Display::new();
-        let sha256 = digest(&mut file, size, &name, &mut display).await.map_err(unreadable)?;
-        file.rewind().await.map_err(unreadable)?;
-        let source = json!({"upload": {"size": size, "sha256": sha256}});
-        let create =
-            Create { def: DEF, name: &name, draft: draft(&name, source), dry_run: self.making.dry_run };
-        let Some(object) = create.send(app).await? else { return Ok(()) };
-        let done = self.send(app, &object, (file, size), display).await;
-        if done.as_ref().is_err_and(|failure| undone(failure.exit)) {
-            give_up(app, &object).await;
-        }
-        create::print(app, DEF, &done?).await
-    }
-
-    async fn send(
-        &self,
-        app: &App,
-        object: &AnyObject,
-        (content, length): (File, u64),
-        display: Display,
-    ) -> Result<AnyObject, Failure> {
-        let about = label(DEF, &object.meta.name);
-        let display = Arc::new(Mutex::new(display));
-        let shown = Arc::clone(&display);
-        let shown_as = about.clone();
-        let progress = move |done| {
-            let progress = bytes("sending", done, length);
-            shown.lock().unwrap_or_else(PoisonError::into_inner).work(&shown_as, &progress);
-        };
-        let (project, name): (ObjectName, ObjectName) = (app.project.clone(), object.meta.name.clone());
-        let upload = app.client.upload(Upload { project, name, content, length, progress });
-        // Dropping the upload on Ctrl-C closes the connection, which the daemon takes as its end.
-        let sent = tokio::select! {
-            sent = upload => sent,
-            _ = tokio::signal::ctrl_c() => {
-                return Err(Failure::new(Exit::Interrupted, "interrupted; the image is taken back").about(about));
-            }
-        };
-        drop(display);
-        sent.map_err(|e| Failure::from(e).about(about))?;
-        if self.making.wait.no_wait {
-            return Ok(object.clone());
-        }
-        let limit = self.making.wait.limit(USUAL);
-        Wait { app, def: DEF, goal: Goal::Ready, limit, beside: None }.one(object.clone()).await
+        let file = open(&self.file).await?;
+        let sending = Sending { name: &name, file, path: &self.file, making: &self.making };
+        sending.run(app, |size, sha256| json!({"source": {"upload": {"size": size, "sha256": sha256}}})).await
     }
 }
 
-/// A wait that ran out or was broken off undoes nothing: the daemon has the file and goes on.
-fn undone(exit: Exit) -> bool {
-    exit != Exit::TimedOut
-}
-
-async fn give_up(app: &App, object: &AnyObject) {
-    let name = object.meta.name.as_str();
-    if let Err(error) = app.client.kind(DEF).delete(name, &app.write(false)).await {
-        app.say(format_args!("{}: cannot be taken back: {error}", label(DEF, name)));
+impl Load {
+    pub async fn run(self, app: &App) -> Result<(), Failure> {
+        let name = self.making.named(&self.file.to_string_lossy())?;
+        let file = open(&self.file).await?;
+        let sending = Sending { name: &name, file, path: &self.file, making: &self.making };
+        let spec = |size, sha256| json!({"source": {"upload": {"size": size, "sha256": sha256}}, "format": "container"});
+        sending.run(app, spec).await
     }
-}
-
-async fn open(path: &Path) -> Result<File, Failure> {
-    let file = File::open(path).await.map_err(|error| unreadable(path, &error))?;
-    let plain = file.metadata().await.map_err(|error| unreadable(path, &error))?.is_file();
-    if plain { Ok(file) } else { Err(Failure::new(Exit::Failed, format!("{} is no file", path.display()))) }
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display()))
-}
-
-async fn digest(file: &mut File, size: u64, name: &str, display: &mut Display) -> std::io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut done = 0;
-    loop {
-        let count = file.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(hex(&hash.finalize()));
-        }
-        hash.update(&buffer[..count]);
-        done += count as u64;
-        display.work(&label(DEF, name), &bytes("hashing", done, size));
-    }
-}
-
-fn bytes(step: &str, done: u64, total: u64) -> Progress {
-    Progress { step: step.to_owned(), done, total: Some(total), unit: "bytes".to_owned() }
 }

@@ -97,6 +97,43 @@ impl Wire {
         serde_json::from_slice(&whole).map_err(|e| failed(call, e))
     }
 
+    /// Sends content as it comes, with headers beside it, and gives what is answered as that comes. Dropping the answer ends
+    /// the connection, by which the engine stops what it was at.
+    pub async fn exchange(
+        &self,
+        call: &'static str,
+        path: &str,
+        headers: &[(&'static str, String)],
+        content: Option<WireBody>,
+    ) -> Result<Content, EngineError> {
+        let mut request = self.request(Method::POST, path);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = match content {
+            Some(content) => request.header(CONTENT_TYPE, "application/x-tar").body(content),
+            None => request.body(empty()),
+        };
+        let answer = self.send(call, request).await?;
+        Ok(Content(BodyStream::new(answer.into_body())))
+    }
+
+    /// As [`json`](Self::json), with headers beside the question.
+    pub async fn json_with<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        path: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<T, EngineError> {
+        let mut request = self.request(Method::GET, path);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let answer = self.send(call, request.body(empty())).await?;
+        let whole = read_up_to(&mut Content(BodyStream::new(answer.into_body())), DOCUMENT_MAX).await;
+        serde_json::from_slice(&whole).map_err(|e| failed(call, e))
+    }
+
     /// Sends content as it comes.
     pub async fn put(&self, call: &'static str, path: &str, content: WireBody) -> Result<(), EngineError> {
         let request = self.request(Method::PUT, path).header(CONTENT_TYPE, "application/x-tar");

@@ -133,6 +133,20 @@ impl FakeImage {
         content
     }
 
+    /// An upload that is whole, of the digest that was announced.
+    pub(crate) fn uploaded(&self, source: &UploadSource, image: Uuid) -> Result<Vec<u8>, ImageError> {
+        let bytes = self.state.lock().incoming.get(&image).cloned().unwrap_or_default();
+        if bytes.len() as u64 != source.size {
+            return Err(ImageError::Incomplete { received: bytes.len() as u64, expected: source.size });
+        }
+        let seen = hex(&bytes);
+        if source.sha256.as_ref().is_some_and(|wanted| *wanted != seen) {
+            let wanted = source.sha256.as_deref().unwrap_or_default();
+            return Err(ImageError::Refused(format!("the file has the SHA-256 {seen}, not {wanted}")));
+        }
+        Ok(bytes)
+    }
+
     /// Checks bytes as the real driver checks a file, and keeps what it would.
     fn take(&self, bytes: &[u8], what: &str) -> Result<ImageContent, ImageError> {
         let Recognised { format, virtual_size } = format::recognise(&mut Cursor::new(bytes))
@@ -209,15 +223,7 @@ impl ImageDriver for FakeImage {
 
     async fn import(&self, source: &UploadSource, work: &Work) -> Result<ImageContent, ImageError> {
         self.pass("import", work).await?;
-        let bytes = self.state.lock().incoming.get(&work.image).cloned().unwrap_or_default();
-        if bytes.len() as u64 != source.size {
-            return Err(ImageError::Incomplete { received: bytes.len() as u64, expected: source.size });
-        }
-        let seen = hex(&bytes);
-        if source.sha256.as_ref().is_some_and(|wanted| *wanted != seen) {
-            let wanted = source.sha256.as_deref().unwrap_or_default();
-            return Err(ImageError::Refused(format!("the file has the SHA-256 {seen}, not {wanted}")));
-        }
+        let bytes = self.uploaded(source, work.image)?;
         self.progress(work, "converting", 8, "percent").await?;
         self.take(&bytes, "the file")
     }

@@ -1,10 +1,11 @@
-//! Images: built, fetched or received, checked, converted, and stored once under the digest of their content.
+//! Images of disks, and in [`container`] those of containers: built, fetched or received, checked, converted, and stored once under the digest of their content.
 //!
 //! Layout below the state directory: `images/<64 hex digits>/` holds `disk.qcow2` and, where the image boots by a kernel
 //! of its own, `kernel`, `initrd` and `cmdline`; `manifest.json` lists them with size and digest. A folder appears there
 //! by one rename, whole. `incoming/<image id>/` is where one is put together; it is kept across a restart so that a
 //! pull can resume, and `discard` removes it.
 
+pub mod container;
 #[cfg(any(test, feature = "fake"))]
 pub mod contract;
 #[cfg(any(test, feature = "fake"))]
@@ -16,13 +17,14 @@ mod recipe;
 use std::path::PathBuf;
 
 use agentd_api::image::{Recipe, UploadSource, UrlSource};
-use agentd_api::{ByteSize, Progress};
+use agentd_api::{ByteSize, ErrorCode, Progress};
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::engine::EngineError;
 use crate::vm::DirectBoot;
 
 /// An image that is there, whole.
@@ -71,6 +73,11 @@ pub enum ImageError {
     Failed { step: String, detail: String },
     #[error("stopped before it was done")]
     Cancelled,
+    /// The container engine is away, late, or failed in a way that has no name here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("a container is made of it: {0}")]
+    InUse(String),
 }
 
 impl crate::Classed for ImageError {
@@ -80,9 +87,20 @@ impl crate::Classed for ImageError {
             Self::Refused(_) => Class::Permanent,
             Self::ProgramMissing { .. } => Class::Unsupported,
             Self::Capacity(_) => Class::Capacity,
-            Self::Incomplete { .. } | Self::Fetch { .. } | Self::Failed { .. } | Self::Cancelled => {
-                Class::Transient
-            }
+            Self::Incomplete { .. }
+            | Self::Fetch { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled
+            | Self::InUse(_) => Class::Transient,
+            Self::Engine(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Engine(error) => error.code(),
+            Self::InUse(_) => ErrorCode::InUse,
+            other => crate::fault::code_of(other.class()),
         }
     }
 }

@@ -11,7 +11,7 @@ mod target;
 mod tests;
 mod unpack;
 
-pub use pack::{Packed, pack};
+pub use pack::{Packed, Taken, pack, pack_below};
 pub use unpack::{Rules, Unpacked, unpack};
 
 use std::path::PathBuf;

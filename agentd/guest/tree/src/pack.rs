@@ -36,7 +36,7 @@ pub fn pack(
     let own = || fs::canonicalize(source).ok()?.file_name().map(PathBuf::from);
     let name = source.file_name().map(PathBuf::from).or_else(own).unwrap_or_else(|| PathBuf::from("root"));
     let total = total_of(source, &meta);
-    let mut work = Work { out, told, total, packed: Packed::default() };
+    let mut work = Work { out, told, total, wanted: &|_, _| Taken::Yes, packed: Packed::default() };
     match work.begin(source, &name, &meta) {
         Ok(()) => Ok(work.packed),
         Err(error) => {
@@ -45,6 +45,29 @@ pub fn pack(
             Err(error)
         }
     }
+}
+
+/// Whether something goes into an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Yes,
+    No,
+    /// A folder itself not, but maybe what is below it.
+    Through,
+}
+
+/// Writes what is below the folder `source` and `wanted` as an archive, each with its path from there. `wanted` is asked by
+/// that path, and whether it is a folder. Where it fails in the middle, the archive has no end.
+pub fn pack_below(
+    source: &Path,
+    out: &mut impl Write,
+    wanted: &dyn Fn(&Path, bool) -> Taken,
+) -> Result<Packed, TreeError> {
+    let mut work = Work { out, told: &mut |_, _| {}, total: 0, wanted, packed: Packed::default() };
+    work.below(source, Path::new(""))?;
+    work.write(&tar::END)?;
+    work.out.flush().map_err(|e| TreeError::io("writing the archive", e))?;
+    Ok(work.packed)
 }
 
 fn total_of(path: &Path, meta: &Metadata) -> u64 {
@@ -66,6 +89,7 @@ struct Work<'a, W> {
     out: &'a mut W,
     told: &'a mut dyn FnMut(u64, u64),
     total: u64,
+    wanted: &'a dyn Fn(&Path, bool) -> Taken,
     packed: Packed,
 }
 
@@ -95,20 +119,13 @@ impl<W: Write> Work<'_, W> {
             nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0),
         };
         if kind.is_dir() {
-            let names = fs::read_dir(path).map_err(wrong)?;
+            // A folder that cannot be read is told before it is begun.
+            fs::read_dir(path).map_err(wrong)?;
             entry.kind = Kind::Folder;
             entry.path.push(b'/');
             self.write(&tar::header(&entry))?;
             self.packed.entries += 1;
-            let mut names: Vec<_> = names.filter_map(Result::ok).map(|e| e.file_name()).collect();
-            names.sort();
-            for part in names {
-                let below = path.join(&part);
-                // What went in between is left out.
-                if let Ok(meta) = fs::symlink_metadata(&below) {
-                    self.entry(&below, &name.join(part), &meta)?;
-                }
-            }
+            self.below(path, name)?;
         } else if kind.is_symlink() {
             entry.kind = Kind::Link;
             entry.target = fs::read_link(path).map_err(wrong)?.as_os_str().as_bytes().to_vec();
@@ -123,6 +140,24 @@ impl<W: Write> Work<'_, W> {
             self.write(&tar::header(&entry))?;
             self.content(file, entry.size).map_err(wrong)?;
             self.packed.entries += 1;
+        }
+        Ok(())
+    }
+
+    /// What is in a folder.
+    fn below(&mut self, path: &Path, name: &Path) -> Result<(), TreeError> {
+        let names = fs::read_dir(path).map_err(|error| TreeError::io(path.display().to_string(), error))?;
+        let mut names: Vec<_> = names.filter_map(Result::ok).map(|e| e.file_name()).collect();
+        names.sort();
+        for part in names {
+            let (below, name) = (path.join(&part), name.join(part));
+            // What went in between is left out.
+            let Ok(meta) = fs::symlink_metadata(&below) else { continue };
+            match (self.wanted)(&name, meta.is_dir()) {
+                Taken::Yes => self.entry(&below, &name, &meta)?,
+                Taken::Through => self.below(&below, &name)?,
+                Taken::No => {}
+            }
         }
         Ok(())
     }

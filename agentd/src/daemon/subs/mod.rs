@@ -10,6 +10,7 @@ mod frames;
 mod log;
 mod logs;
 mod refusal;
+mod save;
 mod screenshot;
 #[cfg(test)]
 mod testing;
@@ -54,6 +55,7 @@ impl Subs {
         let (vm, store, watches) = (|| drivers.vm.clone(), || store.clone(), || watches.clone());
         let mut table = Table::new();
         let mut opens = |kind, sub, opener: Arc<dyn Opener>| table.insert((kind, sub), opener);
+        opens("image", "save", Arc::new(save::Save { images: drivers.container_image.clone() }));
         opens("vm", "console", Arc::new(console::Console::new(store(), vm(), watches())));
         let vms = || asked::Guests::Vms(drivers.vm.clone());
         opens("vm", "exec", Arc::new(exec::Exec { guests: vms() }));

@@ -2,9 +2,13 @@
 //!
 //! | there is                                                | it is                                  |
 //! |---------------------------------------------------------|----------------------------------------|
-//! | an `image` object of that name                          | refused: those are disks of VMs so far |
+//! | an `image` object of that name, for containers          | that one, once it is ready             |
+//! | a recipe of that name, and its image for containers     | that one (`debian-12-container`)       |
+//! | a recipe of that name, and its disk for VMs             | an image for containers, created now   |
+//! | another disk of that name                               | refused                                |
 //! | none, and the engine has an image of that name          | that one, as the engine has it now     |
-//! | neither                                                 | refused, with what there is            |
+//! | none, and a recipe has that name                        | an image for containers, created now   |
+//! | none of these                                           | refused, with what there is            |
 //!
 //! What the engine has is asked before the transaction. Nothing is pulled: a name that nobody brought is a mistake, not an
 //! order to fetch it from wherever the engine looks.
@@ -15,17 +19,22 @@ use agentd_api::{ErrorCode, ObjectKey, Problem};
 
 use crate::intent::EngineImage;
 use crate::intent::admission::Desk;
+use crate::intent::image::{Meant, refer_container};
 
 pub(super) fn check(desk: &mut Desk<'_>, container: &ObjectKey, wanted: &ImageRef) -> Result<(), Problem> {
     let at = "spec.image";
     if let Some(name) = wanted.object() {
-        let key = ObjectKey::of::<Image>(container.project.clone(), name);
-        if let Some(there) = desk.tx.get(&key) {
-            if there.deleting() {
-                return Err(Problem::new(ErrorCode::Conflict, format!("{key} is being deleted")).at(at));
+        let there = desk.known.engine_image == EngineImage::There;
+        match refer_container(desk, container, &name, !there)? {
+            Meant::Object => return Ok(()),
+            Meant::Disk => {
+                let key = ObjectKey::of::<Image>(container.project.clone(), name);
+                let what = format!("{key} is a disk for VMs, of which no container can be made");
+                return Err(
+                    Problem::field(at, what).hint("`agentctl image list` tells which are for containers")
+                );
             }
-            let what = format!("{key} is a disk for VMs, of which no container can be made");
-            return Err(Problem::field(at, what));
+            Meant::None => {}
         }
     }
     match &desk.known.engine_image {
@@ -35,7 +44,7 @@ pub(super) fn check(desk: &mut Desk<'_>, container: &ObjectKey, wanted: &ImageRe
                 "there is no image '{wanted}' in project '{}', and the engine has none of that name",
                 container.project
             );
-            Err(Problem::field(at, what).hint("`agentctl image list` shows those that there are"))
+            Err(Problem::field(at, what).hint("`agentctl image list` shows those that there are; `agentctl image pull`, `load` and `build` bring more"))
         }
         EngineImage::Unknown(why) => {
             let detail = format!("whether the engine has an image '{wanted}' cannot be told: {why}");

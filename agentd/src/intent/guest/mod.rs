@@ -7,7 +7,7 @@ pub(super) mod ports;
 
 use agentd_api::container::Container;
 use agentd_api::vm::Vm;
-use agentd_api::{ByteSize, ErrorCode, FieldError, Kind, ObjectKey, Problem, Timestamp};
+use agentd_api::{ByteSize, ErrorCode, FieldError, Kind, KindDef, ObjectKey, Problem, Timestamp};
 use agentd_store::{Query, Stored};
 use std::sync::Arc;
 
@@ -71,17 +71,32 @@ pub(super) fn check_references(
 
 /// Refuses where VMs or containers of the same project name this object in that field.
 pub(super) fn refuse_used(desk: &mut Desk<'_>, key: &ObjectKey, field: &str) -> Result<(), Problem> {
-    let mut users: Vec<Arc<Stored>> = Vec::new();
+    let mut found: Vec<Arc<Stored>> = Vec::new();
     for def in [Vm::DEF, Container::DEF].into_iter().filter(|def| def.field(field).is_some()) {
-        users.extend(desk.tx.list(&Query {
-            project: Some(key.project.clone()),
-            fields: vec![(field.to_owned(), true, key.name.to_string())],
-            ..Query::kind(def.kind)
-        }));
+        found.extend(users(desk, key, def, field, key.name.as_str()));
     }
+    refuse_users(key, &found)
+}
+
+/// Objects of a kind, in the project of `key`, that have that name in that field.
+pub(super) fn users(
+    desk: &Desk<'_>,
+    key: &ObjectKey,
+    def: &'static KindDef,
+    field: &str,
+    name: &str,
+) -> Vec<Arc<Stored>> {
+    desk.tx.list(&Query {
+        project: Some(key.project.clone()),
+        fields: vec![(field.to_owned(), true, name.to_owned())],
+        ..Query::kind(def.kind)
+    })
+}
+
+pub(super) fn refuse_users(key: &ObjectKey, users: &[Arc<Stored>]) -> Result<(), Problem> {
     if users.is_empty() {
         return Ok(());
     }
-    Err(Problem::new(ErrorCode::InUse, format!("{key} is in use by {}", name_them(&users)))
+    Err(Problem::new(ErrorCode::InUse, format!("{key} is in use by {}", name_them(users)))
         .hint("delete or change what uses it first"))
 }

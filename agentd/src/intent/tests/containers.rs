@@ -54,14 +54,44 @@ async fn a_name_is_one_guests_on_a_network() {
 async fn its_image_is_one_that_the_engine_has() {
     let world = World::new().await;
     world.container("good", json!({"image": "tool:1"})).await.expect("created");
+    world.make("image", json!({"name": "plain", "spec": {"source": {"recipe": "micro"}}})).await;
     for (image, wanted, says) in [
         ("none", ErrorCode::Invalid, "no image 'none'"),
-        ("micro", ErrorCode::Invalid, "a disk for VMs"),
+        ("plain", ErrorCode::Invalid, "a disk for VMs"),
         ("unsaid", ErrorCode::BackendUnavailable, "the engine is away"),
     ] {
         let problem = refused(&world, json!({"image": image})).await;
         assert_eq!((code(&problem), fields(&problem)), (wanted, vec!["spec.image"]), "{image}");
         assert!(problem.detail.contains(says), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn its_image_may_be_one_of_agentds_which_then_stays() {
+    let world = World::new().await;
+    let pulled = json!({"source": {"registry": {"reference": "h:5000/tool:1"}}});
+    let made = world.make("image", json!({"name": "none", "spec": pulled})).await;
+    assert_eq!(made["status"]["format"], "container");
+    world.container("of-object", json!({"image": "none"})).await.expect("created");
+    // What the engine has under that name does not count, nor whether it is there.
+    let pulled = json!({"source": {"registry": {"reference": "h:5000/tool:2"}}});
+    world.make("image", json!({"name": "unsaid", "spec": pulled})).await;
+    world.container("of-unsaid", json!({"image": "unsaid"})).await.expect("created");
+
+    let problem = world.vm("bad", json!({"image": "none"})).await.expect_err("no disk");
+    assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Invalid, vec!["spec.image"]));
+    let problem = world.delete(&key("image", "none")).await.expect_err("in use");
+    assert_eq!((code(&problem), problem.status), (ErrorCode::InUse, 409));
+    assert!(problem.detail.contains("container/default/of-object"), "{problem}");
+
+    // A recipe's name is the VMs' disk, and what is made of the same recipe for containers.
+    world.container("of-recipe", json!({"image": "micro"})).await.expect("created");
+    let beside = key("image", "micro-container");
+    assert_eq!(world.get(&beside)["spec"], json!({"source": {"recipe": "micro"}, "format": "container"}));
+    world.container("again", json!({"image": "micro"})).await.expect("created");
+    let problem = world.delete(&beside).await.expect_err("in use");
+    for user in ["of-recipe", "again"] {
+        assert!(problem.detail.contains(&format!("container/default/{user}")), "{problem}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::define;
 use super::needs::{self, AFTER_READY, Needs, NeedsFault};
 use super::observe;
 use crate::reconcile::guest::life::STOPPING;
-use crate::reconcile::guest::needs::{NETWORK_READY, Waiting};
+use crate::reconcile::guest::needs::{IMAGE_READY, NETWORK_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
 
 /// There only where the container that is there was made otherwise than its spec says now.
@@ -63,6 +63,7 @@ impl Work<'_> {
         let common = &mut status.common;
         common.clear_condition(STOPPING);
         common.clear_condition(AFTER_READY);
+        common.clear_condition(IMAGE_READY);
         common.state = State::Provisioning;
         common.reason = None;
         let step = "making it and its place on the network".to_owned();

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use agentd_api::container::{After, Container, ContainerSpec, ContainerStatus, HealthState};
+use agentd_api::image::{Image, ImageFormat, for_containers};
 use agentd_api::network::Network;
 use agentd_api::nic::NicAddress;
 use agentd_api::vm::Vm;
@@ -13,7 +14,7 @@ use agentd_drivers::Class;
 use agentd_drivers::container::{ContainerDriver, Mount};
 
 use super::{Containers, define};
-use crate::reconcile::guest::needs::{Waiting, network};
+use crate::reconcile::guest::needs::{IMAGE_READY, Waiting, network, not_ready};
 use crate::reconcile::runtime::{Fault, Pass};
 
 /// There only while something that it comes after is not up.
@@ -45,7 +46,10 @@ pub async fn gather(
 ) -> Result<Result<Needs, Waiting>, NeedsFault> {
     let image = match &status.image_digest {
         Some(pinned) => pinned.clone(),
-        None => image(containers.driver(), &object.spec).await?,
+        None => match image(containers.driver(), pass, &object.spec).await? {
+            Ok(image) => image,
+            Err(waiting) => return Ok(Err(waiting)),
+        },
     };
     let nics = match nics(pass, object, status)? {
         Ok(nics) => nics,
@@ -101,13 +105,29 @@ impl From<agentd_drivers::container::ContainerError> for NeedsFault {
     }
 }
 
-/// What the engine has under the name that the spec says. It is pinned before the container is made of it.
-async fn image(driver: &dyn ContainerDriver, spec: &ContainerSpec) -> Result<String, NeedsFault> {
+/// The engine's id of what the spec names: an image of the project's, else what the engine has under that name. It is pinned
+/// before the container is made of it.
+async fn image(
+    driver: &dyn ContainerDriver,
+    pass: &Pass,
+    spec: &ContainerSpec,
+) -> Result<Result<String, Waiting>, NeedsFault> {
+    for name in spec.image.object().iter().flat_map(for_containers) {
+        let image = pass.get::<Image>(&name)?.filter(|image| !image.meta.deleting());
+        let Some(image) = image.filter(|image| image.spec.format() == ImageFormat::Container) else {
+            continue;
+        };
+        return Ok(match (image.status.common.state, image.status.digest) {
+            (State::Ready, Some(id)) => Ok(id),
+            _ => Err(not_ready(IMAGE_READY, &format!("image '{name}'"), image.status.common)),
+        });
+    }
     let found = driver.image_id(spec.image.as_str()).await?;
-    found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         let text = format!("the engine has no image '{}'", spec.image);
         NeedsFault::Fault(Fault::permanent(ErrorCode::NotFound, text))
-    })
+    });
+    found.map(Ok)
 }
 
 /// Why what it comes after is not as far yet.

@@ -16,6 +16,7 @@ pub struct Waiting {
     pub progress: Option<Progress>,
 }
 
+pub const IMAGE_READY: &str = "image_ready";
 pub const NETWORK_READY: &str = "network_ready";
 
 impl Waiting {

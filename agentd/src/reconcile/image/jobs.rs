@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use agentd_api::Progress;
+use agentd_drivers::image::container::ContainerImage;
 use agentd_drivers::image::{ImageContent, ImageError, Work};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -25,6 +26,13 @@ pub enum Turn {
     Receive,
 }
 
+/// What came of a job.
+#[derive(Debug, Clone)]
+pub enum Made {
+    Disk(ImageContent),
+    Container(ContainerImage),
+}
+
 #[derive(Clone)]
 pub struct Jobs {
     running: Arc<Mutex<HashMap<Uuid, Job>>>,
@@ -39,7 +47,7 @@ struct Job {
     generation: u64,
     progress: watch::Receiver<Progress>,
     cancel: CancellationToken,
-    end: watch::Receiver<Option<Result<ImageContent, Fault>>>,
+    end: watch::Receiver<Option<Result<Made, Fault>>>,
 }
 
 /// What has become of an image's job.
@@ -47,7 +55,7 @@ struct Job {
 pub enum JobState {
     None,
     Running(Progress),
-    Ended(Result<ImageContent, Fault>),
+    Ended(Result<Made, Fault>),
 }
 
 impl Jobs {
@@ -89,7 +97,7 @@ impl Jobs {
         work: impl FnOnce(Work) -> F + Send + 'static,
         ended: impl FnOnce() + Send + 'static,
     ) where
-        F: Future<Output = Result<ImageContent, ImageError>> + Send + 'static,
+        F: Future<Output = Result<Made, ImageError>> + Send + 'static,
     {
         let waiting = Progress { step: "waiting for its turn".to_owned(), ..Progress::default() };
         let (progress, shown) = watch::channel(waiting);

@@ -6,10 +6,14 @@
 //!                                              +------> failed <-----+
 //! ```
 //!
+//! A disk's content is ours, and in `content.rs`; a container's image is the engine's, and in `container.rs`.
+//!
 //! Content goes with the last that needs it: another image of the same digest or a VM whose disk stands on it keep it,
 //! and the sweep takes it later. A job is stopped when its image is deleted; a pull that was interrupted resumes.
 
+mod container;
 mod content;
+mod follow;
 mod jobs;
 #[cfg(test)]
 mod tests;
@@ -17,17 +21,19 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::image::{Image, ImageSource, ImageStatus, UploadSource};
+use agentd_api::image::{Image, ImageFormat, ImageSource, ImageStatus, UploadSource};
 use agentd_api::{ErrorCode, Object, ObjectKey, State};
 use agentd_drivers::Class;
-use agentd_drivers::image::{ImageContent, ImageDriver};
+use agentd_drivers::image::container::ContainerImageDriver;
+use agentd_drivers::image::{ImageContent, ImageDriver, ImageError, Work};
 use async_trait::async_trait;
 
 use super::runtime::{Fault, Note, Outcome, Pass, Reconciler, Trigger};
 
 pub use content::Contents;
+pub use follow::follow;
 pub use jobs::Jobs;
-use jobs::{JobState, Turn};
+use jobs::{JobState, Made, Turn};
 
 /// The one thing that an image has on the host.
 pub const CONTENT: &str = "content";
@@ -36,6 +42,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Images {
     pub driver: Arc<dyn ImageDriver>,
+    pub containers: Arc<dyn ContainerImageDriver>,
     pub jobs: Jobs,
     pub contents: Contents,
     pub trigger: Trigger,
@@ -51,15 +58,19 @@ impl Reconciler for Images {
             // Another source makes another image; what is there goes with the sweep once no VM stands on it.
             (status.digest, status.received) = (None, None);
         }
+        status.format = object.spec.format();
         if let Some(digest) = status.digest.clone() {
             // A daemon that was killed between the two has left it.
             self.tidy(object).await;
-            return self.look(status, &digest).await;
+            return match status.format {
+                ImageFormat::Disk => self.look(status, &digest).await,
+                ImageFormat::Container => self.look_at_engine(object.meta.id, status, &digest).await,
+            };
         }
         match self.jobs.state(object.meta.id, object.meta.generation) {
             JobState::None => self.begin(pass.key(), object, status).await,
             JobState::Running(progress) => working(status, progress),
-            JobState::Ended(Ok(content)) => self.ended(pass, object, status, content).await,
+            JobState::Ended(Ok(made)) => self.ended(pass, object, status, made).await,
             JobState::Ended(Err(fault)) => {
                 if fault.class == Class::Permanent {
                     // What is refused is of no use: a new try begins with nothing. The sweep does not take it either.
@@ -79,6 +90,11 @@ impl Reconciler for Images {
             )));
         }
         self.jobs.stop(object.meta.id).await;
+        if object.spec.format() == ImageFormat::Container {
+            // What the engine has for it comes first: what came for it tells what that is.
+            self.containers.remove(object.meta.id).await?;
+            return Ok(self.driver.discard(object.meta.id).await?);
+        }
         self.driver.discard(object.meta.id).await?;
         match &object.status.digest {
             Some(digest) => self.contents.release(pass.store(), digest, Some(object.meta.id)).await,
@@ -121,23 +137,26 @@ impl Images {
         object: &Object<Image>,
         mut status: ImageStatus,
     ) -> Outcome<ImageStatus> {
-        if let ImageSource::Upload(source) = &object.spec.source {
+        if let Some(source) = object.spec.source.upload() {
             let received = match self.driver.received(object.meta.id).await {
                 Ok(received) => received,
                 Err(error) => return Outcome::failed(status, error.into()),
             };
             if received < source.size {
-                return awaited(status, received, source);
+                return awaited(status, received, &source);
             }
             status.received = Some(received);
         }
+        let recipe = matches!(object.spec.source, ImageSource::Recipe(_));
+        let turn = if recipe { Turn::Build } else { Turn::Receive };
         let (driver, source) = (self.driver.clone(), object.spec.source.clone());
-        let turn = if matches!(source, ImageSource::Recipe(_)) { Turn::Build } else { Turn::Receive };
+        let (containers, format) = (self.containers.clone(), object.spec.format());
         let work = move |work| async move {
-            match &source {
-                ImageSource::Recipe(recipe) => driver.build(*recipe, &work).await,
-                ImageSource::Url(source) => driver.pull(source, &work).await,
-                ImageSource::Upload(source) => driver.import(source, &work).await,
+            match format {
+                ImageFormat::Disk => disk(&*driver, &source, &work).await.map(Made::Disk),
+                ImageFormat::Container => {
+                    container::make(&*containers, &source, &work).await.map(Made::Container)
+                }
             }
         };
         let (trigger, own) = (self.trigger.clone(), key.clone());
@@ -154,13 +173,18 @@ impl Images {
         pass: &Pass,
         object: &Object<Image>,
         status: ImageStatus,
-        content: ImageContent,
+        made: Made,
     ) -> Outcome<ImageStatus> {
-        let size = content.virtual_size;
-        let mut outcome = ready(status, &content);
+        let (mut outcome, note) = match &made {
+            Made::Disk(content) => {
+                let note = format!("{}, a disk of {}", content.digest, content.virtual_size);
+                (ready(status, content), note)
+            }
+            Made::Container(image) => (container::ready(status, image), image.id.clone()),
+        };
         outcome.status.common.observed_generation = object.meta.generation;
         outcome.status.common.attempts = None;
-        let note = Note::done("created", format!("{}, a disk of {size}", content.digest));
+        let note = Note::done("created", note);
         // The job stands for the content until the object does: nothing may take it for unused in between.
         match pass.publish_noting::<Image>(&outcome.status, vec![note]).await {
             Ok(()) => {
@@ -169,6 +193,23 @@ impl Images {
                 outcome
             }
             Err(fault) => Outcome::failed(outcome.status, fault),
+        }
+    }
+}
+
+/// Makes a disk.
+async fn disk(
+    driver: &dyn ImageDriver,
+    source: &ImageSource,
+    work: &Work,
+) -> Result<ImageContent, ImageError> {
+    match source {
+        ImageSource::Recipe(recipe) => driver.build(*recipe, work).await,
+        ImageSource::Url(source) => driver.pull(source, work).await,
+        ImageSource::Upload(source) => driver.import(source, work).await,
+        // Admission lets none of these be a disk.
+        ImageSource::Registry(_) | ImageSource::Build(_) => {
+            Err(ImageError::Refused("no disk comes of this source".to_owned()))
         }
     }
 }

@@ -175,3 +175,52 @@ async fn content_that_vanished_is_reported_and_made_again_on_retry() {
     host.until_state(&micro, State::Ready).await;
     wait_until("it was built twice", || host.image.faults().calls("build") == 2).await;
 }
+
+fn registry(reference: &str) -> Value {
+    json!({"registry": {"reference": reference}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containers_image_is_waited_for_pinned_and_goes_from_the_engine_with_its_object() {
+    let host = Host::new();
+    host.furnish().await;
+    host.container_image.faults().hang("pull");
+    let _daemon = host.start();
+    let id = image(&host, "tool", registry("h:5000/tool:1")).await;
+    let (at, user) = (key("image", "tool"), key("container", "web"));
+    host.container("web", 9, json!({"image": "tool"})).await;
+    host.until(&user, "waiting", says("image 'tool' is not ready yet")).await;
+    host.container_image.faults().release("pull");
+    let ready = host.until_state(&at, State::Ready).await;
+    let status = host.get::<Image>(&at).status;
+    assert!(status.registry_digest.as_deref().is_some_and(|d| d.starts_with("h:5000/tool@sha256:")));
+    assert_eq!(ready["status"]["source_format"], "registry");
+    let running = host.until_state(&user, State::Running).await;
+    assert_eq!(running["status"]["image_digest"], json!(status.digest));
+
+    host.container_image.unmark_behind_our_back(id);
+    wait_until("the mark is back", || host.container_image.is_marked(id)).await;
+    host.delete(&user).await;
+    host.until_gone(&user).await;
+    host.delete(&at).await;
+    host.until_gone(&at).await;
+    assert!(!host.container_image.is_marked(id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_refuses_is_failed_with_the_reason_and_what_the_engine_lost_is_fetched_again() {
+    let host = Host::new();
+    host.container_image.refuse("h:5000/secret:1", "the registry h:5000 does not give it to us");
+    let _daemon = host.start();
+    image(&host, "secret", registry("h:5000/secret:1")).await;
+    host.until(&key("image", "secret"), "refused", says("does not give it to us")).await;
+    let at = key("image", "tool");
+    image(&host, "tool", registry("h:5000/tool:1")).await;
+    host.until_state(&at, State::Ready).await;
+    let digest = host.get::<Image>(&at).status.digest.expect("a digest");
+    host.container_image.remove_behind_our_back(&digest);
+    host.until(&at, "gone", says("no more")).await;
+    host.retry(&at).await;
+    host.until_state(&at, State::Ready).await;
+    assert_eq!(host.get::<Image>(&at).status.digest, Some(digest));
+}

@@ -15,7 +15,7 @@ use agentd_drivers::vm::disks::volume_serial;
 use agentd_drivers::volume::pool::PoolDriver;
 use std::path::PathBuf;
 
-use crate::reconcile::guest::needs::{Waiting, network, not_ready, waiting};
+use crate::reconcile::guest::needs::{IMAGE_READY, Waiting, network, not_ready, waiting};
 use crate::reconcile::runtime::{Fault, Pass};
 
 /// All of it, there.
@@ -34,7 +34,6 @@ pub struct Nic {
     pub network: Object<Network>,
 }
 
-pub const IMAGE_READY: &str = "image_ready";
 /// There only while a key is missing.
 pub const KEYS_READY: &str = "ssh_keys_ready";
 

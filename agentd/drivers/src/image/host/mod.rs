@@ -22,7 +22,7 @@ use tokio::io::AsyncRead;
 use uuid::Uuid;
 
 use self::run::{blocking, broken, files, report};
-use super::recipe::{self, Kitchen};
+use super::recipe::{self, Kitchen, Tree};
 use super::{ImageContent, ImageDriver, ImageError, Work};
 use crate::Instance;
 
@@ -53,6 +53,26 @@ impl HostImage {
         self.instance.incoming_dir(image)
     }
 
+    /// Empty scratch space, and what recipes need beside it.
+    async fn kitchen<'a>(&self, work: &'a Work) -> Result<Kitchen<'a>, ImageError> {
+        let scratch = self.incoming(work.image).join("work");
+        let made = scratch.clone();
+        files("making room", move || store::fresh_folder(made)).await?;
+        let guest_program = match &self.options.guest_program {
+            None => None,
+            Some(path) => {
+                let read = tokio::fs::read(path).await;
+                Some(read.map_err(|e| broken("reading the program for guests", &e))?)
+            }
+        };
+        Ok(Kitchen { scratch, mirror: self.options.mirror.clone(), guest_program, work })
+    }
+
+    /// A recipe's tree of files for containers, as a tar archive in scratch space.
+    pub(in crate::image) async fn tree(&self, recipe: Recipe, work: &Work) -> Result<Tree, ImageError> {
+        recipe::tree(recipe, &self.kitchen(work).await?).await
+    }
+
     /// Stores a folder of which all is there.
     async fn publish(&self, folder: PathBuf, format: &str, work: &Work) -> Result<ImageContent, ImageError> {
         let (images, format, work) = (self.instance.images_dir(), format.to_owned(), work.clone());
@@ -66,6 +86,30 @@ impl HostImage {
             store::publish(&images, &folder, &format, &work.cancel, &mut told)
         })
         .await
+    }
+
+    /// An upload that is whole, of the digest that was announced.
+    pub(crate) async fn uploaded(&self, source: &UploadSource, work: &Work) -> Result<PathBuf, ImageError> {
+        let file = self.incoming(work.image).join(incoming::UPLOAD);
+        let received = tokio::fs::metadata(&file).await.map_or(0, |m| m.len());
+        if received != source.size {
+            return Err(ImageError::Incomplete { received, expected: source.size });
+        }
+        if let Some(wanted) = &source.sha256 {
+            let (path, told) = (file.clone(), work.clone());
+            let (_, seen) = blocking("checking the digest", move || {
+                let mut done = 0;
+                store::digest_file(&path, &told.cancel, &mut |n| {
+                    done += n;
+                    report(&told, "checking the digest", done, Some(received), "bytes");
+                })
+            })
+            .await?;
+            if seen != *wanted {
+                return Err(ImageError::Refused(format!("the file has the SHA-256 {seen}, not {wanted}")));
+            }
+        }
+        Ok(file)
     }
 
     async fn convert(&self, file: &Path, work: &Work) -> Result<ImageContent, ImageError> {
@@ -106,24 +150,12 @@ impl ImageDriver for HostImage {
     }
 
     async fn build(&self, recipe: Recipe, work: &Work) -> Result<ImageContent, ImageError> {
-        let scratch = self.incoming(work.image).join("work");
-        let (made, images) = (scratch.clone(), self.instance.images_dir());
-        files("making room", move || {
-            store::ensure_folder(&images)?;
-            store::fresh_folder(made)
-        })
-        .await?;
-        let guest_program = match &self.options.guest_program {
-            None => None,
-            Some(path) => {
-                let read = tokio::fs::read(path).await;
-                Some(read.map_err(|e| broken("reading the program for guests", &e))?)
-            }
-        };
-        let mirror = self.options.mirror.clone();
-        let kitchen = Kitchen { scratch: scratch.clone(), mirror, guest_program, work };
+        let images = self.instance.images_dir();
+        files("making room", move || store::ensure_folder(&images)).await?;
+        let kitchen = self.kitchen(work).await?;
         let folder = recipe::build(recipe, &kitchen).await?;
         let content = self.publish(folder, "built", work).await?;
+        let scratch = kitchen.scratch;
         files("tidying up", move || store::gone(std::fs::remove_dir_all(scratch))).await?;
         Ok(content)
     }
@@ -153,25 +185,7 @@ impl ImageDriver for HostImage {
     }
 
     async fn import(&self, source: &UploadSource, work: &Work) -> Result<ImageContent, ImageError> {
-        let file = self.incoming(work.image).join(incoming::UPLOAD);
-        let received = tokio::fs::metadata(&file).await.map_or(0, |m| m.len());
-        if received != source.size {
-            return Err(ImageError::Incomplete { received, expected: source.size });
-        }
-        if let Some(wanted) = &source.sha256 {
-            let (path, told) = (file.clone(), work.clone());
-            let (_, seen) = blocking("checking the digest", move || {
-                let mut done = 0;
-                store::digest_file(&path, &told.cancel, &mut |n| {
-                    done += n;
-                    report(&told, "checking the digest", done, Some(received), "bytes");
-                })
-            })
-            .await?;
-            if seen != *wanted {
-                return Err(ImageError::Refused(format!("the file has the SHA-256 {seen}, not {wanted}")));
-            }
-        }
+        let file = self.uploaded(source, work).await?;
         self.convert(&file, work).await
     }
 

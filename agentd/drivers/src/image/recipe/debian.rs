@@ -49,7 +49,7 @@ const MASKED: [&str; 6] = [
 
 pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> {
     let root = kitchen.scratch.join("root");
-    bootstrap(kitchen, &root).await?;
+    bootstrap(kitchen, &root, &PACKAGES).await?;
     report(kitchen.work, "setting up the system", 0, None, "steps");
     let (tree, program) = (root.clone(), kitchen.guest_program.clone());
     files("setting up the system", move || {
@@ -72,7 +72,11 @@ pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> 
         .await
 }
 
-async fn bootstrap(kitchen: &Kitchen<'_>, root: &Path) -> Result<(), ImageError> {
+pub(super) async fn bootstrap(
+    kitchen: &Kitchen<'_>,
+    root: &Path,
+    packages: &[&str],
+) -> Result<(), ImageError> {
     const STEP: &str = "installing packages";
     let list = kitchen.scratch.join("agentd.list");
     let (lines, written) = (host_sources(kitchen.mirror.clone()).await?, list.clone());
@@ -91,7 +95,7 @@ async fn bootstrap(kitchen: &Kitchen<'_>, root: &Path) -> Result<(), ImageError>
             "--dpkgopt=path-exclude=/usr/share/man/*",
         ])
         .args(["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*"])
-        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--include={}", packages.join(",")))
         .arg(RELEASE)
         .arg(root)
         .arg(list)
@@ -155,6 +159,17 @@ fn proxy_options(dump: &str) -> Vec<String> {
     dump.lines().filter(proxy).map(line).filter(|l| !l.ends_with("\"\"")).collect()
 }
 
+/// Removes what mmdebstrap set for the build alone.
+pub(super) fn forget_build(root: &Path) -> std::io::Result<()> {
+    for path in ["etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap"] {
+        match std::fs::remove_file(root.join(path)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Writes what makes the tree a guest of ours.
 fn set_up(root: &Path) -> std::io::Result<()> {
     let write = |path: &str, text: &str| {
@@ -183,9 +198,7 @@ fn set_up(root: &Path) -> std::io::Result<()> {
             remove(&format!("etc/ssh/{name}"))?;
         }
     }
-    // What mmdebstrap set for the build alone.
-    remove("etc/apt/apt.conf.d/99mmdebstrap")?;
-    remove("etc/dpkg/dpkg.cfg.d/99mmdebstrap")?;
+    forget_build(root)?;
     let units = root.join("etc/systemd/system");
     let point = |target: &str, name: String| {
         let link = units.join(name);

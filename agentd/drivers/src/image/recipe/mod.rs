@@ -14,6 +14,7 @@ mod debian;
 mod kernel;
 mod micro;
 mod sources;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use super::host::run::{contained, failed, files, program, report};
 use super::host::store::{CMDLINE, DISK, INITRD, KERNEL, fresh_folder};
 use super::{ImageError, Work};
 use crate::exec::Program;
+
+pub(super) use tree::{Tree, tree};
 
 /// Programs that recipes run, and the packages that bring them.
 pub(super) const NEEDS: [(&str, &str); 8] = [

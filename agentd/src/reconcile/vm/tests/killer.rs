@@ -67,6 +67,7 @@ pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
         volume: Arc::new(Killed { killer: killer.clone(), driver: drivers.volume.clone() }),
         pool: Arc::new(Killed { killer, driver: drivers.pool.clone() }),
         container: drivers.container.clone(),
+        container_image: drivers.container_image.clone(),
         image: drivers.image.clone(),
         archive: drivers.archive.clone(),
     }

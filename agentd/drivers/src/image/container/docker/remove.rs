@@ -1,0 +1,88 @@
+//! Takes an image away: our mark, and what a pull of ours that broke off left.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::pull::Journal;
+use super::{DockerImages, Inspected};
+use crate::engine::wire::query;
+use crate::engine::{ACT, ASK, EngineError, Flavor};
+use crate::image::ImageError;
+use crate::image::container::repository;
+
+const CALL: &str = "remove an image";
+
+/// A container of any kind.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct User {
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(rename = "ImageID", default)]
+    image_id: String,
+}
+
+impl DockerImages {
+    pub(super) async fn remove_marked(&self, image: Uuid) -> Result<(), ImageError> {
+        let mark = self.mark(image);
+        if let Some(there) = self.inspect(&mark).await?
+            && self.sole(&there, &mark)
+        {
+            self.unless_used(&there).await?;
+        }
+        for name in Journal::of(self, image).names().await {
+            if self.inspect(&name).await?.is_some() {
+                self.unname(&name).await?;
+            }
+        }
+        self.delete(&mark).await
+    }
+
+    /// Takes a name away that a pull brought. What has no other goes with it.
+    pub(super) async fn unname(&self, name: &str) -> Result<(), ImageError> {
+        // Podman takes a digest for the image itself, with all of its names.
+        if name.contains('@') && self.engine.linked().await?.flavor == Flavor::Podman {
+            return Ok(());
+        }
+        self.delete(name).await
+    }
+
+    /// Whether it has no name but our mark.
+    fn sole(&self, there: &Inspected, mark: &str) -> bool {
+        let ours = |tag: &String| tag.trim_start_matches("localhost/") == mark;
+        let tags = there.repo_tags.as_deref().unwrap_or_default();
+        let digests = there.repo_digests.as_deref().unwrap_or_default();
+        tags.iter().all(ours) && digests.iter().all(|digest| self.own(digest))
+    }
+
+    /// The engine says so as well, though only of the last name.
+    async fn unless_used(&self, there: &Inspected) -> Result<(), ImageError> {
+        const CALL: &str = "look who uses an image";
+        let filters = serde_json::json!({"ancestor": [there.id]}).to_string();
+        let path = query("/containers/json", &[("all", "1"), ("filters", &filters)]);
+        let asked = async { self.wire().await?.json::<Vec<User>>(CALL, &path).await };
+        let users = self.within(CALL, ASK, asked).await?;
+        let names: Vec<&str> = users
+            .iter()
+            .filter(|user| user.image_id == there.id)
+            .filter_map(|user| user.names.first().map(|name| name.trim_start_matches('/')))
+            .collect();
+        if names.is_empty() { Ok(()) } else { Err(ImageError::InUse(names.join(", "))) }
+    }
+
+    /// Some engines give a digest to each name.
+    fn own(&self, digest: &str) -> bool {
+        digest.trim_start_matches("localhost/").split('@').next() == Some(&repository(&self.instance))
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), ImageError> {
+        let path = format!("/images/{name}");
+        let asked = async { self.wire().await?.delete(CALL, &path).await };
+        match self.within(CALL, ACT, asked).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_missing() => Ok(()),
+            Err(EngineError::Status { status: 409, message, .. }) => Err(ImageError::InUse(message)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! An engine's images that are nowhere: a stateful stand-in for tests, agentd-sim and the benches.
+//!
+//! Archives are recognised as the real driver does it. A registry has every image, but those that it was told to refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentd_api::image::{BuildSource, Recipe, RegistryRef, UploadSource};
+use agentd_api::{ByteSize, Progress};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::archive::{Recognised, recognise};
+use super::{ContainerImage, ContainerImageDriver, SavedPieces};
+use crate::archive::format::{END, header, hex};
+use crate::engine::{EngineError, EngineEvent, Subject};
+use crate::faults::Faults;
+use crate::image::fake::FakeImage;
+use crate::image::{ImageError, Work};
+
+#[derive(Debug)]
+pub struct FakeContainerImages {
+    /// Has what was uploaded.
+    host: Arc<FakeImage>,
+    faults: Faults<ImageError>,
+    events: broadcast::Sender<EngineEvent>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    marks: BTreeMap<Uuid, String>,
+    /// By their ids.
+    there: BTreeMap<String, ContainerImage>,
+    used: BTreeSet<String>,
+    refusals: BTreeMap<String, String>,
+    away: bool,
+    step: Duration,
+}
+
+impl FakeContainerImages {
+    /// The methods that can be made to fail, hang or be slow, by the names of the trait.
+    pub const METHODS: &[&str] =
+        &["pull", "load", "build", "build_recipe", "observe", "save", "remove", "list"];
+
+    pub fn new(host: Arc<FakeImage>) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            faults: Faults::new(Self::METHODS),
+            events: broadcast::Sender::new(256),
+            state: Mutex::default(),
+        })
+    }
+    /// What goes wrong, by the names of the trait's methods.
+    pub fn faults(&self) -> &Faults<ImageError> {
+        &self.faults
+    }
+    /// While false, every call fails with Unavailable.
+    pub fn set_available(&self, available: bool) {
+        let was_away = std::mem::replace(&mut self.state.lock().away, !available);
+        if was_away == available {
+            self.tell(Subject::Everything, "");
+        }
+    }
+    /// The registry does not give that reference away, and says so.
+    pub fn refuse(&self, reference: &str, why: &str) {
+        self.state.lock().refusals.insert(reference.to_owned(), why.to_owned());
+    }
+    /// How long each reported step takes.
+    pub fn step_takes(&self, time: Duration) {
+        self.state.lock().step = time;
+    }
+    /// Whether a container is made of it, as the engine sees it.
+    pub fn set_used(&self, id: &str, used: bool) {
+        let state = &mut self.state.lock().used;
+        if used {
+            state.insert(id.to_owned())
+        } else {
+            state.remove(id)
+        };
+    }
+    /// As `docker rmi -f`.
+    pub fn remove_behind_our_back(&self, id: &str) {
+        let mut state = self.state.lock();
+        state.there.remove(id);
+        state.marks.retain(|_, at| at != id);
+        drop(state);
+        self.tell(Subject::Image, "delete");
+    }
+    /// As `docker rmi` of the mark, where the image has another name.
+    pub fn unmark_behind_our_back(&self, image: Uuid) {
+        self.state.lock().marks.remove(&image);
+        self.tell(Subject::Image, "untag");
+    }
+    pub fn is_marked(&self, image: Uuid) -> bool {
+        self.state.lock().marks.contains_key(&image)
+    }
+
+    fn tell(&self, subject: Subject, action: &str) {
+        let (action, id) = (action.to_owned(), String::new());
+        let _ = self.events.send(EngineEvent { subject, action, id, attributes: Arc::default() });
+    }
+
+    async fn pass(&self, method: &str) -> Result<(), ImageError> {
+        self.faults.pass(method).await?;
+        if self.state.lock().away {
+            let (socket, detail) = ("/nowhere".to_owned(), "it was told to be away".to_owned());
+            return Err(EngineError::Unavailable { socket, detail }.into());
+        }
+        Ok(())
+    }
+
+    /// Passes, and takes its steps, until it is cancelled.
+    async fn work(&self, method: &str, work: &Work, steps: &[&str]) -> Result<(), ImageError> {
+        let doing = async {
+            self.pass(method).await?;
+            for (n, step) in steps.iter().enumerate() {
+                let (step, unit) = ((*step).to_owned(), "steps".to_owned());
+                work.progress.send_replace(Progress {
+                    step,
+                    done: n as u64,
+                    total: Some(steps.len() as u64),
+                    unit,
+                });
+                let pause = self.state.lock().step;
+                tokio::time::sleep(pause).await;
+            }
+            Ok(())
+        };
+        // Cancel safety: neither arm holds anything.
+        tokio::select! {
+            biased;
+            () = work.cancel.cancelled() => Err(ImageError::Cancelled),
+            done = doing => done,
+        }
+    }
+
+    fn keep(&self, image: Uuid, id: String, format: &str) -> ContainerImage {
+        let made = ContainerImage {
+            id: id.clone(),
+            registry_digest: None,
+            size: ByteSize::mib(8),
+            source_format: format.to_owned(),
+        };
+        let mut state = self.state.lock();
+        state.there.insert(id.clone(), made.clone());
+        state.marks.insert(image, id);
+        made
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(Sha256::digest(bytes)))
+}
+
+#[async_trait]
+impl ContainerImageDriver for FakeContainerImages {
+    async fn pull(&self, from: &RegistryRef, work: &Work) -> Result<ContainerImage, ImageError> {
+        self.work("pull", work, &["asking the registry", "pulling, 1 of 2 layers here"]).await?;
+        if let Some(why) = self.state.lock().refusals.get(from.as_str()) {
+            return Err(ImageError::Refused(why.clone()));
+        }
+        let led = from.digest().map_or_else(|| digest(from.as_str().as_bytes()), str::to_owned);
+        let id = digest(led.as_bytes());
+        let made = self.keep(work.image, id, "registry");
+        Ok(ContainerImage { registry_digest: Some(format!("{}@{led}", from.name())), ..made })
+    }
+
+    async fn load(&self, source: &UploadSource, work: &Work) -> Result<ContainerImage, ImageError> {
+        self.work("load", work, &["sending it to the engine"]).await?;
+        let bytes = self.host.uploaded(source, work.image)?;
+        let open = || Ok(Box::new(Cursor::new(bytes.clone())) as Box<dyn Read + Send>);
+        match recognise(&open)? {
+            Recognised::Image(inside) => Ok(self.keep(work.image, inside.id, inside.format)),
+            Recognised::Root => Ok(self.keep(work.image, digest(&bytes), "root tree")),
+        }
+    }
+
+    async fn build(&self, source: &BuildSource, work: &Work) -> Result<ContainerImage, ImageError> {
+        self.work("build", work, &["FROM scratch", "COPY . /"]).await?;
+        let bytes = self.host.uploaded(&source.upload(), work.image)?;
+        let dockerfile = source.dockerfile.as_deref().unwrap_or("Dockerfile");
+        if !bytes.windows(dockerfile.len()).any(|part| part == dockerfile.as_bytes()) {
+            return Err(ImageError::Refused(format!("the build failed: there is no {dockerfile}")));
+        }
+        Ok(self.keep(work.image, digest(&bytes), "dockerfile"))
+    }
+
+    async fn build_recipe(&self, recipe: Recipe, work: &Work) -> Result<ContainerImage, ImageError> {
+        self.work("build_recipe", work, &["fetching packages", "packing the tree"]).await?;
+        Ok(self.keep(work.image, digest(recipe.as_str().as_bytes()), "built"))
+    }
+
+    async fn observe(&self, image: Uuid, id: &str) -> Result<Option<ContainerImage>, ImageError> {
+        self.pass("observe").await?;
+        let mut state = self.state.lock();
+        let Some(there) = state.there.get(id).cloned() else { return Ok(None) };
+        state.marks.insert(image, id.to_owned());
+        Ok(Some(ContainerImage { source_format: String::new(), ..there }))
+    }
+
+    async fn save(&self, id: &str) -> Result<SavedPieces, ImageError> {
+        self.pass("save").await?;
+        if !self.state.lock().there.contains_key(id) {
+            let (call, message) = ("save an image", format!("No such image: {id}"));
+            return Err(EngineError::Status { call, status: 404, message }.into());
+        }
+        let manifest = format!("[{{\"Config\":\"{id}\",\"RepoTags\":null,\"Layers\":[]}}]");
+        let mut whole = header("manifest.json", manifest.len() as u64).to_vec();
+        whole.extend_from_slice(manifest.as_bytes());
+        whole.resize(whole.len().next_multiple_of(512), 0);
+        whole.extend_from_slice(&END);
+        Ok(futures_util::stream::once(async { Ok(Bytes::from(whole)) }).boxed())
+    }
+
+    async fn remove(&self, image: Uuid) -> Result<(), ImageError> {
+        self.pass("remove").await?;
+        let mut state = self.state.lock();
+        let Some(id) = state.marks.get(&image).cloned() else { return Ok(()) };
+        let others = state.marks.iter().any(|(other, at)| *other != image && *at == id);
+        if !others && state.used.contains(&id) {
+            return Err(ImageError::InUse("a container".to_owned()));
+        }
+        state.marks.remove(&image);
+        if !others {
+            state.there.remove(&id);
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Uuid>, ImageError> {
+        self.pass("list").await?;
+        Ok(self.state.lock().marks.keys().copied().collect())
+    }
+
+    fn events(&self) -> broadcast::Receiver<EngineEvent> {
+        self.events.subscribe()
+    }
+}
