@@ -121,7 +121,7 @@ impl Watched {
             return;
         }
         tokio::time::sleep(self.looks.next).await;
-        self.looks.next = (self.looks.next * 2).min(self.looks.most);
+        self.looks.next = (self.looks.next * 8).min(self.looks.most);
     }
 }
 
