@@ -8,10 +8,10 @@ use agent_tests::host_test;
 use serde_json::Value;
 
 /// Serves its own name, and stays until it is asked to stop.
-const SERVE: &str =
+pub const SERVE: &str =
     "hostname > /www/index.html; httpd -h /www; trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 
-fn container(agentd: &Agentd, name: &str) -> Value {
+pub fn container(agentd: &Agentd, name: &str) -> Value {
     agentd.get("container", name).unwrap_or_else(|| panic!("no container {name}"))
 }
 
@@ -19,14 +19,14 @@ fn address(agentd: &Agentd, name: &str) -> String {
     container(agentd, name)["status"]["addresses"][0]["ip"].as_str().expect("an address").to_owned()
 }
 
-fn run(agentd: &Agentd, name: &str, more: &[&str]) {
+pub fn run(agentd: &Agentd, name: &str, more: &[&str]) {
     let mut line = vec!["container", "run", name, "--image", IMAGE];
     line.extend(more);
     line.extend(["--", "sh", "-c", SERVE]);
     agentd.ok(&line);
 }
 
-fn until(agentd: &Agentd, name: &str, what: &str, limit: Duration, is: impl Fn(&Value) -> bool) -> Value {
+pub fn until(agentd: &Agentd, name: &str, what: &str, limit: Duration, is: impl Fn(&Value) -> bool) -> Value {
     wait_until(&format!("{name} is {what}"), limit, || match agentd.get("container", name) {
         Some(now) if is(&now) => Ok(now),
         other => Err(format!("{other:?}\n{}", agentd.log_text())),
@@ -34,7 +34,7 @@ fn until(agentd: &Agentd, name: &str, what: &str, limit: Duration, is: impl Fn(&
 }
 
 /// What the engine calls the container of that object.
-fn engine_name(agentd: &Agentd, name: &str) -> String {
+pub fn engine_name(agentd: &Agentd, name: &str) -> String {
     container(agentd, name)["status"]["engine_id"].as_str().expect("an engine's id").to_owned()
 }
 

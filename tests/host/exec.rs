@@ -15,7 +15,7 @@ use crate::console::Person;
 use nix::sys::signal::Signal;
 
 /// Most of what agentd may grow by, however much goes through it.
-const GROWTH_KIB: u64 = 64 << 10;
+pub const GROWTH_KIB: u64 = 64 << 10;
 
 fn run(agentd: &Agentd, name: &str, command: &[&str]) -> agent_tests::host::Answer {
     let mut arguments = vec!["vm", "exec", name, "--"];
@@ -45,7 +45,7 @@ fn with_guest(host: &mut Host, memory: &str) -> Agentd {
 }
 
 /// agentctl with that stdin.
-fn fed(agentd: &Agentd, arguments: &[&str], stdin: &[u8]) -> Output {
+pub fn fed(agentd: &Agentd, arguments: &[&str], stdin: &[u8]) -> Output {
     let mut command = agentd.command(arguments);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("agentctl starts");
@@ -57,7 +57,7 @@ fn fed(agentd: &Agentd, arguments: &[&str], stdin: &[u8]) -> Output {
     output
 }
 
-fn resident_kib(pid: u32) -> u64 {
+pub fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
@@ -209,7 +209,7 @@ fn facts(agentd: &Agentd) {
 }
 
 /// All below a folder, as what each is.
-fn listing(top: &Path) -> Vec<String> {
+pub fn listing(top: &Path) -> Vec<String> {
     let (mut found, mut todo) = (Vec::new(), vec![top.to_owned()]);
     while let Some(path) = todo.pop() {
         let meta = fs::symlink_metadata(&path).expect("it is there");

@@ -61,7 +61,12 @@ impl AllFigures {
         Self { store, vm, container, instance, turn: tokio::sync::Mutex::default(), last: Mutex::default() }
     }
 
+    /// Nor is libvirt where there are no VMs.
     async fn vms(&self) -> Result<Vec<Figures>, Problem> {
+        let there = Query { limit: Some(1), ..Query::kind(Vm::DEF.kind) };
+        if self.store.list(&there).items.is_empty() {
+            return Ok(Vec::new());
+        }
         let told = self.vm.stats().await.map_err(|e| unknown(&e))?;
         Ok(told.into_iter().filter_map(|stats| self.figures(stats)).collect())
     }

@@ -37,7 +37,7 @@ fn sub(name: &str) -> &'static SubDef {
 
 #[derive(Debug, Subcommand)]
 pub enum Container {
-    /// Make a container, start it and wait until it runs and has its address
+    /// Make a container, start it and wait until it runs and has its address; with -i, sit at it until it ends
     Run(Box<run::Run>),
     /// Make a container without starting it
     Create(Box<run::Run>),

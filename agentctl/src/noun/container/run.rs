@@ -3,12 +3,12 @@
 use clap::Args;
 
 use super::spec::SpecArgs;
-use super::{DEF, MINUTE};
+use super::{DEF, MINUTE, attach};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::verb::create::{self, Create, Until};
-use crate::wait::WaitArgs;
 use crate::wait::goal::Goal;
+use crate::wait::{Wait, WaitArgs};
 
 #[derive(Debug, Args)]
 pub struct Run {
@@ -17,6 +17,9 @@ pub struct Run {
     name: String,
     #[command(flatten)]
     spec: SpecArgs,
+    /// With --interactive: leave it alone once it runs, and do not sit at its input and output
+    #[arg(short, long)]
+    detach: bool,
     /// Check everything, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -29,9 +32,16 @@ pub struct Run {
 
 impl Run {
     pub async fn run(self, app: &App, started: bool) -> Result<(), Failure> {
-        let draft = self.spec.draft(&self.name, &self.command, started);
+        let sits = started && self.spec.interactive() && !self.detach && !self.wait.no_wait;
+        let draft = self.spec.draft(&self.name, &self.command, started && !sits);
         let create = Create { def: DEF, name: &self.name, draft, dry_run: self.dry_run };
         let Some(object) = create.send(app).await? else { return Ok(()) };
+        if sits {
+            // Made first, so that nothing of what it says is missed.
+            let (goal, limit) = (Goal::Stopped, self.wait.limit(5 * MINUTE));
+            let object = Wait { app, def: DEF, goal, limit, beside: None }.one(object).await?;
+            return attach::sit(app, &object, false, true).await;
+        }
         let until = Until {
             goal: if started { Goal::Running } else { Goal::Stopped },
             wait: &self.wait,

@@ -46,6 +46,11 @@ pub struct SpecArgs {
 }
 
 impl SpecArgs {
+    /// Whether its input is kept open.
+    pub fn interactive(&self) -> bool {
+        self.program.interactive
+    }
+
     /// `running` says whether it is to be started.
     pub fn draft(&self, name: &str, command: &[String], running: bool) -> Value {
         let mut spec = Map::new();

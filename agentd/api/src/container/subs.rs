@@ -15,7 +15,10 @@ pub(super) const SUBS: &[SubDef] = &[
     SubDef::get(
         "attach",
         SubAnswer::Frames,
-        &[ParamDef::flag("watch", "Sends it nothing.")],
+        &[
+            ParamDef::flag("watch", "Sends it nothing."),
+            ParamDef::flag("early", "Also at one that is off: to be there when it is started."),
+        ],
         "Its own input and output, from now on: Out and Err are sent, Exit once it has ended; In, InEnd, Resize and \
                   Signal are taken",
     ),

@@ -34,7 +34,7 @@ pub use seen::{
     ContainerEvent, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, ExitSeen, ForeignDef,
     ForeignSeen, HealthSeen, HealthState,
 };
-pub use streams::{Changed, ChangedHow, Commit, ContainerStats, ContainerStreams, Logs, Processes};
+pub use streams::{Changed, ChangedHow, Commit, ContainerStats, ContainerStreams, Logs, Processes, Sitting};
 
 use crate::engine::EngineProbe;
 

@@ -11,6 +11,15 @@ use uuid::Uuid;
 use super::{ContainerError, ExitSeen};
 use crate::vm::guest::{ExecWish, GuestError, GuestIn, GuestOut};
 
+/// How one sits at a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sitting {
+    /// Its input is taken.
+    pub input: bool,
+    /// Also at one that is off, to miss nothing of what it says once it is started.
+    pub early: bool,
+}
+
 /// What of its log is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Logs {
@@ -75,9 +84,10 @@ pub trait ContainerStreams: Send + Sync {
     /// Runs a program in it. Answers once it runs; a program that is not there exits with 127, one that cannot be run with
     /// 126. A session that is dropped before its end ends the program. NotRunning where the container is off or paused.
     async fn exec(&self, id: Uuid, wish: ExecWish) -> Result<(GuestIn, GuestOut), GuestError>;
-    /// Its own program's input and output, from now on, ending with its exit. Dropping this leaves the program. Input goes
-    /// nowhere where its definition has none.
-    async fn attach(&self, id: Uuid) -> Result<(GuestIn, GuestOut), GuestError>;
+    /// Its own program's input and output, from now on, ending with its exit. Dropping this leaves the program, but that one
+    /// without a terminal has no more input once who sends it some has gone. Input goes nowhere where its definition has
+    /// none. NotRunning where it is paused, and where it is off if that was not allowed for.
+    async fn attach(&self, id: Uuid, sitting: Sitting) -> Result<(GuestIn, GuestOut), GuestError>;
     /// What it said, in pieces of any length and not in lines, ending with Done. Also of one that is off.
     async fn logs(&self, id: Uuid, logs: Logs) -> Result<GuestOut, GuestError>;
     /// What is at that path as a tar archive, also of one that is off; Missing where nothing is.

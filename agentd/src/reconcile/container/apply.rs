@@ -131,6 +131,7 @@ impl Work<'_> {
     ) -> Result<Turn, Halt> {
         let (driver, id) = (self.containers.driver(), self.object.meta.id);
         match step {
+            Step::Make => self.make().await,
             Step::Start => self.start(0, seen).await,
             Step::StartAgain => self.start(observe::run(&self.status).restarts() + 1, seen).await,
             Step::Rest => Ok(self.rest()),

@@ -35,6 +35,18 @@ impl Work<'_> {
         Ok(Turn::Again)
     }
 
+    /// Not started. What it is made of is written down before.
+    pub(super) async fn make(&mut self) -> Result<Turn, Halt> {
+        let needs = match self.needs(false).await? {
+            Ok(needs) => needs,
+            Err(waiting) => return Ok(self.wait_for(waiting)),
+        };
+        self.status.image_digest = Some(needs.image.clone());
+        self.publish().await?;
+        self.prepare(&needs).await?;
+        Ok(Turn::Again)
+    }
+
     async fn needs(&self, started: bool) -> Result<Result<Needs, Waiting>, Halt> {
         let gathered = needs::gather(self.containers, self.pass, self.object, &self.status, started).await;
         match gathered {

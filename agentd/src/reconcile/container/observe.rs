@@ -80,6 +80,7 @@ pub fn situation(
         seen: seen(container, view.outage),
         restart_requested: status.restart_requested,
         ran: status.started_generation == Some(object.meta.generation),
+        started: status.started_at.is_some(),
         was_up: status.was_up(),
         stopping: deadline(object, status).map(patience),
         rebooted: status.host_boot.as_deref().is_some_and(|b| b != view.boot),

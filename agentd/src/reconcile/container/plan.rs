@@ -41,6 +41,8 @@ pub struct Situation {
     pub restart_requested: bool,
     /// It was seen running at this generation of its spec: it is not to be started for that again.
     pub ran: bool,
+    /// It was started at some time.
+    pub started: bool,
     /// When it was last seen it was up.
     pub was_up: bool,
     pub stopping: Option<Patience>,
@@ -62,6 +64,8 @@ pub struct Situation {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Make all it needs and itself, so that it can be given files before its first start.
+    Make,
     /// Make all it needs and itself, and start it.
     Start,
     /// As its policy wants, which is counted.
@@ -100,6 +104,7 @@ pub fn plan_container(s: &Situation) -> ContainerPlan {
     let how = ended.or(s.last_stop);
     let desired = if s.held { Stopped } else { s.desired };
     let step = match (desired, s.seen) {
+        (Stopped, Seen::Absent) if !s.started && !s.held => Step::Make,
         (Stopped, Seen::Absent | Seen::Created | Seen::Exited(_)) => off(s, how),
         (Stopped, Seen::Running) => stop(s),
         (Stopped, Seen::Paused) => stop_paused(s),

@@ -26,9 +26,9 @@ pub struct ProgramArgs {
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Keep its input open, for `attach`
+    /// Keep its input open; `run` sits at it, and at what it says, until it ends or is left (Ctrl-P Ctrl-Q with --tty)
     #[arg(short, long)]
-    interactive: bool,
+    pub interactive: bool,
 }
 
 impl ProgramArgs {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Bed, Does, PROGRAM_LIMIT, gone, run, see};
-use crate::container::{Commit, ContainerDriver, ContainerError, Logs};
+use crate::container::{Commit, ContainerDriver, ContainerError, Logs, Sitting};
 use crate::fault::Classed;
 use crate::vm::guest::{ExecWish, GuestError, GuestOut, Said};
 
@@ -98,15 +98,25 @@ pub(super) async fn what_it_says_is_kept_and_told(bed: &dyn Bed) {
 
     // Both who follow and who attach are told of the end.
     let follow = driver.logs(def.id, Logs { follow: true, ..all }).await.expect("it has a log");
-    let (_input, attached) = driver.attach(def.id).await.expect("attached");
+    let (_input, attached) = driver.attach(def.id, Sitting::default()).await.expect("attached");
     let (kill, followed, attached) = tokio::join!(driver.kill(def.id), hear(follow), hear(attached));
     kill.expect("killed");
     assert_eq!(followed.0, b"to out\n");
     assert!(matches!(followed.2, Said::Done { .. }));
     assert_eq!(attached.2, Said::Exit(137));
     assert_eq!(log(driver, def.id, all).await, both, "the log of one that is off");
-    let off = driver.attach(def.id).await.err().expect("it is off");
+    let off = driver.attach(def.id, Sitting::default()).await.err().expect("it is off");
     assert!(matches!(off, GuestError::NotRunning(_)), "{off:?}");
+    // Who sits there before it is started hears its end, and what a real one says first.
+    let early = Sitting { early: true, ..Sitting::default() };
+    let (_input, attached) = driver.attach(def.id, early).await.expect("attached");
+    driver.start(def.id).await.expect("started again");
+    let again = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        driver.kill(def.id).await.expect("killed");
+    };
+    let ((), attached) = tokio::join!(again, hear(attached));
+    assert_eq!(attached.2, Said::Exit(137));
     gone(driver, def.id).await;
     let missing = driver.logs(def.id, all).await.err().expect("there is none");
     assert!(matches!(missing, GuestError::Container(ContainerError::Missing(_))), "{missing:?}");

@@ -37,6 +37,8 @@ pub(super) fn body(
         user: def.user.clone(),
         tty: Some(def.terminal),
         open_stdin: Some(def.input),
+        // At a terminal its end is a key; elsewhere it comes with the end of what is sent.
+        stdin_once: Some(def.input && !def.terminal),
         env: Some(def.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         cmd: def.command.clone(),
         entrypoint: def.entrypoint.clone(),

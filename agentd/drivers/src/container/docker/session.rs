@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::Inner;
@@ -54,6 +55,7 @@ pub(super) fn session(inner: Arc<Inner>, whose: Whose, both: Both, terminal: boo
         frames: Frames::new(terminal),
         first: Vec::new(),
         over: false,
+        ended: None,
     };
     (In { inner, whose, write }, out)
 }
@@ -142,9 +144,23 @@ pub(super) struct Out {
     frames: Frames,
     first: Vec<u8>,
     over: bool,
+    /// The engine's word of its end, asked for before.
+    ended: Option<JoinHandle<Option<i32>>>,
 }
 
 impl Out {
+    /// Asks how the container ends, before it does.
+    pub(super) fn wait_for_end(&mut self, container: &str, condition: &'static str) {
+        let path = query(&format!("/containers/{container}/wait"), &[("condition", condition)]);
+        let engine = self.inner.engine.clone();
+        self.ended = Some(tokio::spawn(async move {
+            let linked = engine.linked().await.ok()?;
+            let told =
+                linked.wire.post("wait for a container", &path, &serde_json::Value::Null).await.ok()?;
+            i32::try_from(told.get("StatusCode")?.as_i64()?).ok()
+        }));
+    }
+
     /// How it ended, after its output has.
     async fn end(&mut self) -> Result<Said, GuestError> {
         match &self.whose {
@@ -153,6 +169,11 @@ impl Out {
                 loop {
                     let program = self.inner.program(exec).await.map_err(ContainerError::from)?;
                     if let (false, Some(code)) = (program.running, program.exit_code) {
+                        let said = String::from_utf8_lossy(&self.first);
+                        // Engines find that out once it is started, and tell it as if the program said so.
+                        if code == 126 && said.starts_with("unable to find user") {
+                            return Err(GuestError::Missing(said.trim_end().to_owned()));
+                        }
                         return Ok(Said::Exit(meant(code, &self.first)));
                     }
                     if Instant::now() > until {
@@ -161,7 +182,16 @@ impl Out {
                     tokio::time::sleep(LOOK).await;
                 }
             }
-            Whose::Container(id) => Ok(Said::Exit(self.inner.wait(*id).await?.code)),
+            Whose::Container(id) => {
+                let told = match self.ended.take() {
+                    Some(ended) => tokio::time::timeout(END, ended).await.ok().and_then(Result::ok).flatten(),
+                    None => None,
+                };
+                match told {
+                    Some(code) => Ok(Said::Exit(code)),
+                    None => Ok(Said::Exit(self.inner.wait(*id).await?.code)),
+                }
+            }
         }
     }
 }
@@ -199,6 +229,9 @@ impl SessionOut for Out {
 
 impl Drop for Out {
     fn drop(&mut self) {
+        if let Some(ended) = &self.ended {
+            ended.abort();
+        }
         let Whose::Program { exec, container } = self.whose.clone() else { return };
         if self.over {
             return;

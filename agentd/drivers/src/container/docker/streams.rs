@@ -1,6 +1,7 @@
 //! What goes to a container and comes from it.
 
 use async_trait::async_trait;
+use bollard::models::ContainerInspectResponse;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -9,23 +10,28 @@ use super::session::{Log, Whose, session};
 use super::{EngineContainers, Inner, files, read};
 use crate::container::{
     Changed, Commit, ContainerError, ContainerState, ContainerStats, ContainerStreams, ExitSeen, Logs,
-    Processes,
+    Processes, Sitting,
 };
 use crate::engine::wire::query;
 use crate::engine::{ASK, EngineError};
 use crate::vm::guest::{ExecWish, GuestError, GuestIn, GuestOut};
 
 impl Inner {
-    /// Of a container that runs: the engine's id, and whether it has a terminal and an input.
-    async fn running(&self, id: Uuid) -> Result<(String, bool, bool), GuestError> {
+    /// Of a container that runs, or may be off: the engine's id, and whether it runs.
+    async fn running(
+        &self,
+        id: Uuid,
+        off: bool,
+    ) -> Result<(ContainerInspectResponse, String, bool), GuestError> {
         let found = self.found(id).await?;
-        match found.state.as_ref().map_or(ContainerState::Created, read::state) {
-            ContainerState::Running => {}
+        let runs = match found.state.as_ref().map_or(ContainerState::Created, read::state) {
+            ContainerState::Running => true,
             ContainerState::Paused => return Err(GuestError::NotRunning("paused")),
+            _ if off => false,
             _ => return Err(GuestError::NotRunning("off")),
-        }
-        let config = found.config.unwrap_or_default();
-        Ok((found.id.unwrap_or_default(), config.tty.unwrap_or(false), config.open_stdin.unwrap_or(false)))
+        };
+        let engine_id = found.id.clone().unwrap_or_default();
+        Ok((found, engine_id, runs))
     }
 
     fn no_session(&self, id: Uuid, error: EngineError) -> GuestError {
@@ -70,7 +76,7 @@ impl Inner {
     }
 
     async fn begin(&self, id: Uuid, wish: &ExecWish) -> Result<(String, String), GuestError> {
-        let (container, ..) = self.running(id).await?;
+        let (_, container, _) = self.running(id, false).await?;
         let env: Vec<String> = wish.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let body = json!({
             "AttachStdin": wish.input,
@@ -111,9 +117,12 @@ impl ContainerStreams for EngineContainers {
         Ok((Box::new(input), Box::new(output)))
     }
 
-    async fn attach(&self, id: Uuid) -> Result<(GuestIn, GuestOut), GuestError> {
+    async fn attach(&self, id: Uuid, sitting: Sitting) -> Result<(GuestIn, GuestOut), GuestError> {
         let inner = &self.inner;
-        let (container, terminal, input) = inner.running(id).await?;
+        let (found, container, runs) = inner.running(id, sitting.early).await?;
+        let config = found.config.unwrap_or_default();
+        let terminal = config.tty.unwrap_or(false);
+        let input = sitting.input && config.open_stdin.unwrap_or(false);
         let stdin = if input { "1" } else { "0" };
         let pairs = [("stream", "1"), ("stdin", stdin), ("stdout", "1"), ("stderr", "1")];
         let path = query(&format!("/containers/{container}/attach"), &pairs);
@@ -121,7 +130,9 @@ impl ContainerStreams for EngineContainers {
         let upgrade = linked.wire.upgrade("attach to a container", &path, None);
         let both = inner.within("attach to a container", ASK, upgrade).await;
         let both = both.map_err(|error| inner.no_session(id, error))?;
-        let (input, output) = session(inner.clone(), Whose::Container(id), both, terminal);
+        let (input, mut output) = session(inner.clone(), Whose::Container(id), both, terminal);
+        // One that is removed as it ends tells nobody how afterwards.
+        output.wait_for_end(&container, if runs { "not-running" } else { "next-exit" });
         Ok((Box::new(input), Box::new(output)))
     }
 

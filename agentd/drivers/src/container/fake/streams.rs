@@ -9,7 +9,7 @@ use super::state::{Kept, Line};
 use super::{FakeContainers, Inner};
 use crate::container::{
     Changed, ChangedHow, Commit, ContainerError, ContainerState, ContainerStats, ContainerStreams, ExitSeen,
-    Logs, Processes, Wired,
+    Logs, Processes, Sitting, Wired,
 };
 use crate::vm::fake::programs::{self, Say};
 use crate::vm::guest::{ExecWish, GuestError, GuestIn, GuestOut, Said};
@@ -47,6 +47,19 @@ impl FakeContainers {
     ) -> Result<T, GuestError> {
         // Its own failures are the outer ones, the session's the inner.
         self.call(method, move |inner| Ok(work(inner))).await?
+    }
+
+    /// Waits until it is on; whether it came to that.
+    async fn comes_up(&self, id: Uuid) -> bool {
+        let mut turns = self.inner.turns.subscribe();
+        loop {
+            match self.inner.said(id, 0) {
+                None => return false,
+                Some((_, None)) => return true,
+                Some((_, Some(_))) if turns.changed().await.is_err() => return false,
+                Some(_) => {}
+            }
+        }
     }
 
     /// Says what the container has said and says, from the `at`-th word on, as long as it is on and `follow` is.
@@ -88,15 +101,21 @@ impl ContainerStreams for FakeContainers {
         .await
     }
 
-    async fn attach(&self, id: Uuid) -> Result<(GuestIn, GuestOut), GuestError> {
+    async fn attach(&self, id: Uuid, sitting: Sitting) -> Result<(GuestIn, GuestOut), GuestError> {
         let fake = self.clone();
         self.guest_call("attach", move |inner| {
-            inner.running(id)?;
+            let early = match inner.running(id) {
+                Err(GuestError::NotRunning("off")) if sitting.early => true,
+                runs => runs.map(|()| false)?,
+            };
             let at = inner.there(id, |kept| kept.log.len())?;
             let (ends, came, say) = programs::session();
             tokio::spawn(swallow(came));
             tokio::spawn(async move {
                 let logs = Logs { follow: true, out: true, err: true, ..Logs::default() };
+                if early && !fake.comes_up(id).await {
+                    return;
+                }
                 if let Some(exit) = fake.tell(id, at, logs, say.clone()).await {
                     let _ = say.send(Ok(Said::Exit(exit.code))).await;
                 }

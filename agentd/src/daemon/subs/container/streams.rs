@@ -28,8 +28,10 @@ pub struct Logs {
 impl Opener for Attach {
     async fn open(&self, call: SubCall) -> Result<SubReply, Problem> {
         let asked = Asked::new(&Guests::Containers(self.containers.clone()), &call);
-        let (input, output) = self.containers.attach(asked.id).await.map_err(|e| asked.refused(&e))?;
         let (stop, watch) = (call.stop.clone(), call.flag("watch"));
+        let sitting = driver::Sitting { input: !watch, early: call.flag("early") };
+        let (input, output) =
+            self.containers.attach(asked.id, sitting).await.map_err(|e| asked.refused(&e))?;
         Ok(SubReply::Session(Box::new(move |channel| {
             async move {
                 let (mut from, mut to) = frames(channel);

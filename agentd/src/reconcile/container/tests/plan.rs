@@ -15,6 +15,7 @@ fn new() -> Situation {
         seen: Seen::Absent,
         restart_requested: false,
         ran: false,
+        started: false,
         was_up: false,
         stopping: None,
         rebooted: false,
@@ -30,7 +31,7 @@ fn new() -> Situation {
 
 /// Seen up before, at this generation.
 fn up() -> Situation {
-    Situation { seen: Seen::Running, ran: true, was_up: true, ..new() }
+    Situation { seen: Seen::Running, ran: true, started: true, was_up: true, ..new() }
 }
 
 fn step(s: Situation) -> Step {
@@ -47,7 +48,7 @@ fn what_is_wanted_and_what_is_seen_make_the_step() {
         (Paused, Seen::Created, Step::Start),
         (Paused, Seen::Running, Step::Pause),
         (Paused, Seen::Paused, Step::Up),
-        (Stopped, Seen::Absent, Step::Off),
+        (Stopped, Seen::Absent, Step::Make),
         (Stopped, Seen::Created, Step::Off),
         (Stopped, Seen::Exited(EXIT), Step::Off),
         (Stopped, Seen::Running, Step::Ask),
@@ -118,7 +119,8 @@ fn a_new_wish_is_a_new_start_and_what_has_done_its_work_goes() {
     assert_eq!(step(Situation { remove_when_stopped: true, ..ended }), Step::Remove);
     let held = Situation { held: true, remove_when_stopped: true, ..ended };
     assert_eq!(step(held), Step::Off, "kept for the host's next boot");
-    assert_eq!(step(Situation { remove_when_stopped: true, desired: Stopped, ..new() }), Step::Off);
+    let made = Situation { seen: Seen::Created, ..new() };
+    assert_eq!(step(Situation { remove_when_stopped: true, desired: Stopped, ..made }), Step::Off);
 }
 
 #[test]
