@@ -44,7 +44,7 @@ pub struct Bed {
     pub driver: EngineContainers,
     /// Somebody else's client.
     pub other: Docker,
-    scratch: tempfile::TempDir,
+    pub scratch: tempfile::TempDir,
     dockerd: parking_lot::Mutex<Option<Child>>,
 }
 

@@ -6,9 +6,11 @@
 mod netns;
 
 mod bed;
+mod images;
 mod limits;
 mod long;
 mod outage;
+mod registry;
 mod safe;
 mod wired;
 

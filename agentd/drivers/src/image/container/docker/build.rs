@@ -3,6 +3,7 @@
 use agentd_api::image::BuildSource;
 
 use super::DockerImages;
+use super::intermediates::Intermediates;
 use super::load::streamed;
 use super::messages::{LastWords, hear};
 use crate::engine::EngineError;
@@ -18,6 +19,7 @@ impl DockerImages {
         &self,
         source: &BuildSource,
         work: &Work,
+        made: &Intermediates,
     ) -> Result<ContainerImage, ImageError> {
         let file = self.host.uploaded(&source.upload(), work).await?;
         let mark = self.mark(work.image);
@@ -44,6 +46,7 @@ impl DockerImages {
         let mut words = LastWords::default();
         let heard = hear(CALL, content, |message| {
             words.hear(&message.stream);
+            made.hear(&message.stream);
             if let Some((done, total, step)) = step(&message.stream) {
                 report(work, step, done, Some(total), "steps");
             }

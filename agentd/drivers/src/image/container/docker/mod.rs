@@ -4,6 +4,7 @@
 //! last word, a failure among the messages, or our hanging up, by which the engine stops.
 
 mod build;
+mod intermediates;
 mod load;
 mod messages;
 mod pull;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use self::intermediates::Intermediates;
 use super::credentials::Registries;
 use super::{ContainerImage, ContainerImageDriver, SavedPieces, mark, marked, repository};
 use crate::Instance;
@@ -44,6 +46,8 @@ struct Inspected {
     id: String,
     #[serde(default)]
     size: u64,
+    #[serde(default)]
+    created: Option<String>,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
@@ -150,7 +154,10 @@ impl ContainerImageDriver for DockerImages {
     }
 
     async fn build(&self, source: &BuildSource, work: &Work) -> Result<ContainerImage, ImageError> {
-        unless_cancelled(work, self.build_upload(source, work)).await
+        let made = Intermediates::begin();
+        let built = unless_cancelled(work, self.build_upload(source, work, &made)).await;
+        self.tidy(&made).await;
+        built
     }
 
     async fn build_recipe(&self, recipe: Recipe, work: &Work) -> Result<ContainerImage, ImageError> {
