@@ -12,6 +12,7 @@ mod exec;
 mod export;
 mod firmware;
 mod huge_pages;
+mod image;
 mod kill;
 mod life;
 mod live;

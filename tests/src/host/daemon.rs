@@ -1,5 +1,6 @@
 //! One agentd of a test, and agentctl spoken to it.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -66,7 +67,12 @@ impl Agentd {
         assert!(self.child.is_none(), "agentd runs already");
         clock("agentd starts");
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
+        // A configuration beside the state directory is its own.
+        let config = self.state.with_extension("toml");
         let child = Command::new(binary("agentd"))
+            .args(
+                config.is_file().then(|| [OsStr::new("--config"), config.as_os_str()]).into_iter().flatten(),
+            )
             .arg("--state-dir")
             .arg(&self.state)
             .arg("--socket")

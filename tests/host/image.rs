@@ -1,0 +1,169 @@
+//! Images that containers are made of, by the whole way: the command, the daemon, the engine, a registry.
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent_tests::host::engine::{IMAGE, docker};
+use agent_tests::host::registry::{ADDRESS, PASSWORD, USER};
+use agent_tests::host::{Agentd, wait_until};
+use agent_tests::host_test;
+
+/// All that the engine has, with what has no name.
+fn images() -> String {
+    let format = "{{.ID}} {{.Repository}}:{{.Tag}} {{.Digest}}";
+    docker(&["images", "-a", "--digests", "--no-trunc", "--format", format]).expect("docker images")
+}
+
+/// What a program says in a container of that image, which goes again.
+fn says(agentd: &Agentd, image: &str, program: &[&str]) -> String {
+    agentd.ok(&["container", "run", "once", "--image", image, "--", "sh", "-c", "sleep 1000"]);
+    let mut line = vec!["container", "exec", "once", "--"];
+    line.extend(program);
+    let said = agentd.ok(&line);
+    agentd.ok(&["container", "rm", "once"]);
+    said.trim().to_owned()
+}
+
+host_test!(docker_an_image_comes_from_a_registry_and_stays_while_it_is_used, |host| {
+    let _dockerd = host.start_docker();
+    let registry = host.start_registry();
+    registry.take(IMAGE, "team/tool:1");
+    let before = images();
+    let config = registry.config(&format!("{USER}:wrong-secret\n"));
+    std::fs::write(host.scratch().join("state.toml"), config).expect("written");
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    let from = format!("{ADDRESS}/team/tool:1");
+
+    let refused = agentd.ctl(&["image", "pull", &from]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    let why = "the credentials that the configuration names for it are not enough";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    registry.credentials(&format!("{USER}:{PASSWORD}\n"));
+    agentd.ok(&["retry", "image/tool"]);
+    wait_until("it is pulled", Duration::from_secs(60), || match agentd.get("image", "tool") {
+        Some(image) if image["status"]["state"] == "ready" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let image = agentd.get("image", "tool").expect("there");
+    let pinned = image["status"]["registry_digest"].as_str().expect("pinned").to_owned();
+    assert!(pinned.starts_with(&format!("{ADDRESS}/team/tool@sha256:")), "{pinned}");
+    agentd.ok(&["image", "pull", &pinned, "--name", "same"]);
+    let same = agentd.get("image", "same").expect("there");
+    assert_eq!(same["status"]["digest"], image["status"]["digest"]);
+    let none = agentd.ctl(&["image", "pull", &format!("{ADDRESS}/team/tool:2"), "--name", "none"]);
+    assert!(none.status == 1 && none.stderr.contains("has no 127.0.0.1:5000/team/tool:2"), "{none:?}");
+    agentd.ok(&["image", "rm", "none", "same"]);
+
+    agentd.ok(&["container", "run", "web", "--image", "tool", "--", "sh", "-c", "sleep 1000"]);
+    let made = agentd.get("container", "web").expect("there");
+    assert_eq!(made["status"]["image_digest"], image["status"]["digest"]);
+    let used = agentd.ctl(&["image", "rm", "tool"]);
+    assert!(used.status == 4 && used.stderr.contains("container/default/web"), "{used:?}");
+    let unknown = agentd.ctl(&["container", "run", "bad", "--image", "nothing:1", "--", "true"]);
+    assert!(unknown.status == 2 && unknown.stderr.contains("spec.image"), "{unknown:?}");
+
+    let told = [
+        agentd.log_text(),
+        agentd.ok(&["get", "image", "-o", "json"]),
+        agentd.ok(&["events", "-o", "json"]),
+        refused.stderr,
+    ];
+    for text in &told {
+        assert!(!text.contains("wrong-secret") && !text.contains(PASSWORD), "{text}");
+    }
+    agentd.ok(&["container", "rm", "web"]);
+    agentd.ok(&["image", "rm", "tool"]);
+    assert_eq!(images(), before);
+});
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+}
+
+host_test!(docker_an_image_is_built_saved_and_loaded_again, |host| {
+    let _dockerd = host.start_docker();
+    let before = images();
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    let folder = host.scratch().join("my-app");
+    write(
+        &folder,
+        &[
+            (
+                "Dockerfile.tool",
+                "FROM box:1\nARG WHO\nCOPY . /app\nRUN echo $WHO > /who\nCMD [\"sleep\", \"1000\"]\n",
+            ),
+            (".dockerignore", "*.log\nsecrets\n!secrets/public\n"),
+            ("main.sh", "echo hello"),
+            ("debug.log", "x"),
+            ("secrets/key", "x"),
+            ("secrets/public", "x"),
+        ],
+    );
+    let at = folder.display().to_string();
+    let built = agentd.ctl(&["image", "build", &at, "--file", "Dockerfile.tool", "--build-arg", "WHO=me"]);
+    assert_eq!(built.status, 0, "{built:?}");
+    assert_eq!(says(&agentd, "my-app", &["cat", "/who"]), "me");
+    assert_eq!(
+        says(&agentd, "my-app", &["ls", "/app", "/app/secrets"]).replace('\n', " "),
+        "/app: Dockerfile.tool main.sh secrets  /app/secrets: public"
+    );
+    // Its own command runs where nobody says another.
+    agentd.ok(&["container", "run", "own", "--image", "my-app"]);
+    agentd.ok(&["container", "rm", "own"]);
+
+    let file = host.scratch().join("saved.tar").display().to_string();
+    agentd.ok(&["image", "save", "my-app", &file]);
+    agentd.ok(&["image", "load", &file, "--name", "loaded"]);
+    let digest = |name: &str| agentd.get("image", name).expect("there")["status"]["digest"].clone();
+    assert_eq!(digest("loaded"), digest("my-app"));
+    agentd.ok(&["image", "rm", "my-app"]);
+    assert_eq!(says(&agentd, "loaded", &["cat", "/who"]), "me");
+    agentd.ok(&["image", "rm", "loaded"]);
+
+    write(&folder, &[("Dockerfile", "FROM box:1\nRUN touch /x\nRUN echo the reason; exit 7\n")]);
+    let failed = agentd.ctl(&["image", "build", &at]);
+    assert!(failed.status == 1 && failed.stderr.contains("the reason"), "{failed:?}");
+    wait_until("it is taken back", Duration::from_secs(20), || match agentd.get("image", "my-app") {
+        None => Ok(()),
+        Some(still) => Err(still["status"].to_string()),
+    });
+    assert_eq!(images(), before);
+});
+
+host_test!(docker_a_recipe_gives_an_image_for_containers, |host| {
+    let _dockerd = host.start_docker();
+    let before = images();
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    // Named by its recipe alone, it is built with the container.
+    agentd.ok(&[
+        "container",
+        "run",
+        "small",
+        "--image",
+        "micro",
+        "--timeout",
+        "5m",
+        "--",
+        "sh",
+        "-c",
+        "sleep 1000",
+    ]);
+    assert!(agentd.ok(&["container", "exec", "small", "--", "busybox"]).contains("BusyBox"));
+    agentd.ok(&["image", "build", "debian-12", "--container"]);
+    let said = says(
+        &agentd,
+        "debian-12-container",
+        &["sh", "-c", "cat /etc/debian_version; apt-get --version | head -n 1"],
+    );
+    assert!(said.starts_with("12.") && said.contains("apt "), "{said}");
+    agentd.ok(&["container", "rm", "small"]);
+    agentd.ok(&["image", "rm", "debian-12-container", "micro-container"]);
+    assert_eq!(images(), before);
+});
