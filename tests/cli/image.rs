@@ -79,3 +79,39 @@ fn images_are_built_and_pulled_by_name() {
     sim.ok(&["image", "rm", "disk", "mine"]);
     assert_eq!(sim.ok(&["get", "image", "-o", "name"]), "");
 }
+
+#[test]
+fn images_for_containers_are_pulled_built_saved_and_loaded() {
+    let sim = Sim::start(&[]);
+    sim.ok(&["image", "pull", "registry.example.com:5000/team/tool:1"]);
+    let image = sim.get("image/tool").expect("it is there");
+    assert_eq!(
+        (&image["status"]["format"], &image["status"]["state"]),
+        (&"container".into(), &"ready".into())
+    );
+    sim.ok(&["container", "run", "web", "--image", "tool"]);
+    let used = sim.ctl(&["image", "rm", "tool"]);
+    assert!(used.status == 4 && used.stderr.contains("container/default/web"), "{used:?}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(at("Dockerfile"), "FROM scratch\nCOPY a /a\n").expect("written");
+    sim.ok(&["image", "build", &at("."), "--name", "mine"]);
+    assert_eq!(sim.get("image/mine").expect("there")["status"]["source_format"], "dockerfile");
+    sim.ok(&["image", "save", "mine", &at("mine.tar")]);
+    assert!(std::fs::metadata(at("mine.tar")).expect("written").len() > 512);
+    sim.ok(&["image", "build", "micro", "--container"]);
+    sim.ok(&["image", "build", "micro"]);
+    for (line, status, says) in [
+        (&["image", "pull", "team/Other:1"][..], 2, "reference"),
+        (&["image", "pull", "team/tool:1", "--sha256", "abc"], 2, "sha256"),
+        (&["image", "save", "micro", &at("disk.tar")], 5, "is a disk"),
+        (&["image", "build", &at("."), "--file", "/etc/passwd", "--name", "x"], 1, "is not below"),
+        (&["vm", "run", "vm", "--image", "mine"], 2, "spec.image"),
+    ] {
+        let answer = sim.ctl(line);
+        assert!(answer.status == status && answer.stderr.contains(says), "{line:?}: {answer:?}");
+    }
+    assert!(!std::fs::exists(at("disk.tar")).expect("looked"), "nothing is left of what failed");
+    assert!(!std::fs::exists(at("disk.tar.part")).expect("looked"), "nothing is left of what failed");
+}
