@@ -209,7 +209,7 @@ async fn it_stops_at_once_when_nothing_is_in_flight_and_soon_when_something_hang
     stage.tracker.close();
     let started = std::time::Instant::now();
     stage.tracker.wait().await;
-    assert!(started.elapsed() < Duration::from_millis(200));
+    assert!(started.elapsed() < Duration::from_secs(1));
 
     let keys = Arc::new(Actor::<SshKey>::new(|_, _| Box::pin(std::future::pending())));
     let stage = play(&keys, &idle());
