@@ -25,6 +25,8 @@ use super::{GuestError, GuestSeen};
 
 /// How long an agent may take to answer a greeting before it is taken for not there.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// When a channel that was closed is tried again: at once where a guest is started again, and then more slowly.
+const CONNECT_SOON: Duration = Duration::from_millis(50);
 const CONNECT_AGAIN: Duration = Duration::from_millis(500);
 /// What a guest may send that is nothing, before its connection is given up for a while.
 const NOISE_MAX: usize = 4 << 20;
@@ -170,9 +172,18 @@ enum Ended {
 
 impl Follower {
     async fn run(self) {
+        let mut again = CONNECT_SOON;
         loop {
             let ended = match UnixStream::connect(&self.socket).await {
-                Ok(stream) => self.follow(stream).await,
+                Ok(stream) => {
+                    let began = Instant::now();
+                    let ended = self.follow(stream).await;
+                    // One that is cut whenever it is made is no reason to hurry.
+                    if began.elapsed() > CONNECT_AGAIN {
+                        again = CONNECT_SOON;
+                    }
+                    ended
+                }
                 Err(error) => Ended::Cut(match error.kind() {
                     std::io::ErrorKind::NotFound => {
                         "it was started without a channel for one; restart it".to_owned()
@@ -181,7 +192,11 @@ impl Follower {
                 }),
             };
             let (why, rest) = match ended {
-                Ended::Cut(why) => (why, CONNECT_AGAIN),
+                Ended::Cut(why) => {
+                    let rest = again;
+                    again = (again * 2).min(CONNECT_AGAIN);
+                    (why, rest)
+                }
                 Ended::Noise => ("what it sends makes no sense".to_owned(), NOISE_REST),
             };
             self.is(State::Away(why));
