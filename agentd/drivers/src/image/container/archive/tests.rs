@@ -6,18 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::archive::format::{END, header};
-
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, content) in files {
-        out.extend_from_slice(&header(name, content.len() as u64));
-        out.extend_from_slice(content);
-        out.resize(out.len().next_multiple_of(512), 0);
-    }
-    out.extend_from_slice(&END);
-    out
-}
+use crate::image::container::contract::tar;
 
 fn names(bytes: &[u8]) -> Vec<String> {
     let mut reader = Reader::new(bytes);
