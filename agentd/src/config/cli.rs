@@ -1,12 +1,23 @@
-//! The daemon's command line. clap reads the environment for a flag that is not given.
+//! The daemon's command line. clap reads the environment for a flag that is not given. It knows nothing else of the
+//! daemon, so that its manual page can be made without building one.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+/// Turns this host into a cloud: VMs, images and networks as an API on a Unix socket.
+#[derive(Debug, Parser)]
+#[command(name = "agentd", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub flags: Flags,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct Flags {
-    /// The configuration [default: /etc/agentd/agentd.toml, where it exists]
+    /// The configuration [default: /etc/agentd/agentd.toml, where it exists, and /etc/agentd/conf.d/*.toml]
     #[arg(long, env = "AGENTD_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Where objects, images and disks are kept

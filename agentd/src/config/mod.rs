@@ -1,14 +1,14 @@
-//! What the daemon is told at its start: a TOML file, the environment, flags.
+//! What the daemon is told at its start: a TOML file, files beside it, the environment, flags.
 //!
-//! It owns the settings, their defaults, and which source wins: a flag over the environment over the file over the
-//! default. It opens nothing but the file. A file that cannot be understood ends the start with its path, line and
-//! column: a daemon that runs on half of its settings is worse than one that does not run.
+//! It owns the settings, their defaults, and which source wins: a flag over the environment over the last file that has
+//! the key over the default. It opens nothing but the files. A file that cannot be understood ends the start with its
+//! path, line and column: a daemon that runs on half of its settings is worse than one that does not run.
 
 mod cli;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,10 @@ use agentd_api::image::RegistryRef;
 use agentd_api::{Cidr, network, paths};
 use serde::{Deserialize, Serialize};
 
-pub use cli::{Command, Flags};
+pub use cli::{Arguments, Command, Flags};
 
+/// Beside the usual file: what others add to it, and what the administrator changes of it. Taken in the order of names.
+const DROP_INS: &str = "conf.d";
 /// The longest path that a Unix socket can be bound to (`sun_path`, less its NUL).
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -27,6 +29,8 @@ pub enum ConfigError {
     Read { path: String, source: std::io::Error },
     #[error("{path}:{line}:{column}: {message}")]
     Parse { path: String, line: usize, column: usize, message: String },
+    #[error("{path} and the files of conf.d beside it: {message}")]
+    Whole { path: String, message: String },
     #[error("{key}: {message}")]
     Value { key: &'static str, message: String },
 }
@@ -128,18 +132,17 @@ impl Default for VmConfig {
 }
 
 impl Config {
-    /// The settings as the flags (which hold the environment already) and the file they name say. Without a named
-    /// file the usual one is read where it exists; a named one must.
+    /// The settings as the flags (which hold the environment already) and the files say. Without a named file the usual
+    /// one is read where it exists, and then those of `conf.d` beside it, whose keys win; a named one must be there, and
+    /// is all that is read.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
         Self::load_with(flags, Path::new(paths::CONFIG))
     }
 
     fn load_with(flags: &Flags, usual: &Path) -> Result<Self, ConfigError> {
-        let path = flags.config.as_deref().unwrap_or(usual);
-        let mut config = match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, path)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => Self::default(),
-            Err(source) => return Err(ConfigError::Read { path: path.display().to_string(), source }),
+        let mut config = match &flags.config {
+            Some(path) => Self::parse(&read(path)?, path)?,
+            None => Self::of_files(usual)?,
         };
         if let Some(dir) = &flags.state_dir {
             config.daemon.state_dir.clone_from(dir);
@@ -151,13 +154,26 @@ impl Config {
         Ok(config)
     }
 
+    fn of_files(usual: &Path) -> Result<Self, ConfigError> {
+        let mut files = drop_ins(&usual.with_file_name(DROP_INS))?;
+        if usual.try_exists().map_err(unreadable(usual))? {
+            files.insert(0, usual.to_owned());
+        }
+        let mut all = toml::Table::new();
+        for path in &files {
+            let text = read(path)?;
+            // By itself first: what is wrong has a place in this file.
+            Self::parse(&text, path)?;
+            let table = text.parse().map_err(|error| refused(&error, &text, path))?;
+            lay_over(&mut all, table);
+        }
+        let path = || usual.display().to_string();
+        let whole = |e: toml::de::Error| ConfigError::Whole { path: path(), message: e.message().to_owned() };
+        all.try_into().map_err(whole)
+    }
+
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            let at = error.span().map_or(0, |span| span.start);
-            let (line, column) = position(text, at);
-            let message = error.message().trim().to_owned();
-            ConfigError::Parse { path: path.display().to_string(), line, column, message }
-        })
+        toml::from_str(text).map_err(|error| refused(&error, text, path))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -221,10 +237,69 @@ impl Config {
         Ok(())
     }
 
+    /// The keys in which the two differ, as `section.key`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let tables = |config: &Self| toml::Table::try_from(config).unwrap_or_default();
+        let (one, two) = (tables(self), tables(other));
+        let keys = |(section, table): (&String, &toml::Value)| {
+            let keys = table.as_table().map(|t| t.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+            keys.into_iter().map(|key| (section.clone(), key)).collect::<Vec<_>>()
+        };
+        let all: BTreeSet<(String, String)> = one.iter().chain(&two).flat_map(keys).collect();
+        let value = |table: &toml::Table, (section, key): &(String, String)| {
+            table.get(section).and_then(|section| section.get(key)).cloned()
+        };
+        let differs = |at: &(String, String)| value(&one, at) != value(&two, at);
+        all.into_iter().filter(differs).map(|(section, key)| format!("{section}.{key}")).collect()
+    }
+
     /// As a file that says the same.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|e| format!("# cannot be written as TOML: {e}\n"))
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> ConfigError {
+    move |source| ConfigError::Read { path: path.display().to_string(), source }
+}
+
+/// The files of the folder that end in `.toml`, by their names. None where there is no folder.
+fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(unreadable(folder)(source)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable(folder))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|end| end == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Puts the keys of `over` in the place of those of `under`; tables of both become one.
+fn lay_over(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}
+
+fn refused(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
+    let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+    let message = error.message().trim().to_owned();
+    ConfigError::Parse { path: path.display().to_string(), line, column, message }
 }
 
 /// Line and column, from 1, of a byte of the text.

@@ -94,6 +94,46 @@ fn what_is_printed_is_read_back() {
     assert_eq!(Config::load(&flags).expect("a config"), config);
 }
 
+#[test]
+fn files_of_conf_d_win_in_the_order_of_their_names_and_are_named_where_they_are_wrong() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let usual = dir.path().join("agentd.toml");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join("conf.d").join(name);
+        std::fs::create_dir_all(path.parent().expect("conf.d")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write("20-more.toml", "[daemon]\nlog = 'debug'\n[containers.registries.'b:1']\nauth_file = '/b'\n");
+    write("10-some.toml", "[daemon]\nlog = 'warn'\ngroup = 'some'\n");
+    write("notes.txt", "no TOML at all");
+    write(".10-some.toml.swp", "nor this");
+    write(".hidden.toml", "nor this");
+    let load = || Config::load_with(&Flags::default(), &usual);
+    assert_eq!(load().expect("without a file").daemon.log, "debug");
+    let text = "[daemon]\ngroup = 'first'\n[containers.registries.'a:1']\nauth_file = '/a'\n";
+    std::fs::write(&usual, text).expect("written");
+    let config = load().expect("all of them");
+    assert_eq!((config.daemon.log.as_str(), config.daemon.group.as_str()), ("debug", "some"));
+    assert_eq!(config.containers.registries.keys().collect::<Vec<_>>(), ["a:1", "b:1"]);
+    let flags = Flags { config: Some(usual.clone()), ..Flags::default() };
+    assert_eq!(Config::load_with(&flags, &usual).expect("the named one").daemon.group, "first");
+    write("30-wrong.toml", "[daemon]\ngorup = 'x'\n");
+    let error = load().expect_err("refused").to_string();
+    assert!(error.contains("conf.d/30-wrong.toml:2:1: unknown field `gorup`"), "{error}");
+}
+
+#[test]
+fn what_differs_is_named_by_key() {
+    let (one, mut two) = (Config::default(), Config::default());
+    assert_eq!(one.differences(&two), Vec::<String>::new());
+    two.daemon.log = "debug".to_owned();
+    two.network.cidr = "10.9.0.0/24".parse().ok();
+    let one_more = super::RegistryConfig { auth_file: "/etc/agentd/secrets/one".into() };
+    two.containers.registries.insert("registry.example.com".to_owned(), one_more);
+    assert_eq!(one.differences(&two), ["containers.registries", "daemon.log", "network.cidr"]);
+    assert_eq!(two.differences(&one), one.differences(&two));
+}
+
 /// Every key of a table, as `table.key`.
 fn keys(text: &str) -> BTreeSet<String> {
     let table: toml::Table = text.parse().expect("TOML");
