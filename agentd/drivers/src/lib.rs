@@ -36,4 +36,6 @@ pub struct Drivers {
     pub pool: Arc<dyn volume::pool::PoolDriver>,
     pub archive: Arc<dyn archive::ArchiveDriver>,
     pub network: Arc<dyn network::NetworkDriver>,
+    /// Who agentd is to which registry, shared with what pulls.
+    pub registries: image::container::credentials::Registries,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agentd::config::{Config, Flags};
-use agentd::daemon::{self, Daemon};
+use agentd::daemon::{self, Daemon, Reload};
 use agentd::sim::{self, Fakes, Order};
 use clap::Parser;
 
@@ -42,14 +42,14 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.flags)?;
-    daemon::start_logging(&config.daemon.log)?;
+    let reload = Reload::new(arguments.flags.clone(), daemon::start_logging(&config.daemon.log)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("agentd").build()?;
-    runtime.block_on(serve(arguments, config))
+    runtime.block_on(serve(arguments, config, reload))
 }
 
-async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+async fn serve(arguments: &Arguments, config: Config, reload: Reload) -> anyhow::Result<()> {
     let fakes = OnceCell::new();
-    let daemon = Daemon::start(config, |_, instance| {
+    let daemon = Daemon::start(config, reload, |_, instance| {
         let made = fakes.get_or_init(|| Fakes::new(instance));
         for order in arguments.faults.iter().chain(&arguments.delays) {
             made.obey(order)?;

@@ -1,5 +1,6 @@
 //! The drivers of a real host, as the configuration wants them. None of them connects to anything yet.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,10 +35,15 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
     let image = HostImage::new(instance.clone(), images);
     let volume = HostVolume::new(instance.clone(), guest_program);
     let engine = Engine::new(EngineOptions { socket: config.containers.socket.clone() });
-    let files = config.containers.registries.iter();
-    let registries = Registries::new(files.map(|(host, r)| (host.clone(), r.auth_file.clone())).collect());
+    let registries = Registries::new(registries(config));
     Ok(Drivers {
-        container_image: DockerImages::new(engine.clone(), instance.clone(), image.clone(), registries),
+        container_image: DockerImages::new(
+            engine.clone(),
+            instance.clone(),
+            image.clone(),
+            registries.clone(),
+        ),
+        registries,
         container: Arc::new(EngineContainers::new(engine, instance.clone())),
         vm: LibvirtVm::new(libvirt),
         archive: HostArchive::new(instance.clone(), image.clone(), volume.clone()),
@@ -46,6 +52,12 @@ pub fn real(config: &Config, instance: &Instance) -> anyhow::Result<Drivers> {
         pool: DirPool::new(instance.clone()),
         network: HostNetwork::new(instance.clone(), NetworkOptions { upstream }),
     })
+}
+
+/// The files that say who agentd is to a registry.
+pub fn registries(config: &Config) -> BTreeMap<String, PathBuf> {
+    let files = config.containers.registries.iter();
+    files.map(|(host, registry)| (host.clone(), registry.auth_file.clone())).collect()
 }
 
 /// Where agentd's program for guests is: as configured, else beside this program, else where packages put it.

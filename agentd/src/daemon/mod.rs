@@ -3,12 +3,14 @@
 //! ```text
 //! start   state directory -> store (locks it, checks it) -> drivers (connect to nothing yet) -> socket
 //!         -> reconcilers -> HTTP -> READY=1 -> in the background: the network `default`, the probes of backends
+//! SIGHUP  RELOADING=1 -> the configuration again -> READY=1
 //! stop    STOPPING=1 -> HTTP: no new connections, watches end, answers under way get a second
 //!         -> background -> reconcilers: no new pass, those under way end -> drivers: threads and connections
 //!         -> store -> the socket's file
 //! ```
 //! Reconcilers end before drivers, since a pass calls them, and the store last, since a pass that ends writes what it
-//! saw. No guest, dnsmasq or rule is touched by either: the next start adopts what it finds. A part that cannot be
+//! saw. Under systemd a watchdog is fed from the time that it serves, and the socket may be one that systemd made, which
+//! then stays. No guest, dnsmasq or rule is touched by either: the next start adopts what it finds. A part that cannot be
 //! opened ends the start with an error that names it; a backend that is away ends nothing.
 
 mod consoles;
@@ -17,12 +19,15 @@ mod facts;
 mod figures;
 mod imports;
 mod logging;
+mod reload;
 mod socket;
 mod state_dir;
+mod story;
 mod subs;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod watchdog;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +52,7 @@ use facts::Facts;
 pub(crate) use drivers::guest_program;
 pub use drivers::real as real_drivers;
 pub use logging::start as start_logging;
+pub use reload::Reload;
 
 /// How long the first start may wait for the host to say which networks it has, before it serves without `default`.
 const DEFAULT_NETWORK_PATIENCE: Duration = Duration::from_secs(1);
@@ -61,6 +67,8 @@ pub struct Daemon {
     intents: Intents,
     store: Store,
     drivers: Drivers,
+    config: Config,
+    reload: Reload,
     socket: socket::Bound,
     http: Part,
     background: Part,
@@ -86,22 +94,24 @@ impl Part {
 /// Starts, serves until SIGTERM or SIGINT, and stops in order.
 pub async fn run(
     config: Config,
+    reload: Reload,
     make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
 ) -> anyhow::Result<()> {
     state_dir::plain_umask();
-    Daemon::start(config, make).await?.until_told().await
+    Daemon::start(config, reload, make).await?.until_told().await
 }
 
 impl Daemon {
     pub async fn start(
         config: Config,
+        reload: Reload,
         make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
     ) -> anyhow::Result<Self> {
         let state_dir = state_dir::prepare(&config.daemon.state_dir)?;
         let database = state_dir.join("agentd.db");
         state_dir::refuse_orphans(&state_dir, &database)?;
         let store = state_dir::privately(|| Store::open(&database, Options::default()))?;
-        let started = Self::on_store(&store, &state_dir, config, make).await;
+        let started = Self::on_store((&store, &state_dir), config, reload, make).await;
         if started.is_err() {
             // Its lock goes with it, and so does the next start's reason to be refused.
             let _ = store.close().await;
@@ -110,15 +120,15 @@ impl Daemon {
     }
 
     async fn on_store(
-        store: &Store,
-        state_dir: &Path,
+        (store, state_dir): (&Store, &Path),
         config: Config,
+        reload: Reload,
         make: impl FnOnce(&Config, &Instance) -> anyhow::Result<Drivers>,
     ) -> anyhow::Result<Self> {
         let from = Instant::now();
         let instance = Instance::new(state_dir);
         let drivers = make(&config, &instance).context("the drivers cannot be made")?;
-        let (socket, listener) = socket::bind(&config.daemon.socket, &config.daemon.group)?;
+        let (socket, listener) = socket::open(&config.daemon.socket, &config.daemon.group)?;
         let listener = UnixListener::from_std(listener).context("the socket cannot be served")?;
         let store = store.clone();
 
@@ -163,21 +173,29 @@ impl Daemon {
         let server = HttpServer::new(Arc::new(app), PeerRules::new(config.daemon.group.clone()));
         http.tasks.spawn(server.serve(listener, http.end.clone()));
         background.tasks.spawn(facts.keep_looking(background.end.clone()));
+        if reload.in_journal() {
+            background.tasks.spawn(story::tell(store.clone(), background.end.clone()));
+        }
+        let watched = watchdog::Watched { store: store.clone(), socket: config.daemon.socket.clone() };
+        background.tasks.spawn(watchdog::feed(watched, background.end.clone()));
 
         // Without systemd this does nothing.
         sd_notify::notify(&[NotifyState::Ready]).context("systemd cannot be told that agentd is ready")?;
         let (socket_path, took) = (config.daemon.socket.display(), from.elapsed());
-        tracing::info!(socket = %socket_path, state_dir = %state_dir.display(), ?took, "serving");
-        Ok(Self { intents, store, drivers, socket, http, background, passes })
+        let passed = socket.is_passed();
+        tracing::info!(socket = %socket_path, passed, state_dir = %state_dir.display(), ?took, "serving");
+        Ok(Self { intents, store, drivers, config, reload, socket, http, background, passes })
     }
 
     pub fn intents(&self) -> &Intents {
         &self.intents
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops. A second signal ends it at once.
-    pub async fn until_told(self) -> anyhow::Result<()> {
+    /// Serves until SIGTERM or SIGINT, then stops. A second signal ends it at once. SIGHUP has the configuration read
+    /// again.
+    pub async fn until_told(mut self) -> anyhow::Result<()> {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut told = async || {
             // Cancel-safe: a signal that was received is not lost with the other arm.
             tokio::select! {
@@ -185,7 +203,14 @@ impl Daemon {
                 _ = int.recv() => "SIGINT",
             }
         };
-        tracing::info!("stopping: {}", told().await);
+        let why = loop {
+            // Cancel-safe: as above.
+            tokio::select! {
+                why = told() => break why,
+                _ = hangup.recv() => self.reload.again(&mut self.config, &self.drivers),
+            }
+        };
+        tracing::info!("stopping: {why}");
         // The process ends next, and all of its memory with it. Given back object by object it would take longer than
         // the rest of the stop.
         std::mem::forget((self.store.clone(), self.drivers.clone(), self.intents.clone()));
@@ -201,7 +226,7 @@ impl Daemon {
         let from = Instant::now();
         // A manager that does not hear it waits for the process's end all the same.
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        let Self { intents, store, drivers, socket, http, background, passes } = self;
+        let Self { intents, store, drivers, socket, http, background, passes, config: _, reload: _ } = self;
         // The server bounds its own end by its grace.
         http.stop(PASSES_PATIENCE).await;
         background.stop(PASSES_PATIENCE).await;

@@ -35,8 +35,9 @@ impl Place {
     }
     async fn start(&self) -> (Daemon, Fakes) {
         let mut fakes = None;
-        let made =
-            Daemon::start(self.config(), |_, instance| Ok(fakes.insert(Fakes::new(instance)).drivers()));
+        let made = Daemon::start(self.config(), unlogged(), |_, instance| {
+            Ok(fakes.insert(Fakes::new(instance)).drivers())
+        });
         let daemon = made.await.expect("started");
         (daemon, fakes.expect("the drivers were made"))
     }
@@ -55,6 +56,10 @@ impl Place {
         }
         panic!("{path} never became as wanted: {last:?}");
     }
+}
+
+fn unlogged() -> Reload {
+    Reload::without_log(crate::config::Flags::default())
 }
 
 async fn ask(socket: &Path, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
@@ -107,7 +112,8 @@ async fn two_daemons_share_neither_state_nor_socket_but_a_host() {
     let (one, two) = (Place::new(), Place::new());
     let (daemon, _) = one.start().await;
     let refused = |config: Config| async {
-        let started = Daemon::start(config, |_, instance| Ok(Fakes::new(instance).drivers())).await;
+        let started =
+            Daemon::start(config, unlogged(), |_, instance| Ok(Fakes::new(instance).drivers())).await;
         format!("{:#}", started.err().expect("refused"))
     };
     let same_state = Config {

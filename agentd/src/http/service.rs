@@ -18,6 +18,7 @@ use hyper::service::Service;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::body::Body;
 use super::pace::{Busy, Pace};
@@ -155,6 +156,8 @@ impl Service<Request<Incoming>> for Session {
             request_id: counted.request_id.clone(),
             end: self.end.clone(),
         };
+        let request_id = request::id_text(&call.request_id);
+        let span = tracing::info_span!("request", request_id);
         Either::Right(
             async move {
                 let handled = AssertUnwindSafe(dispatch(call, request)).catch_unwind().await;
@@ -162,6 +165,7 @@ impl Service<Request<Incoming>> for Session {
                 let answer = answer.unwrap_or_else(|problem| error::answer(problem, &counted.request_id));
                 Ok(counted.finish(answer))
             }
+            .instrument(span)
             .boxed(),
         )
     }

@@ -74,6 +74,7 @@ impl Host {
             pool: self.pool.clone(),
             archive: self.archive.clone(),
             network: self.network.clone(),
+            registries: agentd_drivers::image::container::credentials::Registries::default(),
         }
     }
 

@@ -73,6 +73,7 @@ impl Fakes {
             pool: self.pool.clone(),
             archive: self.archive.clone(),
             network: self.network.clone(),
+            registries: agentd_drivers::image::container::credentials::Registries::default(),
         }
     }
 

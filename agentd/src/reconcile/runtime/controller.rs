@@ -9,6 +9,7 @@ use agentd_store::{Query, Stored};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::pass::{Pass, Write, to_map};
 use super::queue::{Finish, Queue};
@@ -57,7 +58,9 @@ impl<R: Reconciler> Controller<R> {
             while passes.len() < limit
                 && let Some(key) = self.queue.pop()
             {
-                passes.spawn(self.clone().one(key));
+                let span =
+                    tracing::info_span!("pass", kind = %key.kind, project = %key.project, name = %key.name);
+                passes.spawn(self.clone().one(key).instrument(span));
             }
             // Cancel safety: no arm takes anything that is lost; what a finished pass had to say is said.
             tokio::select! {

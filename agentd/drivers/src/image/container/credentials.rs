@@ -7,9 +7,11 @@ use std::fmt;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -19,9 +21,10 @@ const LONGEST: u64 = 64 << 10;
 /// What Docker's own registry is called by engines that ask for credentials.
 const DOCKER_IO: &str = "https://index.docker.io/v1/";
 
-/// Registries by their host (with the port, where they have one), and the files that say who we are to them.
+/// Registries by their host (with the port, where they have one), and the files that say who we are to them. Clones are
+/// one: what is replaced in it is replaced for all that share it.
 #[derive(Debug, Clone, Default)]
-pub struct Registries(BTreeMap<String, PathBuf>);
+pub struct Registries(Arc<RwLock<BTreeMap<String, PathBuf>>>);
 
 /// A user's name and password, or a token in place of them.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -43,27 +46,33 @@ impl fmt::Debug for Secret {
 
 impl Registries {
     pub fn new(files: BTreeMap<String, PathBuf>) -> Self {
-        Self(files)
+        Self(Arc::new(RwLock::new(files)))
+    }
+
+    /// What is pulled from now on is pulled by these.
+    pub fn replace(&self, files: BTreeMap<String, PathBuf>) {
+        *self.0.write() = files;
     }
 
     /// The value of X-Registry-Auth for that registry, where there are credentials for it.
     pub(super) fn one(&self, host: &str) -> Result<Option<String>, ImageError> {
-        let Some(file) = self.0.get(host) else { return Ok(None) };
-        let document = document(host, &read(file)?);
+        let Some(file) = self.0.read().get(host).cloned() else { return Ok(None) };
+        let document = document(host, &read(&file)?);
         Ok(Some(URL_SAFE.encode(document.to_string())))
     }
 
     /// The value of X-Registry-Config: all of them, for a build that may pull from any.
     pub(super) fn all(&self) -> Result<Option<String>, ImageError> {
         let mut all = serde_json::Map::new();
-        for (host, file) in &self.0 {
+        let files = self.0.read().clone();
+        for (host, file) in &files {
             all.insert(server(host).to_owned(), document(host, &read(file)?));
         }
         Ok((!all.is_empty()).then(|| URL_SAFE.encode(serde_json::Value::Object(all).to_string())))
     }
 
-    pub(super) fn knows(&self, host: &str) -> bool {
-        self.0.contains_key(host)
+    pub fn knows(&self, host: &str) -> bool {
+        self.0.read().contains_key(host)
     }
 }
 

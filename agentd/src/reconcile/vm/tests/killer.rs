@@ -70,6 +70,7 @@ pub fn under(killer: &Arc<Killer>, drivers: &Drivers) -> Drivers {
         container_image: drivers.container_image.clone(),
         image: drivers.image.clone(),
         archive: drivers.archive.clone(),
+        registries: drivers.registries.clone(),
     }
 }
 
