@@ -1,7 +1,8 @@
 //! A network's dnsmasq: started, found again, kept to what it should serve, ended.
 //!
 //! It makes itself a daemon: it outlives agentd, and a restarted agentd finds it by its pid file, which counts only
-//! where that process's command line names our configuration. A process that merely has the number is never ended.
+//! where that process's command line names our configuration. A process that merely has the number is never ended. Where
+//! systemd runs agentd from its package it is a unit of its own (unit.rs), else a plain process.
 //!
 //! A host that is added costs two small files and no pause. Where one is removed or changed dnsmasq is ended, the files
 //! and leases are put right, and it is started again (some 40 ms in all): it drops neither a lease nor a DHCP host in any
@@ -17,6 +18,7 @@ use nix::unistd::Pid;
 
 use super::failed_to;
 use super::folder::{Change, Wanted};
+use super::unit;
 use crate::exec::{ExecError, Program};
 use crate::network::dnsmasq_config::{CONFIG, PID};
 use crate::network::{NetworkError, NetworkSetup};
@@ -70,6 +72,10 @@ pub fn is_ours(pid: i32, folder: &Path) -> bool {
 
 /// Ends the dnsmasq of this folder, also one whose pid file is lost, and waits for its end.
 pub async fn stop(folder: &Path) -> Result<(), NetworkError> {
+    if let Some(unit) = unit::of(folder) {
+        // Or systemd would start anew what is killed here.
+        unit.stop().await.map_err(failed_to("ending dnsmasq"))?;
+    }
     let pids = match running(folder) {
         Some(pid) => vec![pid],
         None => all_of(folder),
@@ -122,9 +128,15 @@ fn all_of(folder: &Path) -> Vec<i32> {
 async fn start(folder: &Path) -> Result<i32, NetworkError> {
     let deadline = Instant::now() + IN_USE;
     loop {
-        let dnsmasq = Program::new("dnsmasq").arg(config_argument(folder)).deadline(Duration::from_secs(10));
-        let stderr = match dnsmasq.run().await {
-            Ok(_) => {
+        let started = match unit::of(folder) {
+            Some(unit) => unit.start().await,
+            None => {
+                let dnsmasq = Program::new("dnsmasq").arg(config_argument(folder));
+                dnsmasq.deadline(Duration::from_secs(10)).run().await.map(drop)
+            }
+        };
+        let stderr = match started {
+            Ok(()) => {
                 return running(folder).ok_or_else(|| NetworkError::Failed {
                     step: "starting dnsmasq".to_owned(),
                     detail: "it ended right after its start; the system's log says why".to_owned(),

@@ -4,6 +4,7 @@
 //! bridge.rs   links and their addresses           taken.rs     networks that the host is in by itself
 //! sysctl.rs   /proc/sys/net                       beside.rs    Docker's and ufw's tables
 //! dnsmasq.rs  its process                         folder.rs    its files, of ../dnsmasq_config.rs's text
+//! unit.rs     its unit, under systemd
 //! firewall.rs the table in the kernel, of ../ruleset.rs's text
 //! watch.rs    what changed behind our back        rules.rs     ... in nftables
 //! ```
@@ -19,6 +20,7 @@ mod folder;
 mod rules;
 mod sysctl;
 mod taken;
+mod unit;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
