@@ -20,11 +20,17 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::failure::{Exit, Failure};
 
-fn main() -> ExitCode {
+/// All that can be typed, for its manual pages and completions.
+pub fn command() -> clap::Command {
+    cli::Cli::command()
+}
+
+/// Does what the process's arguments say.
+pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     // One thread: nothing here computes, and a list should cost no more than its bytes.
     let done = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
