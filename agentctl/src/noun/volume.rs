@@ -1,4 +1,4 @@
-//! `agentctl volume`: disks of their own, and which VM has them.
+//! `agentctl volume`: disks and file systems of their own, and who has them.
 //!
 //! Attaching and detaching change the VM's spec, at the revision that was read, and read again where somebody else was
 //! faster.
@@ -32,11 +32,11 @@ const TRIES: usize = 10;
 pub enum Volume {
     /// Make a volume
     Create(CreateVolume),
-    /// Attach a volume to a VM, which may run
+    /// Attach a block volume to a VM, which may run; containers are made with theirs
     Attach(Attach),
     /// Detach a volume from the VM that has it, which may run, and wait until its guest has let go of it
     Detach(Detach),
-    /// Make a volume larger; the guest that has it sees that at once
+    /// Make a volume larger; the guest or the containers that have it see that at once
     Resize(Resize),
     /// List volumes
     #[command(visible_alias = "ls")]
@@ -54,10 +54,13 @@ pub struct CreateVolume {
     /// How large it is, as in 10GiB
     #[arg(long, value_name = "SIZE")]
     size: String,
-    /// How it is kept [default: qcow2]
+    /// A disk for a VM, or a file system for containers [default: block]
+    #[arg(long, value_name = "MODE", value_parser = ["block", "filesystem"])]
+    mode: Option<String>,
+    /// How it is kept [default: qcow2, and raw for a file system]
     #[arg(long, value_name = "FORMAT", value_parser = ["qcow2", "raw"])]
     format: Option<String>,
-    /// An image whose content it begins with
+    /// An image whose content it begins with, of a block volume
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// Check everything, change nothing
@@ -128,7 +131,7 @@ impl Volume {
 impl CreateVolume {
     async fn run(self, app: &App) -> Result<(), Failure> {
         let mut spec = Map::from_iter([("size".to_owned(), json!(self.size))]);
-        for (field, value) in [("format", self.format), ("image", self.image)] {
+        for (field, value) in [("mode", self.mode), ("format", self.format), ("image", self.image)] {
             spec.extend(value.map(|value| (field.to_owned(), json!(value))));
         }
         let draft = json!({"name": self.name, "spec": spec});

@@ -1,5 +1,6 @@
-//! The kind `volume`: a disk of its own, which outlives the VMs that it is attached to. It is attached by a VM's
-//! `spec.volumes`, to one VM at a time.
+//! The kind `volume`: what outlives the VMs and containers that have it. A block volume is a disk, attached by a VM's
+//! `spec.volumes`, to one VM at a time. One with a file system is mounted by containers' `spec.mounts`, by several at once
+//! if they like.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,11 +23,34 @@ pub struct Volume;
 pub struct VolumeSpec {
     /// The size that guests see. It can grow, attached or not, and never shrinks.
     pub size: ByteSize,
+    /// Whether it is a disk for VMs or a file system for containers. Fixed once it is there.
+    #[serde(default)]
+    pub mode: VolumeMode,
+    /// How it is kept. A file system is always raw, also where this is absent.
     #[serde(default)]
     pub format: VolumeFormat,
-    /// An image whose content it begins with, copied; empty where absent.
+    /// An image whose content it begins with, copied; empty where absent. Of a block volume only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ObjectName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeMode {
+    /// A disk for VMs, with whatever a guest puts on it.
+    #[default]
+    Block,
+    /// An ext4 of that size, which containers mount. It is full when it is full.
+    Filesystem,
+}
+
+impl VolumeMode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Filesystem => "filesystem",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -63,6 +87,21 @@ pub struct VolumeStatus {
     /// The VM that has it, or that has not let go of it yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attached_to: Option<VolumeAttachment>,
+    /// The containers that have it among their mounts, whether they run or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounted_by: Vec<VolumeMount>,
+    /// The block device that the engine mounts of it, while containers have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeMount {
+    pub container: ObjectName,
+    /// Where in the container.
+    pub path: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,7 +123,7 @@ impl Kind for Volume {
     const DEF: &'static KindDef = &KindDef {
         kind: "volume",
         plural: "volumes",
-        summary: "A disk that outlives the VMs it is attached to",
+        summary: "A disk or a file system that outlives the VMs and containers that have it",
         states: &[
             State::Pending,
             State::Provisioning,
@@ -97,9 +136,11 @@ impl Kind for Volume {
             ColumnDef::text("NAME", "/name"),
             ColumnDef::text("STATE", "/status/state"),
             ColumnDef::text("SIZE", "/status/size"),
+            ColumnDef::text("MODE", "/spec/mode"),
             ColumnDef::text("FORMAT", "/spec/format"),
             ColumnDef::text("VM", "/status/attached_to/vm"),
             ColumnDef::text("DEVICE", "/status/attached_to/device"),
+            ColumnDef::text("CONTAINERS", "/status/mounted_by/*/container"),
             ColumnDef::age("AGE", "/created_at"),
             ColumnDef::text("SERIAL", "/status/serial").wide(),
             ColumnDef::text("REASON", "/status/reason").wide(),
@@ -107,6 +148,8 @@ impl Kind for Volume {
         fields: &[
             FieldDef { name: "state", path: "/status/state" },
             FieldDef { name: "vm", path: "/status/attached_to/vm" },
+            FieldDef { name: "container", path: "/status/mounted_by/*/container" },
+            FieldDef { name: "mode", path: "/spec/mode" },
             FieldDef { name: "format", path: "/spec/format" },
             FieldDef { name: "image", path: "/spec/image" },
         ],
@@ -115,7 +158,14 @@ impl Kind for Volume {
     };
 
     fn check(spec: &VolumeSpec) -> Vec<FieldError> {
-        size_error(spec.size).map(|message| FieldError::new("spec.size", message)).into_iter().collect()
+        let size = size_error(spec.size).map(|message| FieldError::new("spec.size", message));
+        let filled = (spec.mode == VolumeMode::Filesystem && spec.image.is_some()).then(|| {
+            FieldError::new(
+                "spec.image",
+                "is for block volumes: a file system begins empty, as agentd makes it",
+            )
+        });
+        size.into_iter().chain(filled).collect()
     }
     fn common(status: &VolumeStatus) -> &StatusCommon {
         &status.common
@@ -155,5 +205,8 @@ mod tests {
             assert!(serde_json::from_value::<VolumeSpec>(bad.clone()).is_err(), "{bad}");
         }
         assert!(serde_json::from_value::<VolumeSpec>(json!({"size": "1GiB", "image": "../x"})).is_err());
+        let filled = json!({"size": "1GiB", "mode": "filesystem", "image": "micro"});
+        let filled: VolumeSpec = serde_json::from_value(filled).expect("a spec");
+        assert_eq!(Volume::check(&filled)[0].field, "spec.image");
     }
 }

@@ -52,6 +52,11 @@ impl Instance {
     pub fn volume_dir(&self, volume: Uuid) -> PathBuf {
         self.volumes_dir().join(volume.to_string())
     }
+    /// Where the block devices of volumes are found. A boot of the host takes it away, as it does the devices; an end of the
+    /// daemon does not.
+    pub fn devices_dir(&self) -> PathBuf {
+        Path::new("/run/agentd/devices").join(&self.tag)
+    }
     /// Where the agent in a VM's guest is reached. None where the path is longer than a socket's may be.
     pub fn agent_socket(&self, vm: Uuid) -> Option<PathBuf> {
         let path = self.vm_dir(vm).join("agent.sock");

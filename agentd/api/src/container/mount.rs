@@ -24,7 +24,7 @@ pub enum MountSource {
     Bind(String),
     /// Memory, which is gone with the container's end.
     Tmpfs(TmpfsMount),
-    /// A volume, whose content outlives the container.
+    /// A volume of the mode `filesystem`, whose content outlives the container. Several may have one at once.
     Volume(ObjectName),
 }
 

@@ -184,6 +184,18 @@ pub enum MountSource {
     Bind(PathBuf),
     /// In memory, of at most that size where given.
     Tmpfs { size: Option<ByteSize> },
+    /// The file system on a block device of the host's, by the engine's volume of it ([`EngineVolume`]). What the image has
+    /// at its target is copied into it while it is empty.
+    Volume(EngineVolume),
+}
+
+/// A volume of ours, as the engine must know it: it mounts the device where a container that has it is started, and
+/// unmounts it when the last one has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EngineVolume {
+    pub id: Uuid,
+    /// An ext4 is on it when a container is started.
+    pub device: PathBuf,
 }
 
 /// Its place on one of our networks.
@@ -300,7 +312,12 @@ impl ContainerDef {
             return refused(format!("'{key}' is no name of a variable"));
         }
         let odd = |mount: &&Mount| {
-            let bound = matches!(&mount.source, MountSource::Bind(path) if !path.is_absolute() || path.to_str().is_none());
+            let bound = match &mount.source {
+                MountSource::Bind(path) | MountSource::Volume(EngineVolume { device: path, .. }) => {
+                    !path.is_absolute() || path.to_str().is_none()
+                }
+                MountSource::Tmpfs { .. } => false,
+            };
             bound || !mount.target.starts_with('/') || mount.target.trim_end_matches('/').is_empty()
         };
         if let Some(mount) = self.mounts.iter().find(odd) {

@@ -21,6 +21,10 @@ pub enum ContainerError {
     NoNetwork(Uuid),
     #[error("network {0} has containers on it")]
     InUse(Uuid),
+    #[error("the engine has no volume of {0}")]
+    NoVolume(Uuid),
+    #[error("the engine's volume of {volume} has a container on it: {detail}")]
+    VolumeInUse { volume: Uuid, detail: String },
     #[error("something that is not ours is in the way: {0}")]
     Conflict(String),
     /// What was asked for is wrong, and stays so.
@@ -37,6 +41,7 @@ impl Classed for ContainerError {
         match self {
             Self::Engine(error) => error.class(),
             Self::Missing(_) | Self::Off(_) | Self::NoNetwork(_) | Self::InUse(_) => Class::Transient,
+            Self::NoVolume(_) | Self::VolumeInUse { .. } => Class::Transient,
             Self::NoImage(_) | Self::Refused(_) => Class::Permanent,
             Self::Conflict(_) => Class::Conflict,
             Self::Unsupported(_) => Class::Unsupported,
@@ -48,7 +53,7 @@ impl Classed for ContainerError {
         match self {
             Self::Engine(error) => error.code(),
             Self::NoImage(_) => ErrorCode::NotFound,
-            Self::InUse(_) => ErrorCode::InUse,
+            Self::InUse(_) | Self::VolumeInUse { .. } => ErrorCode::InUse,
             other => code_of(other.class()),
         }
     }

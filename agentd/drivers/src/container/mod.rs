@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 pub use crate::vm::Change;
 pub use def::{
-    ContainerDef, Endpoint, EngineNetwork, HealthWish, IoLimit, Limits, LogKeep, Mount, MountSource,
-    Restraints, Seccomp, Security, USUAL_CAPABILITIES, Ulimit, Userns, Wired,
+    ContainerDef, Endpoint, EngineNetwork, EngineVolume, HealthWish, IoLimit, Limits, LogKeep, Mount,
+    MountSource, Restraints, Seccomp, Security, USUAL_CAPABILITIES, Ulimit, Userns, Wired,
 };
 pub use error::ContainerError;
 pub use seen::{
@@ -52,7 +52,7 @@ pub enum Created {
 /// Every call is idempotent, has a deadline of its own, and goes on to its end when its caller stops waiting.
 #[async_trait]
 pub trait ContainerDriver:
-    ContainerLook + ContainerLife + ContainerLimits + ContainerNetworks + ContainerStreams
+    ContainerLook + ContainerLife + ContainerLimits + ContainerNetworks + ContainerVolumes + ContainerStreams
 {
     /// Whether the engine answers, and what it is. Cheap; asked every few seconds.
     async fn probe(&self) -> Result<EngineProbe, ContainerError>;
@@ -90,7 +90,7 @@ pub trait ContainerLook: Send + Sync {
 #[async_trait]
 pub trait ContainerLife: Send + Sync {
     /// Makes the container, not started, with its endpoints, where there is none. NoImage where the engine does not have the
-    /// image; Conflict where a container that is not ours has its name; Unsupported, and nothing is made, where the engine
+    /// image; NoNetwork and NoVolume where `ensure_network` or `ensure_volume` was not called; Conflict where a container that is not ours has its name; Unsupported, and nothing is made, where the engine
     /// or the kernel cannot hold what is asked (never less than was asked).
     async fn ensure_created(&self, def: &ContainerDef) -> Result<Created, ContainerError>;
     /// AlreadySo where it runs or is paused. Refused where its program cannot be run (there is none of that name).
@@ -139,4 +139,17 @@ pub trait ContainerNetworks: Send + Sync {
     async fn connect(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError>;
     /// Unplugs one, of ours or one that somebody else plugged. AlreadySo where it is not there.
     async fn disconnect(&self, id: Uuid, network: &Wired) -> Result<Change, ContainerError>;
+}
+
+/// The engine's volumes, each of which mounts a block device of ours. No volume of the engine's own holds anybody's data: what
+/// it has is on the device.
+#[async_trait]
+pub trait ContainerVolumes: Send + Sync {
+    /// A volume of the engine's on that device. Made anew where it is on another and no container has it; Conflict where one
+    /// has, or where one of its name is not ours.
+    async fn ensure_volume(&self, volume: &EngineVolume) -> Result<Change, ContainerError>;
+    /// What is on the device stays. AlreadySo where gone. VolumeInUse where a container has it, also one that does not run.
+    async fn remove_volume(&self, volume: Uuid) -> Result<Change, ContainerError>;
+    /// Those of this daemon.
+    async fn volumes(&self) -> Result<Vec<Uuid>, ContainerError>;
 }

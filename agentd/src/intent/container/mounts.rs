@@ -1,12 +1,14 @@
-//! What of the host a container may have mounted: folders below those that the configuration allows, and nothing else.
+//! What a container may have mounted: volumes with a file system, and of the host folders below those that the
+//! configuration allows, and nothing else.
 
 use std::path::Path;
 
 use agentd_api::container::{ContainerSpec, MountSource};
-use agentd_api::volume::Volume;
+use agentd_api::volume::{Volume, VolumeMode};
 use agentd_api::{ErrorCode, ObjectKey, Problem};
 
 use crate::intent::admission::Desk;
+use crate::intent::volume;
 
 /// What the spec had before is not refused again: the configuration may have changed since.
 pub(super) fn check(
@@ -25,13 +27,8 @@ pub(super) fn check(
             MountSource::Bind(path) => check_bind(desk, path).map_err(|problem| problem.at(field("bind")))?,
             MountSource::Volume(name) => {
                 let key = ObjectKey::of::<Volume>(container.project.clone(), name.clone());
-                if desk.tx.get(&key).is_none() {
-                    let what = format!("there is no volume '{name}' in project '{}'", key.project);
-                    return Err(Problem::field(field("volume"), what));
-                }
-                let what =
-                    format!("{key} is a disk for VMs and has no file system that a container could mount");
-                return Err(Problem::new(ErrorCode::Unsupported, what).at(field("volume")));
+                let there = volume::wanted(desk, &key, VolumeMode::Filesystem);
+                there.map_err(|problem| problem.at(field("volume")))?;
             }
         }
     }

@@ -234,3 +234,44 @@ async fn actions_say_what_is_wanted() {
     world.set_status(&at, json!({"state": "stopped"})).await;
     assert_eq!(code(&world.act(&at, "pause").await.expect_err("it is off")), ErrorCode::Conflict);
 }
+
+#[tokio::test]
+async fn volumes_with_a_file_system_are_for_containers_and_stay_while_one_has_them() {
+    let world = World::new().await;
+    world.vm("web", json!({})).await.expect("created");
+    let data =
+        world.make("volume", json!({"name": "data", "spec": {"size": "16MiB", "mode": "filesystem"}})).await;
+    assert_eq!(data["spec"]["format"], "raw", "a file system is kept raw");
+    let on =
+        |path: &str| json!({"mounts": [{"path": path, "source": {"volume": "data"}, "read_only": true}]});
+    world.container("one", on("/data")).await.expect("created");
+    world.container("two", on("/srv")).await.expect("several may have it");
+    let volumes = json!({"spec": {"volumes": [{"volume": "data"}]}});
+    let problem = world.patch(&key("vm", "web"), volumes).await.expect_err("it is no disk");
+    assert_eq!((code(&problem), fields(&problem)), (ErrorCode::Unsupported, vec!["spec.volumes[0].volume"]));
+    assert!(problem.hint.as_ref().is_some_and(|hint| hint.contains("--mode block")), "{problem:?}");
+
+    let at = key("volume", "data");
+    let problem = world.delete(&at).await.expect_err("in use");
+    assert_eq!(code(&problem), ErrorCode::InUse);
+    for user in ["container/default/one", "container/default/two"] {
+        assert!(problem.detail.contains(user), "{problem}");
+    }
+    for (spec, field) in [
+        (json!({"mode": "block"}), "spec.mode"),
+        (json!({"format": "qcow2"}), "spec.format"),
+        (json!({"size": "15MiB"}), "spec.size"),
+        (json!({"image": "micro"}), "spec.image"),
+    ] {
+        let problem = world.patch(&at, json!({"spec": spec})).await.expect_err("refused");
+        assert_eq!(fields(&problem), [field], "{problem}");
+    }
+    world.patch(&at, json!({"spec": {"size": "32MiB"}})).await.expect("it grows");
+    let mut whole = json!({"size": "32MiB", "mode": "filesystem"});
+    let draft = |spec: &Value| json!({"name": "data", "spec": spec});
+    let again = world.intents.replace(&caller(), &at, draft(&whole), None).await;
+    again.expect("the same without its format");
+    whole["format"] = json!("qcow2");
+    let problem = world.intents.replace(&caller(), &at, draft(&whole), None).await.expect_err("refused");
+    assert_eq!(fields(&problem), ["spec.format"]);
+}

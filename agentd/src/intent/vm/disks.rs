@@ -3,12 +3,12 @@
 
 use agentd_api::image::Image;
 use agentd_api::vm::{VmSpec, VmVolume};
-use agentd_api::volume::Volume;
+use agentd_api::volume::{Volume, VolumeMode};
 use agentd_api::{ByteSize, ErrorCode, FieldError, ObjectKey, Problem};
 use agentd_store::TxError;
 
 use crate::intent::admission::{Desk, refused};
-use crate::intent::volume::{SPACE, check_room};
+use crate::intent::volume::{self, SPACE, check_room};
 
 /// Takes what `spec` names over what `had` did.
 pub(super) fn admit(
@@ -41,14 +41,7 @@ pub(super) fn admit(
 
 fn attach(desk: &mut Desk<'_>, vm: &ObjectKey, wanted: &VmVolume) -> Result<(), Problem> {
     let key = ObjectKey::of::<Volume>(vm.project.clone(), wanted.volume.clone());
-    let Some(volume) = desk.tx.get(&key) else {
-        let what = format!("there is no volume '{}' in project '{}'", key.name, key.project);
-        return Err(Problem::new(ErrorCode::Invalid, what)
-            .hint("`agentctl volume list` shows those that there are, `agentctl volume create` makes one"));
-    };
-    if volume.deleting() {
-        return Err(Problem::new(ErrorCode::Conflict, format!("{key} is being deleted")));
-    }
+    let volume = volume::wanted(desk, &key, VolumeMode::Block)?;
     desk.tx.allocate(SPACE, &volume.id().to_string(), vm).map_err(|error| match error {
         TxError::Taken { owner, .. } => {
             Problem::new(ErrorCode::Conflict, format!("{key} is attached to {owner}"))

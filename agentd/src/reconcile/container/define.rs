@@ -1,14 +1,14 @@
 //! What the engine is to make of a container's spec. Pure, but for the folders that are mounted, which are looked up.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use agentd_api::container::{Container, ContainerSpec, MountSource};
 use agentd_api::limits::DiskLimits;
-use agentd_api::{ErrorCode, Object};
-use agentd_drivers::Class;
+use agentd_api::{ErrorCode, Object, ObjectName};
 use agentd_drivers::container::{
-    self as driver, ContainerDef, Endpoint, HealthWish, IoLimit, Limits, LogKeep, Mount, Restraints, Seccomp,
-    Security, Ulimit, Userns,
+    self as driver, ContainerDef, Endpoint, EngineVolume, HealthWish, IoLimit, Limits, LogKeep, Mount,
+    Restraints, Seccomp, Security, Ulimit, Userns,
 };
 
 use super::needs::Needs;
@@ -126,15 +126,22 @@ fn health(spec: &ContainerSpec) -> HealthWish {
 }
 
 /// What of outside is mounted, with links followed: a link below an allowed folder may lead out of it.
-pub async fn mounts(spec: &ContainerSpec, allowed: &[PathBuf]) -> Result<Vec<Mount>, Fault> {
+/// `volumes` are those that it names.
+pub async fn mounts(
+    spec: &ContainerSpec,
+    allowed: &[PathBuf],
+    volumes: &BTreeMap<ObjectName, EngineVolume>,
+) -> Result<Vec<Mount>, Fault> {
     let mut mounts = Vec::with_capacity(spec.mounts.len());
     for (n, mount) in spec.mounts.iter().enumerate() {
         let source = match &mount.source {
             MountSource::Tmpfs(tmpfs) => driver::MountSource::Tmpfs { size: tmpfs.size },
             MountSource::Bind(path) => driver::MountSource::Bind(bound(n, path, allowed).await?),
             MountSource::Volume(name) => {
-                let text = format!("spec.mounts[{n}]: volume '{name}' has no file system to mount");
-                return Err(Fault::new(Class::Unsupported, ErrorCode::Unsupported, text));
+                let named = volumes.get(name).cloned();
+                let missing =
+                    || Fault::internal(format!("spec.mounts[{n}]: volume '{name}' is not looked up"));
+                driver::MountSource::Volume(named.ok_or_else(missing)?)
             }
         };
         mounts.push(Mount { source, target: mount.path.clone(), read_only: mount.read_only });

@@ -1,15 +1,15 @@
-//! Makes what a container stands on: its place on the network, itself; and starts it.
+//! Makes what a container stands on: its place on the network, the engine's side of its volumes, itself; and starts it.
 
 use agentd_api::container::{ContainerStarting, ContainerStatus};
 use agentd_api::{Progress, State, Timestamp};
-use agentd_drivers::container::{ContainerSeen, ContainerState, Created, EngineNetwork};
+use agentd_drivers::container::{ContainerSeen, ContainerState, Created, EngineNetwork, MountSource};
 
 use super::apply::{Halt, Turn, Work};
 use super::define;
 use super::needs::{self, AFTER_READY, Needs, NeedsFault};
 use super::observe;
 use crate::reconcile::guest::life::STOPPING;
-use crate::reconcile::guest::needs::{IMAGE_READY, NETWORK_READY, Waiting};
+use crate::reconcile::guest::needs::{IMAGE_READY, NETWORK_READY, VOLUMES_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
 
 /// There only where the container that is there was made otherwise than its spec says now.
@@ -119,6 +119,12 @@ impl Work<'_> {
     /// Makes its place on the network, and itself where it is not there; and has it as it should be where it is.
     async fn prepare(&mut self, needs: &Needs) -> Result<(), Halt> {
         self.networks(&needs.nics).await?;
+        for mount in &needs.mounts {
+            if let MountSource::Volume(volume) = &mount.source {
+                self.told(self.containers.driver().ensure_volume(volume).await)?;
+            }
+        }
+        self.status.common.clear_condition(VOLUMES_READY);
         let definition = define::definition(self.object, needs);
         let (driver, id) = (self.containers.driver(), self.object.meta.id);
         match self.told(driver.ensure_created(&definition).await)? {

@@ -1,20 +1,24 @@
-//! What a container needs of others before it can be made and started: its image, its networks, what it comes after.
+//! What a container needs of others before it can be made and started: its image, its networks, its volumes, what it
+//! comes after.
 //!
 //! What is not there yet is waited for, which is no failure: the pass read it, so that its change wakes the container.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use agentd_api::container::{After, Container, ContainerSpec, ContainerStatus, HealthState};
+use agentd_api::container::{After, Container, ContainerSpec, ContainerStatus, HealthState, MountSource};
 use agentd_api::image::{Image, ImageFormat, for_containers};
 use agentd_api::network::Network;
 use agentd_api::nic::NicAddress;
 use agentd_api::vm::Vm;
-use agentd_api::{ErrorCode, Object, State};
+use agentd_api::volume::Volume;
+use agentd_api::{ErrorCode, Object, ObjectName, State};
 use agentd_drivers::Class;
-use agentd_drivers::container::{ContainerDriver, Mount};
+use agentd_drivers::container::{ContainerDriver, EngineVolume, Mount};
+use agentd_drivers::volume::pool::PoolDriver;
 
 use super::{Containers, define};
-use crate::reconcile::guest::needs::{IMAGE_READY, Waiting, network, not_ready};
+use crate::reconcile::guest::needs::{IMAGE_READY, VOLUMES_READY, Waiting, network, not_ready, waiting};
 use crate::reconcile::runtime::{Fault, Pass};
 
 /// There only while something that it comes after is not up.
@@ -63,7 +67,11 @@ pub async fn gather(
             }
         }
     }
-    let mounts = define::mounts(&object.spec, &containers.bind_mounts).await?;
+    let volumes = match volumes(containers.drivers.pool.as_ref(), pass, &object.spec).await? {
+        Ok(volumes) => volumes,
+        Err(waiting) => return Ok(Err(waiting)),
+    };
+    let mounts = define::mounts(&object.spec, &containers.bind_mounts, &volumes).await?;
     let disk = disk(containers.driver(), &object.spec).await?;
     Ok(Ok(Needs { image, nics, mounts, disk }))
 }
@@ -85,6 +93,30 @@ pub fn nics(
         }
     }
     Ok(Ok(nics))
+}
+
+/// The volumes that it mounts, where they are ready and their passes have given them to containers. A boot of the host has
+/// taken their devices away: they are there again when this returns.
+async fn volumes(
+    pool: &dyn PoolDriver,
+    pass: &Pass,
+    spec: &ContainerSpec,
+) -> Result<Result<BTreeMap<ObjectName, EngineVolume>, Waiting>, Fault> {
+    let mut volumes = BTreeMap::new();
+    for mount in &spec.mounts {
+        let MountSource::Volume(name) = &mount.source else { continue };
+        let what = format!("volume '{name}'");
+        let Some(volume) = pass.get::<Volume>(name)?.filter(|volume| !volume.meta.deleting()) else {
+            return Ok(Err(waiting(VOLUMES_READY, format!("{what} does not exist"), false)));
+        };
+        let ready = matches!(volume.status.common.state, State::Ready | State::Attached);
+        if !ready || volume.status.device.is_none() {
+            return Ok(Err(not_ready(VOLUMES_READY, &what, volume.status.common)));
+        }
+        let (id, device) = (volume.meta.id, pool.attach(volume.meta.id).await?);
+        volumes.insert(name.clone(), EngineVolume { id, device });
+    }
+    Ok(Ok(volumes))
 }
 
 /// Why needs could not be gathered.

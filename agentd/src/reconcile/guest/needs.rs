@@ -18,6 +18,8 @@ pub struct Waiting {
 
 pub const IMAGE_READY: &str = "image_ready";
 pub const NETWORK_READY: &str = "network_ready";
+/// There only while a volume is missing.
+pub const VOLUMES_READY: &str = "volumes_ready";
 
 impl Waiting {
     /// Writes it into a guest's status; `pinned` where its image's content has been written down.

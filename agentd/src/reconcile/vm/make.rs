@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::apply::{Halt, Turn, Work};
 use super::define::{self, Binding, Files};
 use super::disks::DISKS_PLUGGED;
-use super::needs::{self, ISO_READY, KEYS_READY, Needs, VOLUMES_READY};
+use super::needs::{self, ISO_READY, KEYS_READY, Needs};
 use super::observe;
 use crate::reconcile::guest::life::STOPPING;
-use crate::reconcile::guest::needs::{IMAGE_READY, NETWORK_READY, Waiting};
+use crate::reconcile::guest::needs::{IMAGE_READY, NETWORK_READY, VOLUMES_READY, Waiting};
 use crate::reconcile::runtime::{Fault, Note};
 
 impl Work<'_> {

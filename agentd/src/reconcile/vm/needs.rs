@@ -15,7 +15,7 @@ use agentd_drivers::vm::disks::volume_serial;
 use agentd_drivers::volume::pool::PoolDriver;
 use std::path::PathBuf;
 
-use crate::reconcile::guest::needs::{IMAGE_READY, Waiting, network, not_ready, waiting};
+use crate::reconcile::guest::needs::{IMAGE_READY, VOLUMES_READY, Waiting, network, not_ready, waiting};
 use crate::reconcile::runtime::{Fault, Pass};
 
 /// All of it, there.
@@ -37,8 +37,7 @@ pub struct Nic {
 /// There only while a key is missing.
 pub const KEYS_READY: &str = "ssh_keys_ready";
 
-/// There only while a volume or the ISO is missing.
-pub const VOLUMES_READY: &str = "volumes_ready";
+/// There only while the ISO is missing.
 pub const ISO_READY: &str = "iso_ready";
 /// The format of an image that is a disc.
 const ISO: &str = "iso";

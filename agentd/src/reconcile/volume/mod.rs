@@ -1,14 +1,16 @@
 //! Makes volumes ready and as large as they should be, and says who has them.
 //!
 //! ```text
-//!   pending --> provisioning (made, its image copied) --> ready <--> attached (a VM has it)
+//!   pending --> provisioning (made, its image copied) --> ready <--> attached (a VM or containers have it)
 //!                                                           \--> failed (its content is gone)
 //! ```
 //!
 //! That a VM has a volume is decided by the intents, and that it has it no more by the VM's own passes; here it is only
 //! shown. A volume that a running guest has is grown by that guest's QEMU, since no one else can; any other in its pool.
-//! Content that is gone from the pool is never made anew: an empty disk in its place would be a lie.
+//! Content that is gone from the pool is never made anew: an empty disk in its place would be a lie. What containers have of
+//! a volume with a file system is in [`mounted`].
 
+mod mounted;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +18,12 @@ use std::time::Duration;
 
 use agentd_api::image::Image;
 use agentd_api::vm::Vm;
-use agentd_api::volume::{ATTACHED, Volume, VolumeAttachment, VolumeFormat, VolumeStatus};
+use agentd_api::volume::{ATTACHED, Volume, VolumeAttachment, VolumeFormat, VolumeMode, VolumeStatus};
 use agentd_api::{ErrorCode, Kind, Object, ObjectKey, State};
 use agentd_drivers::Drivers;
 use agentd_drivers::vm::disks::volume_serial;
 use agentd_drivers::vm::{DiskFormat, Power};
-use agentd_drivers::volume::pool::{PoolVolume, PooledVolume};
+use agentd_drivers::volume::pool::{Content as Begins, PoolVolume, PooledVolume};
 use agentd_store::Query;
 use async_trait::async_trait;
 
@@ -56,25 +58,39 @@ impl Reconciler for Volumes {
             Err(fault) => return Outcome::failed(status, fault),
         };
         status.path = Some(there.source.path().display().to_string());
-        status.serial = Some(volume_serial(object.meta.id));
         status.size = Some(there.size);
-        status.attached_to = attachment(pass, object);
-        status.common.state = if status.attached_to.is_some() { State::Attached } else { State::Ready };
-        status.common.reason = None;
         let mut notes = Vec::new();
         if new {
             notes.push(Note::done("created", format!("{}, {}", there.size, there.format.as_str())));
         }
-        let fault = match self.grow(pass, object, &there).await {
-            Ok(false) => None,
+        let mut again = None;
+        let mut fault = None;
+        let had = match object.spec.mode {
+            VolumeMode::Block => {
+                status.serial = Some(volume_serial(object.meta.id));
+                status.attached_to = attachment(pass, object);
+                status.attached_to.is_some()
+            }
+            VolumeMode::Filesystem => {
+                status.mounted_by = mounted::users(pass, object);
+                match self.serve(object, &mut status, &mut notes).await {
+                    Ok(later) => again = later,
+                    Err(why) => fault = Some(why),
+                }
+                !status.mounted_by.is_empty()
+            }
+        };
+        status.common.state = if had { State::Attached } else { State::Ready };
+        status.common.reason = None;
+        match self.grow(pass, object, &there).await {
+            Ok(false) => {}
             Ok(true) => {
                 notes.push(Note::done("resized", format!("from {} to {}", there.size, object.spec.size)));
                 status.size = Some(object.spec.size);
-                None
             }
-            Err(fault) => Some(fault),
-        };
-        Outcome { fault, notes, ..Outcome::settled(status) }
+            Err(why) => fault = Some(why),
+        }
+        Outcome { fault, again, notes, ..Outcome::settled(status) }
     }
 
     async fn finalize(&self, pass: &Pass, object: &Object<Volume>, finalizer: &str) -> Result<(), Fault> {
@@ -85,6 +101,12 @@ impl Reconciler for Volumes {
         // The intents refuse to delete what is attached, and to attach what is deleted.
         if let Some(vm) = pass.store().owner_of(ATTACHED, &object.meta.id.to_string()) {
             return Err(Fault::conflict(format!("it is attached to {vm}")));
+        }
+        if object.spec.mode == VolumeMode::Filesystem {
+            if let Some(user) = mounted::users(pass, object).first() {
+                return Err(Fault::conflict(format!("container '{}' has it", user.container)));
+            }
+            self.take_back(object.meta.id, object.status.device.is_some()).await?;
         }
         Ok(self.drivers.pool.remove(object.meta.id).await?)
     }
@@ -109,15 +131,16 @@ impl Volumes {
             let message = "its content is gone from the pool";
             return Err(Fault::permanent(ErrorCode::NotFound, message));
         }
-        let content = match &object.spec.image {
-            None => None,
-            Some(name) => {
+        let content = match (object.spec.mode, &object.spec.image) {
+            (VolumeMode::Filesystem, _) => Begins::FileSystem,
+            (VolumeMode::Block, None) => Begins::Empty,
+            (VolumeMode::Block, Some(name)) => {
                 let ready = pass.get::<Image>(name)?.filter(|i| i.status.common.state == State::Ready);
                 let Some(digest) = ready.and_then(|image| image.status.digest) else {
                     return Ok(Content::Waits(format!("image '{name}' is not ready")));
                 };
                 match self.drivers.image.observe(&digest).await? {
-                    Some(content) => Some(content.disk),
+                    Some(content) => Begins::Image(content.disk),
                     None => return Ok(Content::Waits(format!("the content of image '{name}' is gone"))),
                 }
             }

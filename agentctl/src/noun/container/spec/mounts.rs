@@ -11,7 +11,7 @@ pub struct MountArgs {
     /// Memory at that path, of at most that size
     #[arg(long = "tmpfs", value_name = "PATH[:SIZE]", value_parser = tmpfs)]
     tmpfs: Vec<Value>,
-    /// A volume at that path, for reading only if wanted
+    /// A volume with a file system (`volume create --mode filesystem`) at that path, for reading only if wanted
     #[arg(long = "volume", value_name = "VOL:PATH[:ro]", value_parser = volume)]
     volumes: Vec<Value>,
 }

@@ -8,7 +8,9 @@ mod life;
 mod look;
 mod networks;
 mod streams;
+mod volumes;
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,8 @@ pub trait Bed: Send + Sync {
     fn says_to_err(&self, text: &str) -> Vec<String>;
     /// A network whose bridge is there. Another for each number.
     async fn network(&self, number: u8) -> EngineNetwork;
+    /// A block device of the host's with an ext4 on it.
+    async fn device(&self) -> PathBuf;
     async fn remove_behind(&self, seen: &ContainerSeen);
     async fn stop_behind(&self, seen: &ContainerSeen);
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid);
@@ -72,6 +76,7 @@ pub async fn hold(bed: &dyn Bed) {
         ("behind our back", Box::pin(look::what_others_do_is_told(bed))),
         ("strangers", Box::pin(look::strangers_are_seen_and_one_is_adopted(bed))),
         ("networks", Box::pin(networks::endpoints_come_and_go(bed))),
+        ("volumes", Box::pin(volumes::volumes_are_had_by_several_and_outlive_them(bed))),
         ("programs", Box::pin(streams::programs_run_in_it(bed))),
         ("what it says", Box::pin(streams::what_it_says_is_kept_and_told(bed))),
         ("files", Box::pin(streams::files_go_in_and_come_out(bed))),

@@ -29,6 +29,7 @@ impl Inner {
         for endpoint in &def.endpoints {
             self.network(endpoint.network).await?.ok_or(ContainerError::NoNetwork(endpoint.network))?;
         }
+        self.has_volumes(def).await?;
         let linked = self.engine.linked().await?;
         if def.security.userns == Userns::Own && linked.flavor == Flavor::Docker {
             let security = self.engine.probe().await?.security;

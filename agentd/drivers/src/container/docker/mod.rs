@@ -4,7 +4,7 @@
 //! find.rs    whose is which             render.rs   what a definition is to the engine (pure)
 //! look.rs    lists, events, strangers   read.rs     what the engine's answers are to us (pure)
 //! life.rs    made, started, stopped     limits.rs   changed while it runs
-//! networks.rs                           session.rs  exec and attach: frames.rs takes their output apart
+//! networks.rs, volumes.rs               session.rs  exec and attach: frames.rs takes their output apart
 //! files.rs   archives in and out        facts.rs    figures, processes, changes
 //! ```
 //! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong.
@@ -22,6 +22,7 @@ mod render;
 mod session;
 mod streams;
 mod tar;
+mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(super) const DIGEST: &str = "agentd.digest";
 pub(super) const PROJECT: &str = "agentd.project";
 pub(super) const NAME: &str = "agentd.name";
 pub(super) const NETWORK: &str = "agentd.network";
+pub(super) const VOLUME: &str = "agentd.volume";
 
 #[derive(Debug, Clone)]
 pub struct EngineContainers {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigLogConfig, Mount as EngineMount, MountTmpfsOptions, MountType, NetworkingConfig,
-    ResourcesUlimits, ThrottleDevice,
+    HostConfigLogConfig, Mount as EngineMount, MountTmpfsOptions, MountType, MountVolumeOptions,
+    MountVolumeOptionsDriverConfig, NetworkingConfig, ResourcesUlimits, ThrottleDevice,
 };
 use serde_json::Value;
 
 use super::read::network_name;
-use super::{DIGEST, ID, INSTANCE, NAME, PROJECT};
+use super::{DIGEST, ID, INSTANCE, NAME, PROJECT, volumes};
 use crate::Instance;
 use crate::container::{
     ContainerDef, Endpoint, HealthWish, IoLimit, Limits, Mount, MountSource, Seccomp, Security,
@@ -110,7 +110,7 @@ fn host(def: &ContainerDef, instance: &Instance, flavor: Flavor) -> HostConfig {
     let mut host = HostConfig {
         network_mode: Some(network.unwrap_or_else(|| "none".to_owned())),
         init: Some(def.init),
-        mounts: Some(def.mounts.iter().map(mount).collect()),
+        mounts: Some(def.mounts.iter().map(|of| mount(of, instance)).collect()),
         dns: Some(def.dns.iter().map(ToString::to_string).collect()),
         dns_search: Some(def.dns_search.clone()),
         log_config: Some(log(def, flavor)),
@@ -149,22 +149,36 @@ fn log(def: &ContainerDef, flavor: Flavor) -> HostConfigLogConfig {
     HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options.into_iter().collect()) }
 }
 
-fn mount(mount: &Mount) -> EngineMount {
-    let (typ, source, tmpfs) = match &mount.source {
-        MountSource::Bind(path) => (MountType::BIND, path.to_str().map(ToOwned::to_owned), None),
+fn mount(mount: &Mount, instance: &Instance) -> EngineMount {
+    let mut made = EngineMount {
+        target: Some(mount.target.clone()),
+        read_only: Some(mount.read_only),
+        ..EngineMount::default()
+    };
+    match &mount.source {
+        MountSource::Bind(path) => {
+            (made.typ, made.source) = (Some(MountType::BIND), path.to_str().map(ToOwned::to_owned));
+        }
         MountSource::Tmpfs { size } => {
             let size_bytes = size.map(|size| signed(size.bytes()));
-            (MountType::TMPFS, None, Some(MountTmpfsOptions { size_bytes, ..MountTmpfsOptions::default() }))
+            made.typ = Some(MountType::TMPFS);
+            made.tmpfs_options = Some(MountTmpfsOptions { size_bytes, ..MountTmpfsOptions::default() });
         }
-    };
-    EngineMount {
-        target: Some(mount.target.clone()),
-        source,
-        typ: Some(typ),
-        read_only: Some(mount.read_only),
-        tmpfs_options: tmpfs,
-        ..EngineMount::default()
+        MountSource::Volume(volume) => {
+            (made.typ, made.source) = (Some(MountType::VOLUME), Some(volumes::name(volume.id, instance)));
+            // Were it removed a moment before, the engine would make one in a folder of its own.
+            let driver = MountVolumeOptionsDriverConfig {
+                name: Some("local".to_owned()),
+                options: Some(volumes::options(&volume.device)),
+            };
+            made.volume_options = Some(MountVolumeOptions {
+                labels: Some(volumes::labels(volume.id, instance)),
+                driver_config: Some(driver),
+                ..MountVolumeOptions::default()
+            });
+        }
     }
+    made
 }
 
 fn limit(host: &mut HostConfig, limits: &Limits) {

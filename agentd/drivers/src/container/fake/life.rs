@@ -32,6 +32,7 @@ fn create(world: &mut World, def: ContainerDef) -> Result<Created, ContainerErro
     if let Some(endpoint) = def.endpoints.iter().find(|e| !world.networks.contains_key(&e.network)) {
         return Err(ContainerError::NoNetwork(endpoint.network));
     }
+    world.has_volumes(&def)?;
     let engine_id = world.new_engine_id();
     let mut kept = Kept::new(engine_id.clone(), name, Made::Ours(Box::new(def.clone())));
     kept.id = Some(def.id);

@@ -11,6 +11,7 @@ mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -73,6 +74,9 @@ impl FakeContainers {
         "networks",
         "connect",
         "disconnect",
+        "ensure_volume",
+        "remove_volume",
+        "volumes",
         "exec",
         "attach",
         "logs",

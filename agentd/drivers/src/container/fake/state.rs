@@ -7,8 +7,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::container::{
-    ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, ExitSeen,
-    ForeignDef, ForeignSeen, HealthSeen, HealthState, HealthWish, Limits, Wired,
+    ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, EngineVolume,
+    ExitSeen, ForeignDef, ForeignSeen, HealthSeen, HealthState, HealthWish, Limits, Wired,
 };
 
 /// The tag of the fake's daemon.
@@ -22,6 +22,7 @@ pub(super) struct World {
     /// By the engine's id.
     pub(super) containers: BTreeMap<String, Kept>,
     pub(super) networks: BTreeMap<Uuid, EngineNetwork>,
+    pub(super) volumes: BTreeMap<Uuid, EngineVolume>,
     /// The engine's ids of those that were adopted.
     pub(super) attended: BTreeMap<Uuid, String>,
     /// Images that it does not have.

@@ -63,6 +63,9 @@ impl Bed for FakeBed {
             gateway: Ipv4Addr::new(10, 231, number, 1),
         }
     }
+    async fn device(&self) -> std::path::PathBuf {
+        "/dev/fake".into()
+    }
     async fn remove_behind(&self, seen: &ContainerSeen) {
         self.0.behind_our_back_remove(seen.id);
     }

@@ -346,6 +346,15 @@ impl PoolDriver for Killed<dyn PoolDriver> {
     async fn remove(&self, id: Uuid) -> Result<(), VolumeError> {
         self.killer.change(self.driver.remove(id)).await
     }
+    async fn attach(&self, id: Uuid) -> Result<PathBuf, VolumeError> {
+        self.killer.change(self.driver.attach(id)).await
+    }
+    async fn detach(&self, id: Uuid) -> Result<(), VolumeError> {
+        self.killer.change(self.driver.detach(id)).await
+    }
+    async fn attached(&self) -> Result<Vec<Uuid>, VolumeError> {
+        self.driver.attached().await
+    }
     async fn free(&self) -> Result<ByteSize, VolumeError> {
         self.driver.free().await
     }
