@@ -15,7 +15,7 @@ use agentd_api::image::Image;
 use agentd_api::network::Network;
 use agentd_api::snapshot::{Snapshot, TakenFor};
 use agentd_api::vm::Vm;
-use agentd_api::volume::Volume;
+use agentd_api::volume::{Volume, VolumeMode};
 use agentd_drivers::{Classed, Drivers};
 use agentd_store::{Expect, NewEvent, Query, Store, TxError, Update};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,15 @@ pub struct Sweep {
     pub held: Held,
     /// What has been told of, so that it is told once.
     pub told: parking_lot::Mutex<BTreeSet<(Uuid, String)>>,
+}
+
+/// What it means that a list cannot be had.
+#[derive(Clone, Copy)]
+enum Away {
+    /// Its backend is not there, which is told elsewhere.
+    Often,
+    /// It is of this host's own files: something is amiss.
+    Amiss,
 }
 
 /// Sweeps at once and then now and then, until cancelled. A backend that is away is swept another time.
@@ -59,6 +68,7 @@ impl Sweep {
         self.networks().await;
         self.volumes().await;
         self.container_images().await;
+        self.devices().await;
         self.incoming().await;
         self.exports().await;
         if self.folders().await > 0 {
@@ -113,72 +123,51 @@ impl Sweep {
 
     /// Folders of VMs that have no object. Gives how many there are.
     async fn folders(&self) -> usize {
-        let orphans = async {
-            let there = self.drivers.volume.list().await?;
-            let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
-            // As above: only what is still there is nobody's.
-            let still = if orphans.is_empty() { Vec::new() } else { self.drivers.volume.list().await? };
-            Ok::<_, agentd_drivers::volume::VolumeError>(
-                still.into_iter().filter(|id| orphans.contains(id)).collect(),
-            )
-        };
-        let orphans: Vec<Uuid> = match orphans.await {
-            Ok(orphans) => orphans,
-            Err(error) => {
-                tracing::warn!("folders of VMs are not looked through: {error}");
-                return 1;
-            }
-        };
-        for id in &orphans {
-            self.leave(Vm::DEF.kind, *id, "folder of a VM").await;
-        }
-        orphans.len()
+        let list = || self.drivers.volume.list();
+        let told = self.tell(Vm::DEF.kind, ("folder of a VM", "folders of VMs"), Away::Amiss, list).await;
+        // What cannot be looked through may hold any.
+        told.unwrap_or(1)
     }
 
     async fn networks(&self) {
-        let there = match self.drivers.network.list().await {
-            Ok(there) => there,
-            Err(error) => return tracing::debug!("networks are not looked through: {error}"),
-        };
-        let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
-        if orphans.is_empty() {
-            return;
-        }
-        let still = self.drivers.network.list().await.unwrap_or_default();
-        for id in still.iter().filter(|id| orphans.contains(id)) {
-            self.leave(Network::DEF.kind, *id, "network").await;
-        }
+        let list = || self.drivers.network.list();
+        self.tell(Network::DEF.kind, ("network", "networks"), Away::Often, list).await;
     }
 
     /// Content of volumes that have no object.
     async fn volumes(&self) {
-        let there = match self.drivers.pool.list().await {
-            Ok(there) => there,
-            Err(error) => return tracing::warn!("volumes are not looked through: {error}"),
-        };
-        let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
-        if orphans.is_empty() {
-            return;
-        }
-        let still = self.drivers.pool.list().await.unwrap_or_default();
-        for id in still.iter().filter(|id| orphans.contains(id)) {
-            self.leave(Volume::DEF.kind, *id, "volume").await;
-        }
+        let list = || self.drivers.pool.list();
+        self.tell(Volume::DEF.kind, ("volume", "volumes"), Away::Amiss, list).await;
     }
 
     /// Images of the engine's that bear our mark and have no object.
     async fn container_images(&self) {
-        let there = match self.drivers.container_image.list().await {
-            Ok(there) => there,
-            Err(error) => return tracing::debug!("the engine's images are not looked through: {error}"),
+        let list = || self.drivers.container_image.list();
+        let what = ("container image", "the engine's images");
+        self.tell(Image::DEF.kind, what, Away::Often, list).await;
+    }
+
+    /// Volumes of the engine's, and block devices, of volumes that have no object: they hold nothing of anybody's.
+    async fn devices(&self) {
+        let (engine, pool) = (&self.drivers.container, &self.drivers.pool);
+        let devices = match pool.attached().await {
+            Ok(devices) => devices,
+            Err(error) => return tracing::warn!("devices of volumes are not looked through: {error}"),
         };
-        let orphans: Vec<Uuid> = there.into_iter().filter(|id| !self.owned(*id)).collect();
-        if orphans.is_empty() {
-            return;
-        }
-        let still = self.drivers.container_image.list().await.unwrap_or_default();
-        for id in still.iter().filter(|id| orphans.contains(id)) {
-            self.leave(Image::DEF.kind, *id, "container image").await;
+        // A host without an engine is not asked for one.
+        let mode = ("mode".to_owned(), true, VolumeMode::Filesystem.as_str().to_owned());
+        let volumes = Query { limit: Some(1), fields: vec![mode], ..Query::kind(Volume::DEF.kind) };
+        let containers = Query { limit: Some(1), ..Query::kind(Container::DEF.kind) };
+        let some = |query: &Query| !self.store.list(query).items.is_empty();
+        let needed = !devices.is_empty() || some(&volumes) || some(&containers);
+        let known = if needed { engine.volumes().await.unwrap_or_default() } else { Vec::new() };
+        let all: BTreeSet<Uuid> = devices.iter().chain(&known).copied().collect();
+        for id in all.into_iter().filter(|id| !self.owned(*id)) {
+            if let Err(error) = engine.remove_volume(id).await {
+                tracing::debug!(volume = %id, "the engine's volume of one that has gone stays: {error}");
+            } else if let Err(error) = pool.detach(id).await {
+                tracing::warn!(volume = %id, "the device of a volume that has gone stays: {error}");
+            }
         }
     }
 
@@ -231,6 +220,38 @@ impl Sweep {
             if !needed {
                 let end = self.drivers.volume.remove_set(id).await;
                 self.report(Vm::DEF.kind, id, "set of disks", end).await;
+            }
+        }
+    }
+
+    /// Tells of each thing on the host, by that list, that belongs to no object, and leaves it. `what` is one of them, and all
+    /// of them. Gives how many there are; None where the host cannot be looked through.
+    async fn tell<E: std::fmt::Display, F: Future<Output = Result<Vec<Uuid>, E>>>(
+        &self,
+        kind: &str,
+        (what, all): (&str, &str),
+        away: Away,
+        list: impl Fn() -> F,
+    ) -> Option<usize> {
+        let orphans = async {
+            let orphans: Vec<Uuid> = list().await?.into_iter().filter(|id| !self.owned(*id)).collect();
+            // An object may have gone, cleanly, since the list was made: only what is still there is nobody's.
+            let still = if orphans.is_empty() { Vec::new() } else { list().await? };
+            Ok::<Vec<Uuid>, E>(still.into_iter().filter(|id| orphans.contains(id)).collect())
+        };
+        match orphans.await {
+            Ok(orphans) => {
+                for id in &orphans {
+                    self.leave(kind, *id, what).await;
+                }
+                Some(orphans.len())
+            }
+            Err(error) => {
+                match away {
+                    Away::Often => tracing::debug!("{all} are not looked through: {error}"),
+                    Away::Amiss => tracing::warn!("{all} are not looked through: {error}"),
+                }
+                None
             }
         }
     }
