@@ -55,3 +55,31 @@ fn a_container_from_run_to_rm() {
     let removed = sim.ctl(&["container", "rm", "front"]);
     assert!(removed.stderr.ends_with("container/front: gone\n"), "{removed:?}");
 }
+
+#[test]
+fn volumes_with_a_file_system_are_for_containers() {
+    let sim = Sim::start(&[]);
+    let done = |line: &[&str]| {
+        let answer = sim.ctl(line);
+        assert_eq!(answer.status, 0, "{line:?}: {answer:?}\n{}", sim.log());
+    };
+    done(&["volume", "create", "data", "--mode", "filesystem", "--size", "64MiB"]);
+    done(&["volume", "create", "disk", "--size", "64MiB"]);
+    done(&["container", "run", "one", "--image", "tool", "--volume", "data:/data"]);
+    done(&["container", "run", "two", "--image", "tool", "--volume", "data:/srv:ro"]);
+    let mut session = String::new();
+    for line in [
+        &["volume", "create", "bad", "--mode", "filesystem", "--size", "64MiB", "--format", "qcow2"][..],
+        &["container", "run", "three", "--image", "tool", "--volume", "disk:/data"],
+        &["container", "run", "three", "--image", "tool", "--volume", "none:/data"],
+        &["vm", "create", "web", "--image", "micro", "--volume", "data"],
+        &["volume", "list"],
+        &["volume", "resize", "data", "32MiB"],
+        &["volume", "rm", "data"],
+    ] {
+        session.push_str(&sim.transcript(line));
+    }
+    insta::assert_snapshot!(session);
+    done(&["container", "rm", "one", "two"]);
+    done(&["volume", "rm", "data"]);
+}

@@ -5,3 +5,4 @@ mod kvm;
 mod shaping;
 #[path = "../host/template.rs"]
 mod template;
+mod volumes;

@@ -8,6 +8,7 @@ mod container;
 mod container_files;
 mod container_many;
 mod container_streams;
+mod container_volumes;
 mod exec;
 mod export;
 mod firmware;

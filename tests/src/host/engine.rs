@@ -12,7 +12,7 @@ use super::{Host, signal, wait_until};
 /// What the engine has from its start.
 pub const IMAGE: &str = "box:1";
 const APPLETS: &str =
-    "sh sleep echo cat env ls id ip nslookup wget httpd hostname true kill mkdir touch head yes ps";
+    "sh sleep echo cat env ls id ip nslookup wget httpd hostname true kill mkdir touch head yes ps df rm";
 
 pub struct Dockerd {
     scratch: PathBuf,
@@ -24,7 +24,7 @@ impl Host {
     pub fn start_docker(&self) -> Dockerd {
         let mut dockerd = Dockerd { scratch: self.scratch().to_owned(), child: None };
         dockerd.start();
-        dockerd.import();
+        import(&dockerd.scratch);
         dockerd
     }
 }
@@ -69,18 +69,6 @@ impl Dockerd {
     fn cgroup(&self) -> String {
         format!("/{}", self.scratch.file_name().expect("a name").to_string_lossy())
     }
-
-    fn import(&self) {
-        let root = self.scratch.join("box");
-        let script = format!(
-            "mkdir -p {0}/bin {0}/etc {0}/tmp {0}/www {0}/proc {0}/sys {0}/dev && cp /bin/busybox {0}/bin/ && \
-             for a in {APPLETS}; do ln -sf busybox {0}/bin/$a; done && \
-             echo root:x:0:0:root:/:/bin/sh > {0}/etc/passwd && echo root:x:0: > {0}/etc/group && \
-             tar -C {0} -c . | docker import - {IMAGE}",
-            root.display()
-        );
-        run("/bin/sh", &["-c", &script]).expect("an image");
-    }
 }
 
 impl Drop for Dockerd {
@@ -90,6 +78,12 @@ impl Drop for Dockerd {
             signal(child.id(), Signal::SIGTERM);
             let _ = child.wait();
         }
+        // Loop devices are the whole machine's: a test that failed leaves none either.
+        let below = self.scratch.display();
+        let script = format!(
+            "losetup -n -O NAME,BACK-FILE | grep -F ' {below}/' | while read d _; do losetup -d $d; done; true"
+        );
+        let _ = run("/bin/sh", &["-c", &script]);
         let parent = Path::new("/sys/fs/cgroup");
         let script = format!(
             "find {} -depth -type d -path '*{}*' -exec rmdir {{}} + 2>/dev/null; true",
@@ -98,6 +92,19 @@ impl Drop for Dockerd {
         );
         let _ = run("/bin/sh", &["-c", &script]);
     }
+}
+
+/// Gives the engine the image `box:1`.
+pub fn import(scratch: &Path) {
+    let root = scratch.join("box");
+    let script = format!(
+        "mkdir -p {0}/bin {0}/etc {0}/tmp {0}/www {0}/proc {0}/sys {0}/dev && cp /bin/busybox {0}/bin/ && \
+         for a in {APPLETS}; do ln -sf busybox {0}/bin/$a; done && \
+         echo root:x:0:0:root:/:/bin/sh > {0}/etc/passwd && echo root:x:0: > {0}/etc/group && \
+         tar -C {0} -c . | docker import - {IMAGE}",
+        root.display()
+    );
+    run("/bin/sh", &["-c", &script]).expect("an image");
 }
 
 /// Somebody else's docker.

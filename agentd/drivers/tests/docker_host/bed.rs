@@ -6,17 +6,22 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::ObjectName;
+use agentd_api::{ByteSize, ObjectName};
 use agentd_drivers::Instance;
 use agentd_drivers::container::contract::{self, Does};
 use agentd_drivers::container::docker::EngineContainers;
 use agentd_drivers::container::{
-    ContainerDef, ContainerDriver, ContainerLook, ContainerSeen, ContainerStreams, EngineNetwork, ForeignDef,
+    ContainerDef, ContainerDriver, ContainerLook, ContainerSeen, ContainerStreams, EngineNetwork,
+    EngineVolume, ForeignDef,
 };
 use agentd_drivers::engine::{Engine, EngineOptions};
+use agentd_drivers::vm::DiskFormat;
 use agentd_drivers::vm::guest::{ExecWish, Said};
+use agentd_drivers::volume::pool::dir::DirPool;
+use agentd_drivers::volume::pool::{Content, PoolDriver, PoolVolume};
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, NetworkDisconnectRequest};
@@ -45,6 +50,8 @@ pub struct Bed {
     /// Somebody else's client.
     pub other: Docker,
     pub scratch: tempfile::TempDir,
+    /// For volumes.
+    pub pool: Arc<DirPool>,
     dockerd: parking_lot::Mutex<Option<Child>>,
 }
 
@@ -59,7 +66,8 @@ impl Bed {
         let engine = Engine::new(EngineOptions { socket: Some(PathBuf::from(SOCKET)) });
         let driver = EngineContainers::new(engine, instance());
         import(&other, scratch.path()).await;
-        Self { driver, other, scratch, dockerd }
+        let pool = DirPool::new(Instance::new(&scratch.path().join("state")));
+        Self { driver, other, scratch, pool, dockerd }
     }
 
     /// As `systemctl kill --signal=KILL docker`.
@@ -92,8 +100,19 @@ impl Bed {
         if self.dockerd.lock().is_some() {
             self.stop_dockerd();
         }
+        for id in self.pool.attached().await.expect("listed") {
+            self.pool.detach(id).await.expect("detached");
+        }
         let data = self.scratch.path().join("docker");
         ok(&format!("umount {0}/overlay2/*/merged 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
+    }
+
+    /// A new file system of that size, with its device.
+    pub async fn file_system(&self, size: ByteSize) -> EngineVolume {
+        let id = Uuid::now_v7();
+        let volume = PoolVolume { id, size, format: DiskFormat::Raw, content: Content::FileSystem };
+        self.pool.ensure(&volume).await.expect("made");
+        EngineVolume { id, device: self.pool.attach(id).await.expect("attached") }
     }
 
     /// A program of the image, to its end: what it said, and its status.
@@ -161,7 +180,7 @@ async fn answers(scratch: &Path) {
 }
 
 async fn import(docker: &Docker, scratch: &Path) {
-    let applets = "sh sleep echo cat env ls id ip nslookup wget dd yes head true kill mkdir ln touch grep test mount nc ps df";
+    let applets = "sh sleep echo cat env ls id ip nslookup wget dd yes head true kill mkdir ln touch grep test mount nc ps df rm sync";
     ok(&format!(
         "cd {} && mkdir -p img/bin img/etc img/tmp img/proc img/sys img/dev && cp /bin/busybox img/bin/ && \
          for a in {applets}; do ln -sf busybox img/bin/$a; done && echo root:x:0:0:root:/:/bin/sh > img/etc/passwd && \
@@ -218,6 +237,14 @@ impl Bed {
     }
 }
 
+impl Drop for Bed {
+    /// Loop devices are the whole host's: a test that failed leaves none either.
+    fn drop(&mut self) {
+        let line = "losetup -n -O NAME,BACK-FILE | grep -F \"$0\" | while read d _; do losetup -d $d; done";
+        let _ = Command::new("sh").args(["-c", line]).arg(self.scratch.path()).status();
+    }
+}
+
 #[async_trait]
 impl contract::Bed for Bed {
     fn driver(&self) -> &dyn ContainerDriver {
@@ -253,6 +280,9 @@ impl contract::Bed for Bed {
         .await;
         let cidr = format!("10.231.{number}.0/24").parse().expect("a network");
         EngineNetwork { id: Uuid::now_v7(), bridge, cidr, gateway }
+    }
+    async fn device(&self) -> PathBuf {
+        self.file_system(ByteSize::mib(16)).await.device
     }
     async fn remove_behind(&self, seen: &ContainerSeen) {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();

@@ -12,6 +12,7 @@ mod long;
 mod outage;
 mod registry;
 mod safe;
+mod volumes;
 mod wired;
 
 use agentd_drivers::container::contract;
