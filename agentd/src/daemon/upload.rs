@@ -92,7 +92,7 @@ impl Uploads {
                 outcome: agentd_api::event::Outcome::Done,
                 request_id: Some(caller.request_id.clone()),
             });
-            Ok(Reply { status: 202, json: now.json().clone(), revision: now.revision() })
+            Ok(Reply { status: 202, json: now.json(), revision: now.revision() })
         });
         written.await.map_err(|error| match error {
             Transact::Refused(gone) => {

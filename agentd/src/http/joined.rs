@@ -1,5 +1,5 @@
-//! Lists: objects' own bytes with commas between them, given to the connection as they lie in memory. No copy is made:
-//! what a list costs is the sending of its bytes.
+//! Lists: objects' own bytes, which have a comma behind them, given to the connection as they lie in memory. No copy is
+//! made: what a list costs is the sending of its bytes.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use bytes::{Buf, Bytes};
 /// Objects that are handed on at a time. A connection that can only be given bytes in a row has them copied so far ahead.
 const AT_ONCE: usize = 128;
 const HEAD: &[u8] = b"{\"items\":[";
-const COMMA: &[u8] = b",";
 
 /// `{"items":[...],"revision":N,"continue":...}`, in parts.
 pub(super) struct ListBody {
@@ -25,7 +24,7 @@ impl ListBody {
     pub fn new(items: Vec<Arc<Stored>>, revision: u64, next: Option<&str>) -> Self {
         let next = next.map_or_else(|| "null".to_owned(), |n| serde_json::Value::from(n).to_string());
         let tail = Bytes::from(format!("],\"revision\":{revision},\"continue\":{next}}}"));
-        let left = (HEAD.len() + length(&items) + tail.len()) as u64;
+        let left = (HEAD.len() + length(&items, true) + tail.len()) as u64;
         Self { items: items.into_iter(), lead: HEAD, tail, left }
     }
 
@@ -39,23 +38,27 @@ impl ListBody {
             return None;
         }
         let items: Vec<_> = self.items.by_ref().take(AT_ONCE).collect();
-        let lead = std::mem::replace(&mut self.lead, COMMA);
-        let tail = if self.items.len() == 0 { std::mem::take(&mut self.tail) } else { Bytes::new() };
-        let joined = Joined::new(lead, items, tail);
+        let lead = std::mem::take(&mut self.lead);
+        let last = self.items.len() == 0;
+        let tail = if last { std::mem::take(&mut self.tail) } else { Bytes::new() };
+        let joined = Joined::new(lead, (items, last), tail);
         self.left = self.left.saturating_sub(joined.left as u64);
         Some(joined)
     }
 }
 
-/// Of the objects and the commas between them.
-fn length(items: &[Arc<Stored>]) -> usize {
-    items.iter().map(|item| item.json().len()).sum::<usize>() + items.len().saturating_sub(1)
+/// Of the objects with the comma behind each, but for that of the last of all.
+fn length(items: &[Arc<Stored>], last: bool) -> usize {
+    let all: usize = items.iter().map(|item| item.json_and_comma().len()).sum();
+    all - usize::from(last && !items.is_empty())
 }
 
-/// What leads, the objects and the commas between them, and what follows: segments, numbered in this order.
+/// What leads, the objects, each with its comma but the last of all, and what follows: segments, numbered in this order.
 pub(super) struct Joined {
     lead: &'static [u8],
     items: Vec<Arc<Stored>>,
+    /// Whether the last of these is the last of all.
+    last: bool,
     tail: Bytes,
     /// The segment that is read next, and how much of it was read.
     at: usize,
@@ -64,22 +67,24 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    fn new(lead: &'static [u8], items: Vec<Arc<Stored>>, tail: Bytes) -> Self {
-        let left = lead.len() + length(&items) + tail.len();
-        Self { lead, items, tail, at: 0, offset: 0, left }
+    fn new(lead: &'static [u8], (items, last): (Vec<Arc<Stored>>, bool), tail: Bytes) -> Self {
+        let left = lead.len() + length(&items, last) + tail.len();
+        // A part that is read has no empty segment but behind its end.
+        let at = usize::from(lead.is_empty());
+        Self { lead, items, last, tail, at, offset: 0, left }
     }
 
     fn segments(&self) -> usize {
-        2 + (2 * self.items.len()).saturating_sub(1)
+        self.items.len() + 2
     }
 
     fn segment(&self, at: usize) -> &[u8] {
-        match at {
-            0 => self.lead,
-            _ if at >= self.segments() => &[],
-            _ if at + 1 == self.segments() => &self.tail,
-            _ if at.is_multiple_of(2) => COMMA,
-            _ => self.items.get(at / 2).map_or(&[], |item| item.json()),
+        let Some(of) = at.checked_sub(1) else { return self.lead };
+        match self.items.get(of).map(|item| item.json_and_comma()) {
+            Some(json) if self.last && of + 1 == self.items.len() => &json[..json.len() - 1],
+            Some(json) => json,
+            None if of == self.items.len() => &self.tail,
+            None => &[],
         }
     }
 }

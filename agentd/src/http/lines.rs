@@ -39,7 +39,7 @@ impl Lines {
             return line.bytes.clone();
         }
         let mut out = BytesMut::new();
-        put(framing, &mut out, kind, change.revision, Some(change.object.json()));
+        put(framing, &mut out, kind, change.revision, Some(&change.object.json()));
         let bytes = out.freeze();
         // A watcher of the past does not take the place of what the others are at.
         if kept.as_ref().is_none_or(|line| line.revision <= change.revision) {

@@ -37,7 +37,7 @@ pub(super) fn get(store: &Store, found: &Found<'_>, request: &Request<Incoming>)
         answer.headers_mut().insert(ETAG, etag(stored.revision()));
         return Ok(answer);
     }
-    let mut answer = Response::new(Body::whole(stored.json().clone()));
+    let mut answer = Response::new(Body::whole(stored.json()));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, JSON_TYPE);
     headers.insert(ETAG, etag(stored.revision()));

@@ -98,7 +98,7 @@ impl Feed {
         }
         let mut out = BytesMut::new();
         for item in self.initial.by_ref() {
-            put(self.framing, &mut out, WatchKind::Added, item.revision(), Some(item.json()));
+            put(self.framing, &mut out, WatchKind::Added, item.revision(), Some(&item.json()));
             if out.len() >= PIECE {
                 return Some(out.freeze());
             }

@@ -35,7 +35,7 @@ enum Undone {
 }
 
 pub(super) fn reply(status: u16, object: &Stored) -> Reply {
-    Reply { status, json: object.json().clone(), revision: object.revision() }
+    Reply { status, json: object.json(), revision: object.revision() }
 }
 
 impl Intents {

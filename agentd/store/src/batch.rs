@@ -37,13 +37,13 @@ impl Stage<'_> {
             if let Some(now) = now
                 && was.is_none_or(|was| was.revision() != now.revision())
             {
-                let json = now.json().clone();
+                let json = now.kept_json().clone();
                 puts.push(Op::Put(Row::Object { born: now.born(), key, json }));
             }
         }
         ops.append(&mut puts);
         for change in &changes {
-            let before = change.before.as_ref().map(|before| before.json().clone());
+            let before = change.before.as_ref().map(|before| before.json());
             let (revision, what, born) = (change.revision, change.what, change.object.born());
             ops.push(Op::Put(Row::Change { revision, what, born, before }));
         }

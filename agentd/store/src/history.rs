@@ -153,6 +153,10 @@ impl Watch {
 
     /// The next change if it is there already.
     pub fn try_next(&mut self) -> Option<Result<Arc<Change>, Compacted>> {
+        // Who is up to date need not look into the history, which is not even read before somebody does.
+        if self.ahead.is_empty() && *self.wake.borrow() == self.position {
+            return None;
+        }
         if self.ahead.is_empty()
             && let Err(compacted) = self.shared.history.read().read(self.position, &mut self.ahead)
         {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::engine::{Counters, Engine, Row};
 use crate::error::OpenError;
+use crate::json::ObjectJson;
 use crate::memory::Memory;
 use crate::past::{ChangeRow, PastChanges};
 use crate::stored::{Interner, Stored};
@@ -34,7 +35,7 @@ const PACKS: usize = 16;
 /// What memory is built of. An allocation goes to its owner at once: a list of them all would be most of the memory
 /// that loading takes.
 enum Pack {
-    Objects(Vec<(u64, ObjectKey, Bytes)>),
+    Objects(Vec<(u64, ObjectKey, ObjectJson)>),
     Claims(Vec<(String, String, ObjectKey)>),
 }
 
@@ -75,7 +76,7 @@ impl Builder {
         Ok(self.memory.as_mut().expect("it was just built"))
     }
 
-    fn objects(&mut self, rows: Vec<(u64, ObjectKey, Bytes)>) -> Result<(), Misfit> {
+    fn objects(&mut self, rows: Vec<(u64, ObjectKey, ObjectJson)>) -> Result<(), Misfit> {
         for (born, key, json) in rows {
             let key = Arc::new(key);
             let misfit = |what| Misfit { table: "objects", row: format!("{born}/{key}"), what };
@@ -103,7 +104,7 @@ impl Builder {
 /// Rows as they are read. What memory is built of goes on to the builder; the rest is kept as it is.
 struct Rows {
     to: SyncSender<Pack>,
-    objects: Vec<(u64, ObjectKey, Bytes)>,
+    objects: Vec<(u64, ObjectKey, ObjectJson)>,
     claims: Vec<(String, String, ObjectKey)>,
     changes: Vec<ChangeRow>,
     events: Vec<(u64, Bytes)>,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::engine::Counters;
 use crate::history::Change;
+use crate::json::ObjectJson;
 use crate::memory::Memory;
 use crate::stored::{Interner, Stored};
 
@@ -94,7 +95,9 @@ fn change(
 ) -> Result<Change, String> {
     let ChangeRow { revision, what, born, before } = row;
     let key = after.get(&born).map(|object| object.shared_key().clone());
-    let before = before.map(|json| Stored::parse(born, key, json, interner).map(Arc::new)).transpose()?;
+    let before = before
+        .map(|json| Stored::parse(born, key, ObjectJson::copy(&json), interner).map(Arc::new))
+        .transpose()?;
     let object = match (what, &before) {
         (WatchKind::Deleted, before) => before.clone(),
         _ => after.get(&born).filter(|object| object.revision() == revision).cloned(),

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use agentd_api::event::Event;
 use agentd_api::list::WatchKind;
 use agentd_api::{ObjectKey, ObjectName, Timestamp};
-use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::engine::Counters;
 use crate::history::Change;
+use crate::json::ObjectJson;
 use crate::query::Query;
 use crate::shared::Shared;
 use crate::stored::{Interner, Stored};
@@ -130,7 +130,7 @@ impl<'a> Stage<'a> {
         self.changes.push(Arc::new(Change { revision: self.counters.revision, what, object, before: was }));
     }
 
-    fn snapshot(&mut self, born: u64, key: Arc<ObjectKey>, json: Bytes) -> Arc<Stored> {
+    fn snapshot(&mut self, born: u64, key: Arc<ObjectKey>, json: ObjectJson) -> Arc<Stored> {
         let parsed = Stored::parse(born, Some(key), json, self.interner);
         Arc::new(parsed.expect("what was just written can be read"))
     }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use agentd_api::{Kind, Object, ObjectKey, ObjectName, Timestamp, registry};
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::DecodeError;
+use crate::json::ObjectJson;
 use crate::scan::{self, Head};
 
 /// The field that every kind has without declaring it. It has no index: names are what tables are ordered by.
@@ -30,7 +32,7 @@ pub struct Stored {
     generation: u64,
     created_at: Timestamp,
     deleting_at: Option<Timestamp>,
-    json: Bytes,
+    json: ObjectJson,
     labels: Box<[(Arc<str>, Arc<str>)]>,
     /// By the position of the field in the kind's declaration.
     fields: Box<[(u8, Arc<str>)]>,
@@ -41,7 +43,7 @@ impl Stored {
     pub(crate) fn parse(
         born: u64,
         key: Option<Arc<ObjectKey>>,
-        json: Bytes,
+        json: ObjectJson,
         interner: &mut Interner,
     ) -> Result<Self, String> {
         let head = scan::head(&json)?;
@@ -94,7 +96,14 @@ impl Stored {
         self.deleting_at.is_some()
     }
     /// The whole object as on the wire.
-    pub fn json(&self) -> &Bytes {
+    pub fn json(&self) -> Bytes {
+        self.json.bytes()
+    }
+    /// The same with a comma behind it, as it stands in a list before others.
+    pub fn json_and_comma(&self) -> &[u8] {
+        self.json.with_comma()
+    }
+    pub(crate) fn kept_json(&self) -> &ObjectJson {
         &self.json
     }
     pub fn label(&self, key: &str) -> Option<&str> {
@@ -119,6 +128,13 @@ impl Stored {
             return Err(wrong(format!("it is not of kind {}", K::DEF.kind)));
         }
         serde_json::from_slice(&self.json).map_err(|e| wrong(e.to_string()))
+    }
+
+    /// A part of the object: what `T` does not name is skipped, which costs a fraction of reading it all.
+    pub fn part<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        let wrong =
+            |e: serde_json::Error| DecodeError { key: ObjectKey::clone(&self.key), detail: e.to_string() };
+        serde_json::from_slice(&self.json).map_err(wrong)
     }
 
     pub fn value(&self) -> Value {

@@ -1,12 +1,12 @@
 //! Writes the JSON of objects. A change takes over the text of all that it does not touch, without parsing it.
 
 use agentd_api::{ObjectName, Timestamp};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
+use crate::json::ObjectJson;
 use crate::stored::Stored;
 use crate::tx::{NewObject, Update};
 
@@ -44,10 +44,8 @@ struct Parts<'a> {
 }
 
 impl Wire<'_> {
-    fn bytes(&self) -> Bytes {
-        let json = serde_json::to_vec(self).expect("an object's parts are JSON");
-        // Without the spare room that the buffer grew by.
-        Bytes::from(json.into_boxed_slice())
+    fn json(&self) -> ObjectJson {
+        ObjectJson::new(serde_json::to_vec(self).expect("an object's parts are JSON"))
     }
 }
 
@@ -55,7 +53,7 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).expect("maps with text keys, lists and JSON values are JSON")
 }
 
-pub(crate) fn created(new: &NewObject, id: Uuid, revision: u64) -> Bytes {
+pub(crate) fn created(new: &NewObject, id: Uuid, revision: u64) -> ObjectJson {
     let empty = Value::Object(serde_json::Map::new());
     let status = if new.status.is_null() { &empty } else { &new.status };
     Wire {
@@ -73,12 +71,12 @@ pub(crate) fn created(new: &NewObject, id: Uuid, revision: u64) -> Bytes {
         spec: &raw(&new.spec),
         status: &raw(status),
     }
-    .bytes()
+    .json()
 }
 
 /// The object after the change, or nothing where the change changes nothing.
-pub(crate) fn updated(was: &Stored, change: &Update, revision: u64) -> Option<Bytes> {
-    let old: Parts<'_> = serde_json::from_slice(was.json()).expect("the store wrote it");
+pub(crate) fn updated(was: &Stored, change: &Update, revision: u64) -> Option<ObjectJson> {
+    let old: Parts<'_> = serde_json::from_slice(was.kept_json()).expect("the store wrote it");
     let labels = change.labels.as_ref().and_then(|new| replaced(old.labels, new));
     let annotations = change.annotations.as_ref().and_then(|new| replaced(old.annotations, new));
     let finalizers = change.finalizers.as_ref().and_then(|new| replaced(old.finalizers, new));
@@ -109,12 +107,12 @@ pub(crate) fn updated(was: &Stored, change: &Update, revision: u64) -> Option<By
         spec: spec.as_deref().unwrap_or(old.spec),
         status: status.as_deref().unwrap_or(old.status),
     };
-    Some(wire.bytes())
+    Some(wire.json())
 }
 
 /// The object under another name, and all else as it was.
-pub(crate) fn renamed(was: &Stored, name: &ObjectName, revision: u64) -> Bytes {
-    let old: Parts<'_> = serde_json::from_slice(was.json()).expect("the store wrote it");
+pub(crate) fn renamed(was: &Stored, name: &ObjectName, revision: u64) -> ObjectJson {
+    let old: Parts<'_> = serde_json::from_slice(was.kept_json()).expect("the store wrote it");
     Wire {
         kind: was.kind(),
         project: was.project(),
@@ -130,7 +128,7 @@ pub(crate) fn renamed(was: &Stored, name: &ObjectName, revision: u64) -> Bytes {
         spec: old.spec,
         status: old.status,
     }
-    .bytes()
+    .json()
 }
 
 /// The new text, or nothing where it means the same as the old.

@@ -51,7 +51,7 @@ async fn a_list_is_the_same_bytes_however_it_is_read() {
     for count in [0, 1, 2, 127, 128, 129, 300] {
         server.put((0..count).map(|n| vm(&format!("vm-{count}-{n:04}"))).collect()).await;
         let items = server.store.list(&Query::kind("vm")).items;
-        let texts: Vec<_> = items.iter().map(|i| String::from_utf8_lossy(i.json()).into_owned()).collect();
+        let texts: Vec<_> = items.iter().map(|i| String::from_utf8_lossy(&i.json()).into_owned()).collect();
         let whole = format!(r#"{{"items":[{}],"revision":7,"continue":"x"}}"#, texts.join(","));
         for step in [1, 3, 1000, 70_000] {
             let mut list = ListBody::new(items.clone(), 7, Some("x"));

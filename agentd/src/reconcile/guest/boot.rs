@@ -8,13 +8,15 @@
 //! not come up is tried on by itself and holds up nobody; one that waits for something else does so for a while only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentd_api::container::{Container, ContainerDesired, ContainerEnd};
 use agentd_api::vm::{StopKind, Vm, VmDesired, VmStatus};
 use agentd_api::{Kind, Object, ObjectKey};
-use agentd_store::{Query, Store};
+use agentd_store::{Query, Store, Stored};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::reconcile::runtime::Trigger;
@@ -74,17 +76,39 @@ fn was_to_run(status: &VmStatus) -> bool {
             .is_none_or(|stop| matches!(stop.how, StopKind::HostDown | StopKind::Acpi | StopKind::Forced))
 }
 
+/// What tells of a guest in which boot of the host it was last up.
+#[derive(Deserialize)]
+struct LastUp {
+    #[serde(default)]
+    status: HostBoot,
+}
+
+#[derive(Default, Deserialize)]
+struct HostBoot {
+    host_boot: Option<String>,
+}
+
+/// The guests of a kind that were up in an earlier boot. After a mere restart of the daemon there are next to none, and
+/// the start need not read all objects whole to find that out.
+fn earlier<'a>(store: &Store, kind: &str, boot: &'a str) -> impl Iterator<Item = Arc<Stored>> + use<'a> {
+    let is_earlier = move |stored: &Arc<Stored>| {
+        let last = stored.part::<LastUp>().ok().and_then(|part| part.status.host_boot);
+        last.is_some_and(|last| last != boot)
+    };
+    store.list(&Query::kind(kind)).items.into_iter().filter(is_earlier)
+}
+
 impl BootQueue {
     pub fn new(store: &Store, boot: &str, cpus: usize) -> Self {
         let mut line = Line::default();
-        for stored in store.list(&Query::kind(Vm::DEF.kind)).items {
+        for stored in earlier(store, Vm::DEF.kind, boot) {
             let Ok(vm) = stored.object::<Vm>() else { continue };
             let (running, start) = (vm.spec.desired != VmDesired::Stopped, vm.spec.autostart);
             if !vm.meta.deleting() && awaits_start(running, start.enabled, &vm.status, boot) {
                 line.ranks.entry(start.rank()).or_default().insert(stored.key().clone());
             }
         }
-        for stored in store.list(&Query::kind(Container::DEF.kind)).items {
+        for stored in earlier(store, Container::DEF.kind, boot) {
             let Ok(container) = stored.object::<Container>() else { continue };
             if !container.meta.deleting() && container_awaits_start(&container, boot) {
                 let rank = container.spec.autostart.rank();

@@ -10,10 +10,14 @@ use agentd_api::container::Container;
 use agentd_api::network::Network;
 use agentd_api::nic::NicAddress;
 use agentd_api::vm::Vm;
-use agentd_api::{Cidr, Kind, Meta, Object, ObjectKey, ObjectName, PortMap};
+use agentd_api::{Cidr, Kind, ObjectKey, ObjectName, PortMap, Timestamp};
 use agentd_drivers::network::{FirewallNetwork, FirewallSetup, Forward, HostEntry, NetworkSetup};
 use agentd_store::{Query, Store, Stored};
+use serde::Deserialize;
 use uuid::Uuid;
+
+use crate::reconcile::container::CONTAINER;
+use crate::reconcile::vm::DOMAIN;
 
 /// The DNS domain of a network's hosts: below `internal`, which the public DNS never has names in.
 pub fn domain(project: &ObjectName, name: &ObjectName) -> String {
@@ -49,45 +53,47 @@ struct Guest {
     forwards: Vec<Forward>,
 }
 
+/// What of a VM or a container says where it is.
+#[derive(Deserialize)]
+struct Placed {
+    project: ObjectName,
+    name: ObjectName,
+    deleting_at: Option<Timestamp>,
+    finalizers: Vec<String>,
+    spec: Publishes,
+    #[serde(default)]
+    status: Places,
+}
+
+#[derive(Deserialize)]
+struct Publishes {
+    #[serde(default)]
+    publish: Vec<PortMap>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Places {
+    addresses: Vec<NicAddress>,
+    /// What its guest has not let go of is still its.
+    leaving: Vec<NicAddress>,
+}
+
 impl Guest {
-    fn of_vm(object: &Object<Vm>) -> Self {
-        let status = &object.status;
-        // What its guest has not let go of is still its.
+    /// `undone_first` is the finalizer that is written off once the host is clean of what used its addresses.
+    fn of(placed: &Placed, undone_first: &str) -> Self {
+        let Placed { project, name, deleting_at, finalizers, spec, status } = placed;
         let all = status.addresses.iter().chain(&status.leaving);
-        Self::of(
-            &object.meta,
-            all,
-            status.addresses.first(),
-            &object.spec.publish,
-            crate::reconcile::vm::DOMAIN,
-        )
-    }
-
-    fn of_container(object: &Object<Container>) -> Self {
-        let status = &object.status;
-        let all = status.addresses.iter().chain(&status.leaving);
-        let undone_first = crate::reconcile::container::CONTAINER;
-        Self::of(&object.meta, all, status.addresses.first(), &object.spec.publish, undone_first)
-    }
-
-    /// `undone_first` is the finalizer that is written off once the host is clean of what used these addresses.
-    fn of<'a>(
-        meta: &Meta,
-        all: impl Iterator<Item = &'a NicAddress> + Clone,
-        first: Option<&NicAddress>,
-        publish: &[PortMap],
-        undone_first: &str,
-    ) -> Self {
-        let key = |network: &ObjectName| ObjectKey::of::<Network>(meta.project.clone(), network.clone());
+        let key = |network: &ObjectName| ObjectKey::of::<Network>(project.clone(), network.clone());
         let on = all.clone().map(|a| key(&a.network)).collect();
         // Once that is gone one that is being deleted has no place on the network any more.
-        if meta.deleting() && !meta.finalizers.iter().any(|f| f == undone_first) {
+        if deleting_at.is_some() && !finalizers.iter().any(|f| f == undone_first) {
             return Self { on, ..Self::default() };
         }
-        let entry = |a: &NicAddress| HostEntry { name: meta.name.clone(), ip: a.ip, mac: a.mac };
+        let entry = |a: &NicAddress| HostEntry { name: name.clone(), ip: a.ip, mac: a.mac };
         let hosts = all.map(|a| (key(&a.network), entry(a))).collect();
-        let forwards = first.into_iter().flat_map(|first| {
-            publish.iter().map(|port| Forward {
+        let forwards = status.addresses.first().into_iter().flat_map(|first| {
+            spec.publish.iter().map(|port| Forward {
                 network: Uuid::nil(),
                 address: port.address,
                 host: port.host,
@@ -133,13 +139,8 @@ impl Setups {
 
     /// Looks at one VM or container again. The networks on which something changed by that.
     pub fn read_guest(&mut self, store: &Store, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let read = |stored: Arc<Stored>| {
-            if stored.kind() == Container::DEF.kind {
-                stored.object::<Container>().map(|object| Guest::of_container(&object))
-            } else {
-                stored.object::<Vm>().map(|object| Guest::of_vm(&object))
-            }
-        };
+        let undone_first = if key.kind == Container::DEF.kind { CONTAINER } else { DOMAIN };
+        let read = |stored: Arc<Stored>| stored.part().map(|placed| Guest::of(&placed, undone_first));
         let guest = match store.get(key).map(read) {
             None => Guest::default(),
             Some(Ok(guest)) => guest,

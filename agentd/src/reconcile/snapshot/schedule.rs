@@ -109,11 +109,8 @@ impl Times {
             return;
         }
         let has = stored.field("snapshot_schedule").next().is_some();
-        let due = match (has, stored.object::<Vm>()) {
-            (true, Ok(vm)) => due(&vm, now),
-            _ => Due::Nothing,
-        };
-        match due {
+        let vm = has.then(|| stored.object::<Vm>().ok()).flatten();
+        match vm.map_or(Due::Nothing, |vm| due(&vm, now)) {
             Due::Nothing => drop(self.0.remove(stored.key())),
             Due::At(time) => drop(self.0.insert(stored.key().clone(), time)),
             Due::Begin | Due::Now | Due::Skip => drop(self.0.insert(stored.key().clone(), now)),

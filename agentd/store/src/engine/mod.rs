@@ -13,6 +13,7 @@ use agentd_api::list::WatchKind;
 use bytes::Bytes;
 
 use crate::error::{OpenError, StoreError};
+use crate::json::ObjectJson;
 use crate::tx::Remembered;
 
 /// What is never counted back.
@@ -29,7 +30,7 @@ pub struct Counters {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// Identified by `born`; a kind, project and name exist once.
-    Object { born: u64, key: ObjectKey, json: Bytes },
+    Object { born: u64, key: ObjectKey, json: ObjectJson },
     /// Identified by `revision`. `before` is the object's JSON before the change; what it was after it follows from the
     /// object's next change, or is what the object is now.
     Change { revision: u64, what: WatchKind, born: u64, before: Option<Bytes> },

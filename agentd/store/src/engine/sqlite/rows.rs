@@ -13,6 +13,7 @@ use super::state::State;
 use super::sums::{self, Table, Tally};
 use crate::engine::Row;
 use crate::error::OpenError;
+use crate::json::ObjectJson;
 use crate::tx::Remembered;
 
 type Each<'a> = &'a mut dyn FnMut(Row) -> Result<(), String>;
@@ -114,9 +115,10 @@ fn key(row: &SqlRow<'_>, at: usize) -> rusqlite::Result<ObjectKey> {
 }
 
 fn object(row: &SqlRow<'_>) -> rusqlite::Result<(Row, u32)> {
-    let (born, key, json) = (int(row, 1)?, key(row, 2)?, blob(row, 5)?);
-    let crc = sums::object(born, &key, &json);
-    Ok((Row::Object { born, key, json }, crc))
+    let (born, key) = (int(row, 1)?, key(row, 2)?);
+    let json = row.get_ref(5)?.as_blob().map_err(|error| unreadable(5, error))?;
+    let crc = sums::object(born, &key, json);
+    Ok((Row::Object { born, key, json: ObjectJson::copy(json) }, crc))
 }
 
 fn change(row: &SqlRow<'_>) -> rusqlite::Result<(Row, u32)> {

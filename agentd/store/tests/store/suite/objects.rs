@@ -34,7 +34,7 @@ pub async fn an_object_is_as_it_was_written(open: Open<'_>) {
     assert_eq!(store.by_id(made.id()).as_ref(), Some(&made));
     assert_eq!(made.value()["spec"]["memory"], "512MiB");
     assert!(made.object::<agentd_api::image::Image>().is_err(), "a VM is no image");
-    let top: Vec<String> = serde_json::from_slice::<serde_json::Map<String, _>>(made.json())
+    let top: Vec<String> = serde_json::from_slice::<serde_json::Map<String, _>>(&made.json())
         .expect("JSON")
         .keys()
         .cloned()
