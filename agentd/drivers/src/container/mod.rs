@@ -31,8 +31,8 @@ pub use def::{
 };
 pub use error::ContainerError;
 pub use seen::{
-    ContainerEvent, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, ExitSeen, ForeignDef,
-    ForeignSeen, HealthSeen, HealthState,
+    Beyond, ContainerEvent, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineRestart,
+    ExitSeen, ForeignDef, ForeignSeen, HealthSeen, HealthState,
 };
 pub use streams::{Changed, ChangedHow, Commit, ContainerStats, ContainerStreams, Logs, Processes, Sitting};
 
@@ -110,6 +110,8 @@ pub trait ContainerLife: Send + Sync {
     /// Gives the container the engine's name that an object of this project and name has. Conflict where one that is not ours
     /// has it.
     async fn rename(&self, def: &ContainerDef) -> Result<Change, ContainerError>;
+    /// The engine does not start it by itself any more, whatever it was made to do. AlreadySo where it does not.
+    async fn take_restarts(&self, id: Uuid) -> Result<Change, ContainerError>;
     /// Removes it with what the engine keeps beside it (its log, its anonymous volumes), killing it where it runs. AlreadySo
     /// where gone.
     async fn remove(&self, id: Uuid) -> Result<Change, ContainerError>;

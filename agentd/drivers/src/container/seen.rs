@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use agentd_api::{MacAddr, Timestamp};
 use uuid::Uuid;
 
-use super::{Limits, Mount, Security, Wired};
+use super::{HealthWish, Limits, Mount, Restraints, Security, Wired};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ContainerState {
@@ -59,6 +59,8 @@ pub struct ContainerSeen {
     pub image: String,
     pub privileged: bool,
     pub terminal: bool,
+    /// The engine starts it by itself, which is not its to do.
+    pub restarts: bool,
     pub limits: Limits,
     /// Sorted.
     pub endpoints: Vec<EndpointSeen>,
@@ -125,27 +127,55 @@ pub struct ForeignSeen {
     pub daemon: Option<String>,
 }
 
-/// What a foreign container was made by, as far as a definition can say it.
+/// What of a foreign container no definition can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beyond {
+    /// As the engine calls it, as `HostConfig.NetworkMode`.
+    pub field: String,
+    /// What it is, and what can be done about it.
+    pub what: String,
+}
+
+/// What a foreign container was made by, as far as a definition can say it: all of it together with `beyond`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignDef {
     pub seen: ForeignSeen,
     /// The engine's own id of its image, `sha256:...`.
     pub image_id: String,
-    /// Beside what its image says.
+    /// What its image says is part of these, as the engine has them.
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,
     pub cwd: Option<String>,
     pub user: Option<String>,
+    pub hostname: Option<String>,
     pub terminal: bool,
     pub input: bool,
+    pub stop_signal: Option<String>,
+    /// Seconds between its stop signal and its end, where that was said.
+    pub grace: Option<u64>,
+    pub health: HealthWish,
     pub limits: Limits,
+    pub restraints: Restraints,
     pub security: Security,
     pub mounts: Vec<Mount>,
     /// The engine's networks that it is on, by name.
     pub networks: Vec<String>,
-    /// The engine starts it by itself: "always". Two that start one thing are one too many.
-    pub restart: Option<String>,
+    /// When the engine starts it by itself.
+    pub restart: EngineRestart,
+    /// The engine removes it once it has ended.
+    pub remove_when_stopped: bool,
+    pub beyond: Vec<Beyond>,
+}
+
+/// When an engine starts a container again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineRestart {
+    #[default]
+    Never,
+    OnFailure,
+    /// Unless somebody stopped it.
+    Always,
 }
 
 impl ForeignDef {
@@ -168,13 +198,20 @@ impl ForeignDef {
             env: Vec::new(),
             cwd: None,
             user: None,
+            hostname: None,
             terminal: false,
             input: false,
+            stop_signal: None,
+            grace: None,
+            health: HealthWish::Image,
             limits: Limits::default(),
+            restraints: Restraints::default(),
             security: Security::default(),
             mounts: Vec::new(),
-            networks: Vec::new(),
-            restart: None,
+            networks: vec!["bridge".to_owned()],
+            restart: EngineRestart::Never,
+            remove_when_stopped: false,
+            beyond: Vec::new(),
         }
     }
 }

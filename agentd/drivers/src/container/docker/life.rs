@@ -163,6 +163,18 @@ impl Inner {
         }
     }
 
+    async fn take_restarts(&self, id: Uuid) -> Result<Change, ContainerError> {
+        let found = self.found(id).await?;
+        let engine_id = found.id.clone().unwrap_or_default();
+        if !read::seen(id, found, &self.instance).restarts {
+            return Ok(Change::AlreadySo);
+        }
+        let never = serde_json::json!({ "RestartPolicy": { "Name": "no" } });
+        let path = format!("/containers/{engine_id}/update");
+        let told = self.post("take a container's restarts", ACT, &path, &never).await;
+        told.map(|_| Change::Made).map_err(|error| self.refused(id, error))
+    }
+
     async fn take_away(&self, id: Uuid) -> Result<Change, ContainerError> {
         let Some(found) = self.inspect(id).await? else { return Ok(Change::AlreadySo) };
         let engine_id = found.id.unwrap_or_default();
@@ -254,6 +266,14 @@ impl ContainerLife for EngineContainers {
     async fn rename(&self, def: &ContainerDef) -> Result<Change, ContainerError> {
         let def = def.clone();
         self.detached("rename a container", |inner| async move { inner.rename(&def).await }).await
+    }
+
+    async fn take_restarts(&self, id: Uuid) -> Result<Change, ContainerError> {
+        self.detached(
+            "take a container's restarts",
+            move |inner| async move { inner.take_restarts(id).await },
+        )
+        .await
     }
 
     async fn remove(&self, id: Uuid) -> Result<Change, ContainerError> {

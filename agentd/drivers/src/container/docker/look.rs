@@ -4,16 +4,20 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::broadcast::{self, error::RecvError};
 use uuid::Uuid;
 
-use super::read;
-use super::{DIGEST, EngineContainers, INSTANCE, Inner};
+use super::strange::{self, Told};
+use super::{DIGEST, EngineContainers, INSTANCE, Inner, read};
 use crate::container::{
     ContainerDef, ContainerError, ContainerEvent, ContainerListed, ContainerLook, ContainerSeen, ForeignDef,
-    ForeignSeen, Seccomp, Security, Userns, Wired,
+    ForeignSeen, Wired,
 };
-use crate::engine::{ASK, EngineEvent, Subject};
+use crate::engine::{ASK, EngineError, EngineEvent, Subject};
+
+const LOOK: &str = "look at a container";
 
 #[async_trait]
 impl ContainerLook for EngineContainers {
@@ -51,13 +55,22 @@ impl ContainerLook for EngineContainers {
         if name.is_empty() || !name.chars().all(plain) {
             return Ok(None);
         }
-        let Some(found) = self.inner.inspect_by(name).await? else { return Ok(None) };
+        let linked = self.inner.engine.linked().await?;
+        let path = format!("/containers/{name}/json");
+        let raw: Value = match self.inner.within(LOOK, ASK, linked.wire.json(LOOK, &path)).await {
+            Ok(raw) => raw,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let unread = |error: serde_json::Error| EngineError::Failed { call: LOOK, detail: error.to_string() };
+        let found = ContainerInspectResponse::deserialize(&raw).map_err(unread)?;
         let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
         let ours = labels.is_some_and(|labels| self.inner.owner(labels).is_some());
         if ours || found.id.as_deref().is_some_and(|id| self.inner.attending(id).is_some()) {
             return Ok(None);
         }
-        Ok(Some(foreign(found, &self.inner)))
+        let told = Told { raw: &raw, found, flavor: linked.flavor, instance: &self.inner.instance };
+        Ok(Some(strange::foreign(told)))
     }
 
     async fn image_id(&self, name: &str) -> Result<Option<String>, ContainerError> {
@@ -161,54 +174,4 @@ pub(super) fn follow(inner: &Arc<Inner>) {
             }
         }
     });
-}
-
-fn foreign(found: ContainerInspectResponse, inner: &Inner) -> ForeignDef {
-    let seen = read::seen(Uuid::nil(), found.clone(), &inner.instance);
-    let config = found.config.unwrap_or_default();
-    let host = found.host_config.unwrap_or_default();
-    let text = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let command = [found.path.into_iter().collect(), found.args.unwrap_or_default()].concat();
-    let split = |line: &String| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let networks = seen.endpoints.iter().filter_map(|endpoint| match &endpoint.network {
-        Wired::Foreign(name) => Some(name.clone()),
-        Wired::Ours(_) => None,
-    });
-    let options = host.security_opt.clone().unwrap_or_default();
-    let unconfined =
-        options.iter().any(|option| option == "seccomp=unconfined" || option == "seccomp:unconfined");
-    let security = Security {
-        privileged: seen.privileged,
-        new_privileges: !options.iter().any(|option| option.starts_with("no-new-privileges")),
-        read_only: host.readonly_rootfs.unwrap_or(false),
-        cap_add: host.cap_add.clone().unwrap_or_default(),
-        cap_drop: host.cap_drop.clone().unwrap_or_default(),
-        seccomp: if unconfined { Seccomp::Unconfined } else { Seccomp::Usual },
-        userns: if host.userns_mode.as_deref() == Some("host") { Userns::Host } else { Userns::Engine },
-    };
-    let restart = host.restart_policy.and_then(|policy| policy.name).map(|name| name.to_string());
-    ForeignDef {
-        entrypoint: config.entrypoint.unwrap_or_default(),
-        command: config.cmd.unwrap_or_default(),
-        env: config.env.unwrap_or_default().iter().filter_map(split).collect(),
-        cwd: text(config.working_dir),
-        user: text(config.user),
-        terminal: seen.terminal,
-        input: config.open_stdin.unwrap_or(false),
-        limits: seen.limits.clone(),
-        security,
-        mounts: read::mounts(found.mounts.unwrap_or_default()),
-        networks: networks.collect(),
-        restart: restart.filter(|name| !name.is_empty() && name != "no"),
-        image_id: seen.image,
-        seen: ForeignSeen {
-            engine_id: seen.engine_id,
-            name: seen.name,
-            image: config.image.unwrap_or_default(),
-            command: command.join(" "),
-            state: seen.state,
-            created_at: seen.created_at,
-            daemon: config.labels.and_then(|labels| labels.get(INSTANCE).cloned()),
-        },
-    }
 }

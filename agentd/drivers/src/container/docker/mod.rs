@@ -6,6 +6,7 @@
 //! life.rs    made, started, stopped     limits.rs   changed while it runs
 //! networks.rs, volumes.rs               session.rs  exec and attach: frames.rs takes their output apart
 //! files.rs   archives in and out        facts.rs    figures, processes, changes
+//! strange.rs what others made (pure)
 //! ```
 //! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong.
 
@@ -20,6 +21,7 @@ mod networks;
 mod read;
 mod render;
 mod session;
+mod strange;
 mod streams;
 mod tar;
 mod volumes;

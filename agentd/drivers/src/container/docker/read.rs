@@ -6,15 +6,14 @@ use std::net::Ipv4Addr;
 use agentd_api::{ByteSize, MacAddr, Timestamp};
 use bollard::models::{
     ContainerInspectResponse, ContainerState as Said, ContainerStateStatusEnum as Status,
-    ContainerSummaryStateEnum, EndpointSettings, HealthStatusEnum, HostConfig, MountPoint,
+    ContainerSummaryStateEnum, EndpointSettings, HealthStatusEnum, HostConfig,
 };
 use uuid::Uuid;
 
 use super::DIGEST;
 use crate::Instance;
 use crate::container::{
-    ContainerSeen, ContainerState, EndpointSeen, ExitSeen, HealthSeen, HealthState, Limits, Mount,
-    MountSource, Wired,
+    ContainerSeen, ContainerState, EndpointSeen, ExitSeen, HealthSeen, HealthState, Limits, Wired,
 };
 
 /// Of what a check said.
@@ -41,9 +40,15 @@ pub(super) fn seen(id: Uuid, found: ContainerInspectResponse, instance: &Instanc
         image: found.image.unwrap_or_default(),
         privileged: host.privileged.unwrap_or(false),
         terminal: config.tty.unwrap_or(false),
+        restarts: restarts(&host),
         limits: limits(&host),
         endpoints: endpoints(networks, instance),
     }
+}
+
+fn restarts(host: &HostConfig) -> bool {
+    let name = host.restart_policy.as_ref().and_then(|policy| policy.name);
+    name.is_some_and(|name| !matches!(name.to_string().as_str(), "" | "no"))
 }
 
 /// RFC 3339; the year 1 is never.
@@ -156,16 +161,4 @@ pub(super) fn wired(name: &str, instance: &Instance) -> Wired {
     let prefix = format!("agentd-{}.", instance.tag());
     let ours = name.strip_prefix(&prefix).and_then(|id| id.parse().ok());
     ours.map_or_else(|| Wired::Foreign(name.to_owned()), Wired::Ours)
-}
-
-pub(super) fn mounts(points: Vec<MountPoint>) -> Vec<Mount> {
-    let mount = |point: MountPoint| {
-        let source = match point.typ.as_deref() {
-            Some("tmpfs") => MountSource::Tmpfs { size: None },
-            // A volume of the engine's is a folder of the host's.
-            _ => MountSource::Bind(point.source.filter(|source| !source.is_empty())?.into()),
-        };
-        Some(Mount { source, target: point.destination?, read_only: point.rw == Some(false) })
-    };
-    points.into_iter().filter_map(mount).collect()
 }

@@ -9,7 +9,7 @@ use super::state::{Kept, Made, World, name_of};
 use super::{FakeContainers, Inner};
 use crate::container::{
     Change, ContainerDef, ContainerError, ContainerLife, ContainerLimits, ContainerState, Created,
-    EndpointSeen, ExitSeen, Limits, Wired,
+    EndpointSeen, EngineRestart, ExitSeen, Limits, Wired,
 };
 
 const KILLED: i32 = 128 + 9;
@@ -202,6 +202,19 @@ impl ContainerLife for FakeContainers {
                 }
                 kept.name = name;
                 Ok(Change::Made)
+            })
+        })
+        .await
+    }
+
+    async fn take_restarts(&self, id: Uuid) -> Result<Change, ContainerError> {
+        self.call("take_restarts", move |inner| {
+            inner.change(id, |kept| match &mut kept.def {
+                Made::Foreign(def) if def.restart != EngineRestart::Never => {
+                    def.restart = EngineRestart::Never;
+                    Ok(Change::Made)
+                }
+                _ => Ok(Change::AlreadySo),
             })
         })
         .await

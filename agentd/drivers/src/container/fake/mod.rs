@@ -67,6 +67,7 @@ impl FakeContainers {
         "pause",
         "unpause",
         "rename",
+        "take_restarts",
         "remove",
         "update",
         "ensure_network",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::container::{
-    ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, EngineVolume,
+    ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, EngineRestart, EngineVolume,
     ExitSeen, ForeignDef, ForeignSeen, HealthSeen, HealthState, HealthWish, Limits, Wired,
 };
 
@@ -192,9 +192,14 @@ impl Kept {
             image,
             privileged,
             terminal,
+            restarts: self.restarts(),
             limits: self.limits.clone(),
             endpoints,
         }
+    }
+
+    fn restarts(&self) -> bool {
+        matches!(&self.def, Made::Foreign(def) if def.restart != EngineRestart::Never)
     }
 
     pub(super) fn begin(&mut self) {
