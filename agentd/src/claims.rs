@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use uuid::Uuid;
 
 pub const MAC: &str = "mac";
+/// Containers that were adopted, by the engine's own id.
+pub const ENGINE: &str = "engine";
 
 /// The addresses of a network, by its id.
 pub fn ip_space(network: Uuid) -> String {

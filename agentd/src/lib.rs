@@ -9,6 +9,7 @@ pub mod http;
 pub mod intent;
 pub mod reconcile;
 pub mod schedule;
+mod shares;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 

@@ -15,6 +15,10 @@ pub const EVENTS: &str = "/v1/events";
 pub const STATS: &str = "/v1/stats";
 /// Takes archives of VMs.
 pub const ARCHIVES: &str = "/v1/archives";
+/// What the host's engine has that is none of this daemon's.
+pub const FOREIGN: &str = "/v1/foreign";
+/// Takes one of those over.
+pub const ADOPT: &str = "/v1/adopt";
 pub const DOCTOR: &str = "/v1/doctor";
 pub const HEALTHZ: &str = "/healthz";
 pub const READYZ: &str = "/readyz";

@@ -1,13 +1,17 @@
 //! What the daemon says of itself.
 
+use agentd_api::container::{AdoptWish, ForeignList};
 use agentd_api::doctor::Report;
 use agentd_api::server::{Readiness, ServerInfo};
 use agentd_api::{ObjectName, paths};
 use bytes::Bytes;
+use http::Method;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::ClientError;
+use crate::options::WriteOptions;
 use crate::path::Path;
 use crate::transport::{Call, decode, refusal};
 
@@ -35,6 +39,18 @@ impl Client {
             .maybe("kind", query.kind)
             .maybe("name", query.name.as_deref());
         self.call(Call::get(path)).await
+    }
+    /// What the host's engine has that is none of the daemon's.
+    pub async fn foreign(&self) -> Result<ForeignList, ClientError> {
+        self.read(paths::FOREIGN).await
+    }
+    /// Makes an object of a container that somebody else made.
+    pub async fn adopt(&self, wish: &AdoptWish, options: &WriteOptions) -> Result<Bytes, ClientError> {
+        let body = serde_json::to_vec(wish).expect("a wish is JSON");
+        let mut call = Call::new(Method::POST, options.put(Path::fixed(paths::ADOPT))).json(body);
+        let key = options.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        call.idempotency_key = Some(key);
+        self.call(call).await
     }
     /// Discovery: a list of kinds with paths, verbs, columns and schemas.
     pub async fn kinds(&self) -> Result<serde_json::Value, ClientError> {

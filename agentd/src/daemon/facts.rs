@@ -5,24 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::container::{Container, ImageRef};
+use agentd_api::container::{Container, ForeignContainer, ForeignList, ForeignState, ImageRef};
 use agentd_api::doctor::Report;
 use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
-use agentd_api::{ByteSize, Cidr, Kind, Timestamp};
+use agentd_api::{ByteSize, Cidr, Kind, Problem, Timestamp};
+use agentd_drivers::container::{ContainerState, ForeignDef, ForeignSeen, MountSource};
 use agentd_drivers::engine::EngineProbe;
 use agentd_drivers::vm::AccelAnswer;
 use agentd_drivers::vm::accel::kvm_trouble;
-use agentd_drivers::{Drivers, Instance, exec, fault};
+use agentd_drivers::{Classed, Drivers, Instance, exec, fault};
 use agentd_store::{Query, Store};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use crate::claims::ENGINE;
 use crate::config::Config;
 use crate::doctor;
 use crate::host::Host;
-use crate::intent::EngineImage;
+use crate::intent::{EngineImage, Foreign};
 use crate::{http, intent};
 
 /// What the container engine is called among the backends.
@@ -187,6 +189,43 @@ impl Facts {
     }
 }
 
+fn stranger(seen: ForeignSeen) -> ForeignContainer {
+    ForeignContainer {
+        kind: Container::DEF.kind.to_owned(),
+        name: seen.name,
+        engine_id: seen.engine_id,
+        image: seen.image,
+        command: seen.command,
+        state: match seen.state {
+            ContainerState::Created => ForeignState::Created,
+            ContainerState::Running => ForeignState::Running,
+            ContainerState::Paused => ForeignState::Paused,
+            ContainerState::Exited => ForeignState::Stopped,
+            ContainerState::Removing => ForeignState::Removing,
+        },
+        created_at: seen.created_at,
+        daemon: seen.daemon,
+    }
+}
+
+/// What it has mounted of the host that is not below one of the folders, with links followed.
+async fn outside(def: &ForeignDef, allowed: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders = Vec::with_capacity(allowed.len());
+    for folder in allowed {
+        folders.extend(tokio::fs::canonicalize(folder).await.ok());
+    }
+    let mut outside = Vec::new();
+    for mount in &def.mounts {
+        let MountSource::Bind(path) = &mount.source else { continue };
+        let real = tokio::fs::canonicalize(path).await;
+        let below = |real: &PathBuf| folders.iter().any(|folder| real.starts_with(folder));
+        if !real.as_ref().is_ok_and(below) || !allowed.iter().any(|folder| path.starts_with(folder)) {
+            outside.push(path.clone());
+        }
+    }
+    outside
+}
+
 fn engine(probe: &EngineProbe) -> BackendInfo {
     let detail =
         format!("{:?} {}, API {}, cgroup v{}", probe.flavor, probe.version, probe.api, probe.cgroups);
@@ -244,6 +283,18 @@ impl http::Facts for Facts {
         Readiness { ready, reasons }
     }
 
+    async fn foreign(&self) -> Result<ForeignList, Problem> {
+        let seen = self.drivers.container.foreign().await.map_err(|error| {
+            let detail = format!("the engine's containers cannot be listed: {}", fault::chain(&error));
+            Problem::new(error.code(), detail).hint("`agentctl doctor` says what is amiss with the engine")
+        })?;
+        // One whose adoption is written down is ours, also before the driver was told.
+        let ours = |seen: &ForeignSeen| self.store.owner_of(ENGINE, &seen.engine_id).is_some();
+        let mut items: Vec<_> = seen.into_iter().filter(|seen| !ours(seen)).map(stranger).collect();
+        items.sort_by(|a, b| (&a.name, &a.engine_id).cmp(&(&b.name, &b.engine_id)));
+        Ok(ForeignList { items })
+    }
+
     async fn doctor(&self) -> Report {
         let looking = self.looking().await;
         // Files and the user database: not for the threads that serve.
@@ -292,6 +343,16 @@ impl intent::HostFacts for Facts {
             Ok(Some(_)) => EngineImage::There,
             Ok(None) => EngineImage::NotThere,
             Err(error) => EngineImage::Unknown(fault::chain(&error)),
+        }
+    }
+    async fn foreign(&self, name: &str) -> Foreign {
+        match self.drivers.container.foreign_def(name).await {
+            Ok(Some(def)) => {
+                let outside = outside(&def, &self.config.containers.bind_mounts).await;
+                Foreign::There { def: Box::new(def), outside }
+            }
+            Ok(None) => Foreign::NotThere,
+            Err(error) => Foreign::Unknown(fault::chain(&error)),
         }
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {

@@ -1,5 +1,6 @@
 //! The whole daemon on fake drivers, asked over its own socket.
 
+mod adopt;
 mod archives;
 
 use std::os::unix::fs::PermissionsExt;

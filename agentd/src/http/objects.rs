@@ -133,6 +133,21 @@ pub(super) async fn act(call: &Call, found: &Found<'_>, head: &Parts, body: Inco
     carry_out(async move { intents.act(&caller, &key, action.name, body).await }).await
 }
 
+/// `POST /v1/adopt`: what somebody else made becomes an object.
+pub(super) async fn adopt(call: &Call, head: &Parts, body: Incoming) -> Answer {
+    let params = Params::parse(head.uri.query(), &["project", "dry_run"])?;
+    let project: ObjectName = params.project()?;
+    let caller = call.caller(params.flag("dry_run")?, request::idempotency_key(&head.headers)?);
+    let body = required(request::json(&head.headers, body, JSON, call.body_limits()).await?)?;
+    let wish = parsed(body)?;
+    let intents = call.app.intents.clone();
+    carry_out(async move { intents.adopt(&caller, &project, wish).await }).await
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Problem> {
+    agentd_api::fields::from_value(&body).map_err(|error| Problem::invalid(vec![error.below("")]))
+}
+
 fn required(body: Option<Value>) -> Result<Value, Problem> {
     body.ok_or_else(|| Problem::field("body", "is empty; send a JSON object"))
 }

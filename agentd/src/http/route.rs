@@ -22,6 +22,8 @@ pub(super) enum Place {
     Sub,
     Content,
     Archives,
+    Foreign,
+    Adopt,
     /// Whatever is nowhere: for metrics.
     Nowhere,
 }
@@ -45,6 +47,8 @@ impl Place {
             Self::Sub => "/v1/{kinds}/{name}/{sub}",
             Self::Content => "/v1/images/{name}/content",
             Self::Archives => paths::ARCHIVES,
+            Self::Foreign => paths::FOREIGN,
+            Self::Adopt => paths::ADOPT,
             Self::Nowhere => "none",
         }
     }
@@ -54,7 +58,7 @@ impl Place {
         match self {
             Self::Collection => "GET, HEAD, POST",
             Self::Object => "GET, HEAD, PUT, PATCH, DELETE",
-            Self::Action | Self::Archives => "POST",
+            Self::Action | Self::Archives | Self::Adopt => "POST",
             Self::Sub => "GET, PUT, POST",
             Self::Content => "PUT",
             Self::Nowhere => "",
@@ -124,6 +128,8 @@ pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
         "events" => return at(Place::Events),
         "stats" => return at(Place::Stats),
         "archives" => return at(Place::Archives),
+        "foreign" => return at(Place::Foreign),
+        "adopt" => return at(Place::Adopt),
         "doctor" => return at(Place::Doctor),
         _ => {}
     }
@@ -163,6 +169,8 @@ mod tests {
             ("/v1/vms/web/start", Place::Action, "web"),
             ("/v1/ssh-keys/me/retry", Place::Action, "me"),
             ("/v1/images/micro/content", Place::Content, "micro"),
+            ("/v1/foreign", Place::Foreign, ""),
+            ("/v1/adopt", Place::Adopt, ""),
             ("/healthz", Place::Healthz, ""),
         ] {
             let found = find(path).expect(path);

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use agentd_api::container::ForeignList;
 use agentd_api::doctor::Report;
 use agentd_api::server::{Readiness, ServerInfo};
 use agentd_api::{ErrorCode, FieldError, Problem};
@@ -26,6 +27,8 @@ pub trait Facts: Send + Sync {
     fn server(&self) -> ServerInfo;
     /// Whether the daemon does all that it was configured to do. Answers at once, from memory.
     fn readiness(&self) -> Readiness;
+    /// What the host's engine has that is none of this daemon's. Asks it.
+    async fn foreign(&self) -> Result<ForeignList, Problem>;
     /// Looks at the host, which may take a while.
     async fn doctor(&self) -> Report;
 }
@@ -64,6 +67,12 @@ pub(super) async fn doctor(call: &Call, head: &Parts) -> Answer {
     Params::parse(head.uri.query(), &[])?;
     let facts: Arc<dyn Facts> = call.app.facts.clone();
     json(&facts.doctor().await)
+}
+
+pub(super) async fn foreign(call: &Call, head: &Parts) -> Answer {
+    Params::parse(head.uri.query(), &[])?;
+    let facts: Arc<dyn Facts> = call.app.facts.clone();
+    json(&facts.foreign().await?)
 }
 
 fn ready(call: &Call) -> Answer {

@@ -187,6 +187,8 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Answer {
         Place::Action => objects::act(&call, &found, &head, body).await,
         Place::Content => upload::receive(&call, &found, &head, body).await,
         Place::Archives => archive::import(&call, &head, body).await,
+        Place::Adopt => objects::adopt(&call, &head, body).await,
+        Place::Foreign => server_info::foreign(&call, &head).await,
         Place::Events => events::get(&call, &head),
         Place::Doctor => server_info::doctor(&call, &head).await,
         Place::Metrics => server_info::metrics(&call, &head).await,

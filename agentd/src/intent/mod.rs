@@ -37,6 +37,7 @@ use std::time::Duration;
 use agentd_api::container::ImageRef;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ObjectKey};
+use agentd_drivers::container::ForeignDef;
 use agentd_store::Store;
 use async_trait::async_trait;
 
@@ -72,6 +73,10 @@ pub trait HostFacts: Send + Sync {
     async fn engine_image(&self, _: &ImageRef) -> EngineImage {
         EngineImage::Unknown("there is no engine".to_owned())
     }
+    /// A container that the host's engine has and this daemon has not, by its name or id there. Asks it.
+    async fn foreign(&self, _: &str) -> Foreign {
+        Foreign::Unknown("there is no engine".to_owned())
+    }
     /// IPv4 networks that the host has, ours excluded; or why that cannot be told.
     async fn taken(&self) -> Result<Vec<Cidr>, String>;
 }
@@ -80,6 +85,20 @@ pub trait HostFacts: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineImage {
     There,
+    NotThere,
+    /// It did not say, and why.
+    Unknown(String),
+}
+
+/// What the host's engine said of a container that is none of this daemon's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreign {
+    There {
+        def: Box<ForeignDef>,
+        /// What of the host it has mounted that is not below a folder that containers may have.
+        outside: Vec<PathBuf>,
+    },
+    /// Nothing of that name is there, or it is ours.
     NotThere,
     /// It did not say, and why.
     Unknown(String),

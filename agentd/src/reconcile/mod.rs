@@ -148,12 +148,13 @@ pub fn start(runtime: Runtime) -> (Trigger, Contents) {
     (trigger, contents)
 }
 
-/// libvirt and the container engine, asked now and then whether they are there.
+/// libvirt and the container engine, asked now and then whether they are there. What was adopted is known from here on.
 fn backends(
     store: &Store,
     drivers: &Drivers,
     (cancel, tracker): (&CancellationToken, &TaskTracker),
 ) -> (Backend, Backend) {
+    container::attend_all(store, drivers.container.as_ref());
     let (backend, engine) = (Backend::new("libvirt"), Backend::new("the container engine"));
     let libvirt = drivers.vm.clone();
     let probe = move || {

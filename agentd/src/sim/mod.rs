@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::container::fake::FakeContainers;
-use agentd_drivers::container::{ContainerError, HealthState};
+use agentd_drivers::container::{Beyond, ContainerError, ForeignDef, HealthState};
 use agentd_drivers::engine::EngineError;
 use agentd_drivers::faults::Faults;
 use agentd_drivers::image::ImageError;
@@ -101,6 +101,14 @@ impl Fakes {
                     self.container.set_health(*container, HealthState::Healthy, "");
                 }
             },
+            Order::Foreign { name, image, command, beyond } => {
+                let words: Vec<&str> = command.iter().map(String::as_str).collect();
+                let mut def = ForeignDef::plain(name, image, &words);
+                let odd =
+                    |field: &String| Beyond { field: field.clone(), what: "no spec can say it".to_owned() };
+                def.beyond = beyond.iter().map(odd).collect();
+                self.container.add_foreign(def);
+            }
             Order::Taken { cidrs } => self.network.set_taken(cidrs.clone()),
             Order::Guest { vm, does } => match does {
                 GuestDoes::PowerOff => self.vm.guest_powers_off(*vm),

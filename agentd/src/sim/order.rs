@@ -60,6 +60,15 @@ pub enum Order {
         container: Uuid,
         does: ContainerDoes,
     },
+    /// Somebody makes a container, which runs, on the engine's own network.
+    Foreign {
+        name: String,
+        image: String,
+        command: Vec<String>,
+        /// Something of it that no spec can say, as `HostConfig.NetworkMode`.
+        #[serde(default)]
+        beyond: Option<String>,
+    },
     /// The networks that the host has.
     Taken {
         cidrs: Vec<Cidr>,

@@ -4,6 +4,7 @@
 //! Where a field means the same as a VM's it has the same name and the same type.
 
 mod check;
+pub mod foreign;
 pub mod health;
 pub mod limits;
 pub mod mount;
@@ -18,6 +19,7 @@ use crate::error::FieldError;
 use crate::kind::{ActionDef, ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
 use crate::status::{State, StatusCommon};
 
+pub use foreign::{AdoptWish, ContainerAdopted, ForeignContainer, ForeignList, ForeignState};
 pub use health::{HealthCheck, HealthState};
 pub use limits::{Cpus, Ulimit};
 pub use mount::{ContainerMount, MountSource, TmpfsMount};
@@ -71,6 +73,7 @@ impl Kind for Container {
             FieldDef { name: "publish", path: "/spec/publish/*/host" },
             FieldDef { name: "volume", path: "/spec/mounts/*/source/volume" },
             FieldDef { name: "privileged", path: "/spec/privileged" },
+            FieldDef { name: "adopted", path: "/status/adopted/engine_id" },
             FieldDef { name: "after", path: "/spec/after/*/container" },
             FieldDef { name: "after_vm", path: "/spec/after/*/vm" },
         ],

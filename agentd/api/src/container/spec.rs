@@ -120,6 +120,9 @@ pub struct ContainerSpec {
     /// Usual capabilities that it is not to have; ALL is all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
+    /// Lets its programs gain rights that they were not started with (set-id programs, file capabilities).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_privileges: bool,
     /// All capabilities, all devices, no seccomp: as good as root of the host.
     #[serde(default)]
     pub privileged: bool,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::foreign::ContainerAdopted;
 use super::health::HealthState;
 use crate::name::ObjectName;
 use crate::nic::NicAddress;
@@ -66,6 +67,9 @@ pub struct ContainerStatus {
     /// Set from before it is started until it was seen to have been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starting: Option<ContainerStarting>,
+    /// Set while it is one that somebody else made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<ContainerAdopted>,
 }
 
 impl ContainerStatus {

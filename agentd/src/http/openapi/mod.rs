@@ -88,6 +88,7 @@ fn all_paths() -> Value {
         }
     }
     all.insert(Place::Archives.template().to_owned(), operations::archives());
+    all.insert(Place::Adopt.template().to_owned(), operations::adopt());
     all.insert(Place::Content.template().to_owned(), operations::content());
     for (place, item) in operations::server() {
         all.insert(place.template().to_owned(), item);

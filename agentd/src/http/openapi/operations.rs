@@ -1,6 +1,7 @@
 //! The operations of each path.
 
 use agentd_api::Kind;
+use agentd_api::container::Container;
 use agentd_api::kind::{ActionDef, KindDef, RECONCILE, SubAnswer, SubDef, SubMethod};
 use agentd_api::vm::Vm;
 use serde_json::{Map, Value, json};
@@ -219,6 +220,25 @@ pub(super) fn archives() -> Value {
     json!({"post": post.done()})
 }
 
+pub(super) fn adopt() -> Value {
+    let whole = name(Container::DEF, "");
+    let post = Operation {
+        tag: Container::DEF.plural,
+        id: "adopt-container".to_owned(),
+        summary: "Makes an object of a container that somebody else made, which goes on; 422 names what no spec can say"
+            .to_owned(),
+        parameters: vec![p::project(), p::dry_run(), p::idempotency_key()],
+        body: body(&["application/json"], "AdoptWish", true),
+        answers: Answers::new()
+            .with_body()
+            .problems(&WISH)
+            .problems(&[404])
+            .object(200, "The object as it now stands.", &whole)
+            .object(201, "It is an object: written down; the host follows.", &whole),
+    };
+    json!({"post": post.done()})
+}
+
 fn read(id: &str, summary: &str, answers: Answers) -> Value {
     let parameters = Vec::new();
     let operation = Operation {
@@ -242,6 +262,10 @@ pub(super) fn server() -> Vec<(Place, Value)> {
         (Place::Kinds, read("kinds", "The kinds that there are", json("Kinds"))),
         (Place::Events, events()),
         (Place::Stats, stats()),
+        (
+            Place::Foreign,
+            read("foreign", "What the host's engine has that is none of this daemon's", json("ForeignList")),
+        ),
         (Place::Doctor, read("doctor", "What the host has and lacks", json("Report"))),
         (Place::Healthz, read("healthz", "Whether the daemon lives", other(text("text/plain")))),
         (Place::Readyz, read("readyz", "Whether the daemon does all that it should", json("Readiness"))),

@@ -1,5 +1,6 @@
 //! The schemas that the document's operations speak of.
 
+use agentd_api::container::{AdoptWish, ForeignList};
 use agentd_api::doctor::Report;
 use agentd_api::event::{Event, EventList};
 use agentd_api::kind::KindDef;
@@ -31,7 +32,7 @@ pub(super) fn value(schema: RefOr<Schema>) -> Value {
 
 pub(super) fn all() -> Value {
     let mut all = of_kinds();
-    let named: [fn(&mut Map<String, Value>); 7] = [
+    let named: [fn(&mut Map<String, Value>); 9] = [
         add::<Problem>,
         add::<Event>,
         add::<EventList>,
@@ -39,6 +40,8 @@ pub(super) fn all() -> Value {
         add::<Readiness>,
         add::<Report>,
         add::<StatsList>,
+        add::<ForeignList>,
+        add::<AdoptWish>,
     ];
     for add in named {
         add(&mut all);

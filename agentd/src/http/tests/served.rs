@@ -61,6 +61,9 @@ pub type Uploaded = (Caller, ObjectKey, Option<u64>, usize);
 
 #[async_trait]
 impl Facts for Known {
+    async fn foreign(&self) -> Result<agentd_api::container::ForeignList, agentd_api::Problem> {
+        Ok(Default::default())
+    }
     fn server(&self) -> ServerInfo {
         let host = HostInfo {
             hostname: "test".to_owned(),

@@ -2,6 +2,7 @@
 //! allowed.
 
 mod actions;
+mod adopt;
 mod after;
 mod image;
 mod mounts;
@@ -103,6 +104,7 @@ fn check_fixed(is: &ContainerSpec, spec: &ContainerSpec) -> Result<(), Problem> 
     fixed("read_only", is.read_only == spec.read_only);
     fixed("cap_add", is.cap_add == spec.cap_add);
     fixed("cap_drop", is.cap_drop == spec.cap_drop);
+    fixed("new_privileges", is.new_privileges == spec.new_privileges);
     fixed("privileged", is.privileged == spec.privileged);
     fixed("userns", is.userns == spec.userns);
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }

@@ -1,5 +1,6 @@
 //! Intents against a real store in a folder of its own. No driver is near.
 
+mod adopt;
 mod allocations;
 mod clones;
 mod containers;
@@ -17,14 +18,25 @@ use std::time::Duration;
 use agentd_api::container::ImageRef;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, registry};
+use agentd_drivers::container::{self as driver, ForeignDef};
 use agentd_store::{Options, Store, Update};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Caller, EngineImage, HostFacts, Intents, Principal, Reply, Wake};
+use super::{Caller, EngineImage, Foreign, HostFacts, Intents, Principal, Reply, Wake};
 
 /// A host of 4 GiB that has 192.168.1.0/24.
-struct SmallHost;
+struct SmallHost {
+    stranger: Arc<Mutex<ForeignDef>>,
+}
+
+impl SmallHost {
+    fn new() -> Self {
+        let mut db = ForeignDef::plain("db", "tool:1", &["serve", "--all"]);
+        db.seen.engine_id = "ab12".repeat(16);
+        Self { stranger: Arc::new(Mutex::new(db)) }
+    }
+}
 
 #[async_trait::async_trait]
 impl HostFacts for SmallHost {
@@ -57,6 +69,22 @@ impl HostFacts for SmallHost {
             _ => EngineImage::NotThere,
         }
     }
+    /// It has one that somebody else made, `db`, and does not say of what is called `unsaid`.
+    async fn foreign(&self, name: &str) -> Foreign {
+        let def = self.stranger.lock().clone();
+        match name {
+            "unsaid" => Foreign::Unknown("the engine is away".to_owned()),
+            _ if name == def.seen.name || name == def.seen.engine_id => {
+                let bound = |mount: &driver::Mount| match &mount.source {
+                    driver::MountSource::Bind(path) if !path.starts_with("/srv/data") => Some(path.clone()),
+                    _ => None,
+                };
+                let outside = def.mounts.iter().filter_map(bound).collect();
+                Foreign::There { def: Box::new(def), outside }
+            }
+            _ => Foreign::NotThere,
+        }
+    }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         Ok(vec!["192.168.1.0/24".parse().expect("a network")])
     }
@@ -78,6 +106,7 @@ struct World {
     intents: Intents,
     store: Store,
     woken: Arc<Woken>,
+    stranger: Arc<Mutex<ForeignDef>>,
     _dir: tempfile::TempDir,
 }
 
@@ -128,8 +157,10 @@ impl World {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(dir.path());
         let woken = Arc::new(Woken::default());
-        let intents = Intents::new(store.clone(), Arc::new(SmallHost), woken.clone());
-        Self { intents, store, woken, _dir: dir }
+        let host = SmallHost::new();
+        let stranger = host.stranger.clone();
+        let intents = Intents::new(store.clone(), Arc::new(host), woken.clone());
+        Self { intents, store, woken, stranger, _dir: dir }
     }
     async fn create(&self, kind: &str, draft: Value) -> Result<Reply, Problem> {
         self.create_as(&caller(), kind, draft).await

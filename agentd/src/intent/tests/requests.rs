@@ -104,7 +104,7 @@ async fn the_memory_of_keys_outlives_the_daemon() {
     let mut answers = Vec::new();
     for _ in 0..2 {
         let store = open(dir.path());
-        let intents = Intents::new(store.clone(), Arc::new(SmallHost), Arc::new(Woken::default()));
+        let intents = Intents::new(store.clone(), Arc::new(SmallHost::new()), Arc::new(Woken::default()));
         answers
             .push(intents.create(&keyed("k"), def, &name("default"), draft.clone()).await.expect("created"));
         drop(intents);

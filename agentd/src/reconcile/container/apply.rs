@@ -104,8 +104,15 @@ impl Work<'_> {
 
     async fn round(&mut self) -> Result<Turn, Halt> {
         let id = self.object.meta.id;
+        self.attend();
         let seen = self.told(self.containers.driver().observe(id).await)?;
         self.status.common.set_condition(BACKEND_AVAILABLE, true, "");
+        if self.has_lost(seen.as_ref()) {
+            return Ok(Turn::Again);
+        }
+        if let Some(seen) = &seen {
+            self.take_over(seen).await?;
+        }
         self.take_up_start(seen.as_ref());
         let turn = self.containers.queue.turn(self.pass.key());
         let view = View {

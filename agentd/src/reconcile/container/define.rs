@@ -14,12 +14,8 @@ use agentd_drivers::container::{
 use super::needs::Needs;
 use crate::reconcile::network::domain;
 use crate::reconcile::runtime::Fault;
+use crate::shares;
 
-/// What engines give to each; ours is a hundred.
-const ENGINE_SHARES: u32 = 1024;
-const OUR_SHARES: u32 = 100;
-/// The least that a kernel takes.
-const SHARES_MIN: u32 = 2;
 /// As many as a kernel counts of a resource: no limit.
 const UNLIMITED: u64 = i64::MAX.cast_unsigned();
 
@@ -68,10 +64,9 @@ pub fn endpoints(needs: &Needs) -> Vec<Endpoint> {
 
 /// What can be changed while it runs.
 pub fn limits(spec: &ContainerSpec) -> Limits {
-    let shares = |shares: u32| (shares.saturating_mul(ENGINE_SHARES) / OUR_SHARES).max(SHARES_MIN);
     Limits {
         nanocpus: spec.cpus.map(agentd_api::container::Cpus::nanos),
-        cpu_shares: spec.cpu_shares.map(shares),
+        cpu_shares: spec.cpu_shares.map(shares::engines),
         cpuset: spec.cpu_set.as_ref().map(ToString::to_string),
         memory: spec.memory,
         swap: spec.swap,
@@ -102,7 +97,7 @@ fn restraints(spec: &ContainerSpec, needs: &Needs) -> Restraints {
 fn security(spec: &ContainerSpec) -> Security {
     Security {
         privileged: spec.privileged,
-        new_privileges: false,
+        new_privileges: spec.new_privileges,
         read_only: spec.read_only,
         cap_add: spec.cap_add.clone(),
         cap_drop: spec.cap_drop.clone(),

@@ -65,7 +65,7 @@ impl Work<'_> {
         if let Some(seen) = seen {
             self.name(seen).await?;
             if !self.status.leaving.is_empty() {
-                changed = self.unplug(seen, &self.endpoints_by_id()).await?;
+                changed = self.unplug(seen, &self.endpoints_by_id(), |_| true).await?;
             }
         }
         self.give_back(changed, seen).await?;
@@ -79,7 +79,8 @@ impl Work<'_> {
 
     /// Plugs in and out. Whether something was.
     async fn wire(&mut self, seen: &ContainerSeen, wanted: &[Endpoint]) -> Result<bool, Halt> {
-        let mut changed = self.unplug(seen, wanted).await?;
+        // What of the engine's own it is on goes last: one that was adopted is not without a network meanwhile.
+        let mut changed = self.unplug(seen, wanted, |on| matches!(on, Wired::Ours(_))).await?;
         let (driver, id) = (self.containers.driver(), self.object.meta.id);
         for endpoint in wanted.iter().filter(|endpoint| !has(seen, endpoint)) {
             if self.told(driver.connect(id, endpoint).await)? == Change::Made {
@@ -87,13 +88,19 @@ impl Work<'_> {
                 self.notes.push(Note::done("attached", format!("{} with {}", endpoint.mac, endpoint.ip)));
             }
         }
+        changed |= self.unplug(seen, wanted, |on| matches!(on, Wired::Foreign(_))).await?;
         Ok(changed)
     }
 
-    async fn unplug(&mut self, seen: &ContainerSeen, wanted: &[Endpoint]) -> Result<bool, Halt> {
+    async fn unplug(
+        &mut self,
+        seen: &ContainerSeen,
+        wanted: &[Endpoint],
+        of: impl Fn(&Wired) -> bool,
+    ) -> Result<bool, Halt> {
         let (driver, id) = (self.containers.driver(), self.object.meta.id);
         let mut changed = false;
-        for endpoint in &seen.endpoints {
+        for endpoint in seen.endpoints.iter().filter(|endpoint| of(&endpoint.network)) {
             let ours = match &endpoint.network {
                 Wired::Ours(network) => wanted.iter().any(|wanted| wanted.network == *network),
                 Wired::Foreign(_) => false,
@@ -102,6 +109,9 @@ impl Work<'_> {
                 changed = true;
                 let note = match &endpoint.network {
                     Wired::Ours(_) => Note::done("detached", "an interface that is not in its spec any more"),
+                    Wired::Foreign(name) if self.status.adopted.is_some() => {
+                        Note::done("detached", format!("taken off '{name}', a network of the engine's own"))
+                    }
                     Wired::Foreign(name) => Note::seen(
                         "detached",
                         format!(

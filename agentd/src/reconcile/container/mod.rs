@@ -12,6 +12,7 @@
 //! removed is made anew, of its image, where its policy starts it again. While the engine is away the last known state stays,
 //! with a condition that says so.
 
+mod adopted;
 mod apply;
 mod define;
 mod live;
@@ -22,6 +23,8 @@ mod plan;
 mod survey;
 #[cfg(test)]
 mod tests;
+
+pub use adopted::attend_all;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -108,6 +111,9 @@ impl Containers {
         // not even be installed, need not be asked.
         if object.status.image_digest.is_none() {
             return Ok(());
+        }
+        if let Some(adopted) = &object.status.adopted {
+            self.driver().attend(object.meta.id, &adopted.engine_id);
         }
         match self.driver().remove(object.meta.id).await {
             Ok(_) | Err(ContainerError::Missing(_)) => {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::container::{
-    ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, EngineRestart, EngineVolume,
-    ExitSeen, ForeignDef, ForeignSeen, HealthSeen, HealthState, HealthWish, Limits, Wired,
+    ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, EngineRestart,
+    EngineVolume, ExitSeen, ForeignDef, ForeignSeen, HealthSeen, HealthState, HealthWish, Limits, Wired,
 };
 
 /// The tag of the fake's daemon.
