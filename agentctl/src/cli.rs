@@ -81,6 +81,8 @@ pub enum Noun {
     Watch(noun::watch::Watch),
     /// Print what happened: who did what, why, and how it ended
     Events(noun::events::Events),
+    /// Take over containers that somebody else made, as they are and while they run
+    Adopt(noun::adopt::Adopt),
     /// Forget failed attempts at objects and try again now
     Retry(noun::retry::Retry),
     /// Show what guests use, the busiest first, until Ctrl-C
@@ -112,6 +114,7 @@ impl Cli {
             Noun::Delete(noun) => noun.run(&app).await,
             Noun::Watch(noun) => noun.run(&app).await,
             Noun::Events(noun) => noun.run(&app).await,
+            Noun::Adopt(noun) => noun.run(&app).await,
             Noun::Retry(noun) => noun.run(&app).await,
             Noun::Top(noun) => noun.run(&app).await,
             Noun::Info(noun) => noun.run(&app).await,

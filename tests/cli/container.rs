@@ -1,6 +1,7 @@
 //! Containers, as whole commands.
 
 use agent_tests::sim::{Sim, steady};
+use serde_json::json;
 
 const WEB: [&str; 13] = [
     "container",
@@ -82,4 +83,54 @@ fn volumes_with_a_file_system_are_for_containers() {
     insta::assert_snapshot!(session);
     done(&["container", "rm", "one", "two"]);
     done(&["volume", "rm", "data"]);
+}
+
+#[test]
+fn what_somebody_else_made_is_listed_and_adopted() {
+    let sim = Sim::start(&[]);
+    let foreign = |name: &str, beyond: Option<&str>| {
+        sim.order(
+            &json!({"do": "foreign", "name": name, "image": "tool", "command": ["serve"], "beyond": beyond}),
+        );
+    };
+    sim.ok(&["container", "run", "web", "--image", "tool", "--network", "default,ip=10.77.0.9"]);
+    foreign("db", None);
+    foreign("Odd_one", Some("HostConfig.NetworkMode"));
+    let mut session = String::new();
+    for line in [
+        &["container", "list", "--all"][..],
+        &["container", "list", "--all", "-o", "name"],
+        &["container", "list", "--all", "-l", "app=web"],
+        &["container", "list", "-o", "name"],
+        &["adopt", "container/Odd_one", "--name", "odd"],
+        &["adopt", "container/Odd_one"],
+        &["adopt", "none"],
+        &["adopt", "vm/web"],
+        &["adopt", "db", "--name", "web"],
+        &["adopt", "db", "--network", "none-such"],
+        &["adopt", "db", "--network", "default,ip=10.77.0.20", "--dry-run"],
+        &["container", "list", "-o", "name"],
+    ] {
+        session.push_str(&sim.transcript(line));
+    }
+    let adopted = sim.ctl(&["adopt", "foreign/db", "--network", "default,ip=10.77.0.20"]);
+    assert_eq!(adopted.status, 0, "{adopted:?}\n{}", sim.log());
+    session.push_str(&steady(&adopted.stdout));
+    for line in [
+        &["adopt", "db", "--name", "again"][..],
+        &["container", "list", "--all", "-o", "name"],
+        &["container", "exec", "db", "--", "echo", "hello"],
+    ] {
+        session.push_str(&sim.transcript(line));
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&sim.ok(&["container", "list", "--all", "-o", "json"])).expect("a list");
+    assert_eq!(json["items"].as_array().map(Vec::len), Some(2), "{json}");
+    assert_eq!(json["foreign"][0]["name"], "Odd_one");
+    let yaml = sim.ok(&["container", "list", "--all", "-o", "yaml"]);
+    assert!(yaml.contains("name: Odd_one") && yaml.contains("name: web"), "{yaml}");
+    sim.order(&json!({"do": "engine", "available": false}));
+    session.push_str(&sim.transcript(&["container", "list", "--all"]));
+    assert!(sim.ok(&["container", "list", "-o", "name"]).contains("container/web"));
+    insta::assert_snapshot!(session);
 }

@@ -5,6 +5,7 @@ mod behind;
 mod clone;
 mod console;
 mod container;
+mod container_adopt;
 mod container_files;
 mod container_many;
 mod container_streams;

@@ -127,6 +127,11 @@ pub fn line(out: &mut impl Write, body: &[u8]) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// One thing as YAML.
+pub fn yaml_text(out: &mut impl Write, body: &[u8]) -> Result<(), Failure> {
+    yaml_document(out, body, 0)
+}
+
 fn yaml_document(out: &mut impl Write, body: &[u8], number: usize) -> Result<(), Failure> {
     let tree: Tree = serde_json::from_slice(body).map_err(|e| undecodable(&e))?;
     if number > 0 {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod commit;
+mod list;
 mod logs;
 mod look;
 mod rename;
@@ -22,12 +23,13 @@ use crate::noun::cp::Cp;
 use crate::noun::exec::Exec;
 use crate::noun::stats::Stats;
 use crate::verb::act::{Act, Action};
-use crate::verb::list::List;
 use crate::verb::remove::Remove;
 use crate::verb::show::Show;
 use crate::wait::goal::Goal;
 
 const DEF: &KindDef = container::Container::DEF;
+/// What the engine's containers are called that are none of agentd's.
+pub const FOREIGN: &str = "foreign";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a container has beside its object.
@@ -59,7 +61,7 @@ pub enum Container {
     Resize(Box<resize::Resize>),
     /// List containers
     #[command(visible_alias = "ls")]
-    List(List),
+    List(list::ListAll),
     /// Show all about containers
     Show(Show),
     /// Print what containers use: CPU, memory, disk, network
@@ -110,7 +112,7 @@ impl Container {
             Self::Rename(rename) => rename.run(app).await,
             Self::Set(set) => set.run(app).await,
             Self::Resize(resize) => resize.run(app).await,
-            Self::List(list) => list.run(app, DEF).await,
+            Self::List(list) => list.run(app).await,
             Self::Show(show) => show.run(app, DEF).await,
             Self::Stats(stats) => stats.run(app, DEF).await,
             Self::Top(top) => top.run(app).await,

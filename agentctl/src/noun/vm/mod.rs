@@ -35,8 +35,8 @@ use crate::verb::show::Show;
 use crate::wait::goal::Goal;
 
 pub use spec::{
-    Attached, Expiry, Limits, NetworkArgs, autostart, disk_limits, drafted, expiry, label, nic_limits, put,
-    read_bounded,
+    Attached, Expiry, Limits, NetworkArgs, Nic, autostart, disk_limits, drafted, expiry, label, nic,
+    nic_limits, put, read_bounded,
 };
 
 const DEF: &KindDef = vm::Vm::DEF;

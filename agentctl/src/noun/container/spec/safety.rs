@@ -16,6 +16,9 @@ pub struct SafetyArgs {
     /// A usual capability that it is not to have; ALL is all of them
     #[arg(long = "cap-drop", value_name = "CAP")]
     cap_drop: Vec<String>,
+    /// Let its programs gain rights that they were not started with, as set-id programs do
+    #[arg(long)]
+    new_privileges: bool,
     /// Give it all capabilities and devices of the host: it is as good as root there
     #[arg(long)]
     privileged: bool,
@@ -32,6 +35,7 @@ impl SafetyArgs {
                 spec.insert(field.to_owned(), json!(list));
             }
         }
+        put(spec, "new_privileges", self.new_privileges.then_some(true));
         put(spec, "privileged", self.privileged.then_some(true));
         put(spec, "userns", self.userns.then_some(true));
     }
