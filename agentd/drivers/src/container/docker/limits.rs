@@ -31,6 +31,12 @@ impl Inner {
             Err(error) if matches!(error.status(), Some(400 | 409 | 500)) => {
                 return Err(ContainerError::Refused(error.message().to_owned()));
             }
+            // The container is there: it is the call that is not, in Podman before 4.5.
+            Err(error) if error.is_missing() && self.inspect(id).await?.is_some() => {
+                return Err(ContainerError::Unsupported(
+                    "this version of it changes no limits of a container that is there".to_owned(),
+                ));
+            }
             Err(error) => return Err(self.refused(id, error)),
         }
         // What the kernel cannot hold is dropped with a warning.

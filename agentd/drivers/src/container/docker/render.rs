@@ -123,6 +123,10 @@ fn host(def: &ContainerDef, instance: &Instance, flavor: Flavor) -> HostConfig {
         ..HostConfig::default()
     };
     limit(&mut host, &def.limits.settled());
+    if flavor == Flavor::Podman {
+        // It has a limit of its own where none is said.
+        host.pids_limit.get_or_insert(-1);
+    }
     secure(&mut host, &def.security, flavor);
     host
 }
