@@ -42,3 +42,29 @@ fn figures_of_what_runs() {
     assert_eq!(away.status, 1, "{away:?}");
     assert!(away.stderr.contains("the guests' figures cannot be had"), "{away:?}");
 }
+
+#[test]
+fn one_backend_that_is_away_takes_nothing_from_the_other() {
+    let sim = Sim::start(&[]);
+    sim.ok(&["vm", "run", "web", "--image", "micro"]);
+    sim.ok(&["container", "run", "tool", "--image", "tool"]);
+    let all = sim.ok(&["top"]);
+    assert!(all.contains("web") && all.contains("tool"), "{all}");
+    for (order, here, away) in
+        [("available", ("container", "tool"), "vm"), ("engine", ("vm", "web"), "container")]
+    {
+        sim.order(&json!({"do": order, "available": false}));
+        let figures = sim.ok(&[here.0, "stats", here.1, "-o", "json"]);
+        assert!(figures.contains(here.1) && !figures.contains("missing"), "{figures}");
+        assert_ne!(sim.ctl(&[away, "stats"]).status, 0, "{away}");
+        let top = sim.ctl(&["top"]);
+        assert_eq!(top.status, 0, "{top:?}");
+        assert!(top.stdout.contains(here.1), "{top:?}");
+        assert!(top.stderr.starts_with(&format!("{away}s are missing: ")), "{top:?}");
+        sim.order(&json!({"do": order, "available": true}));
+    }
+    for order in ["available", "engine"] {
+        sim.order(&json!({"do": order, "available": false}));
+    }
+    assert_eq!(sim.ctl(&["top"]).status, 1);
+}

@@ -52,6 +52,9 @@ impl Top {
         let mut left = self.count.unwrap_or(if terminal { u64::MAX } else { 1 });
         let looker = Looker { app, def: None, names: Vec::new() };
         let mut before = looker.decoded().await?;
+        for missing in &before.missing {
+            app.say(format_args!("{}s are missing: {}", missing.kind, missing.reason));
+        }
         let screen = if terminal { Some(Screen::open()?) } else { None };
         let interval = self.interval.duration().max(INTERVAL_MIN);
         while left > 0 {

@@ -100,7 +100,7 @@ mod tests {
             disks: vec![DiskFigures { read_bytes: *read_bytes, ..DiskFigures::default() }],
             networks: Vec::new(),
         });
-        StatsList { at: Timestamp(at), items: items.collect() }
+        StatsList { at: Timestamp(at), items: items.collect(), missing: Vec::new() }
     }
 
     fn text(before: &StatsList, now: &StatsList, order: Order) -> Vec<String> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::error::ErrorCode;
 use crate::name::ObjectName;
 use crate::time::Timestamp;
 
@@ -13,6 +14,17 @@ pub struct StatsList {
     /// When they were taken: after the request had come.
     pub at: Timestamp,
     pub items: Vec<Figures>,
+    /// Kinds whose figures were asked for and cannot be had now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<StatsMissing>,
+}
+
+/// Why a kind's figures cannot be had: its backend's own error. Those of other kinds are not less for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatsMissing {
+    pub kind: String,
+    pub code: ErrorCode,
+    pub reason: String,
 }
 
 /// Of one guest. Counters begin with its start.

@@ -1,12 +1,13 @@
 //! Figures of all guests: asks the drivers once for whoever asks at the same time, and joins their answers with the objects.
 //!
+//! One backend that is away takes nothing from the other's figures: what is missing is said beside them.
 //! Nothing is sampled while nobody asks. An answer is never older than its question: who asks while a call is under way
 //! waits for the next one, which is then the answer of all who wait.
 
 use std::sync::Arc;
 
 use agentd_api::container::Container;
-use agentd_api::stats::{Figures, NetworkFigures, StatsList};
+use agentd_api::stats::{Figures, NetworkFigures, StatsList, StatsMissing};
 use agentd_api::vm::Vm;
 use agentd_api::{Kind, Object, ObjectName, Problem, State, Timestamp};
 use agentd_drivers::container::{ContainerDriver, ContainerStats};
@@ -38,20 +39,27 @@ pub struct Taken {
 
 #[async_trait]
 impl GuestFigures for AllFigures {
-    async fn now(&self) -> Result<Arc<StatsList>, Problem> {
+    async fn now(&self) -> Arc<StatsList> {
         let asked = Instant::now();
         let _turn = self.turn.lock().await;
         if let Some(last) = self.last.lock().clone().filter(|last| last.began >= asked) {
-            return Ok(last.list);
+            return last.list;
         }
         let (began, at) = (Instant::now(), Timestamp::now());
         let (vms, containers) = tokio::join!(self.vms(), self.containers());
-        let mut items = vms?;
-        items.extend(containers?);
+        let (mut items, mut missing) = (Vec::new(), Vec::new());
+        for (kind, told) in [(Vm::DEF.kind, vms), (Container::DEF.kind, containers)] {
+            match told {
+                Ok(figures) => items.extend(figures),
+                Err(Problem { code, detail: reason, .. }) => {
+                    missing.push(StatsMissing { kind: kind.to_owned(), code, reason });
+                }
+            }
+        }
         items.sort_by(|a, b| (&b.kind, &a.project, &a.name).cmp(&(&a.kind, &b.project, &b.name)));
-        let list = Arc::new(StatsList { at, items });
+        let list = Arc::new(StatsList { at, items, missing });
         *self.last.lock() = Some(Taken { began, list: list.clone() });
-        Ok(list)
+        list
     }
 }
 

@@ -151,7 +151,7 @@ impl Subresources for Known {
 
 #[async_trait]
 impl GuestFigures for Known {
-    async fn now(&self) -> Result<Arc<StatsList>, Problem> {
+    async fn now(&self) -> Arc<StatsList> {
         let figures = |name: &str, project: &str| Figures {
             kind: "vm".to_owned(),
             project: project.parse().expect("a name"),
@@ -163,7 +163,7 @@ impl GuestFigures for Known {
             networks: Vec::new(),
         };
         let items = vec![figures("web", "default"), figures("web", "other")];
-        Ok(Arc::new(StatsList { at: Timestamp::now(), items }))
+        Arc::new(StatsList { at: Timestamp::now(), items, missing: Vec::new() })
     }
 }
 
