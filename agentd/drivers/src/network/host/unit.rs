@@ -15,7 +15,8 @@ const TEMPLATE: &str = "agentd-dnsmasq@.service";
 const FOLDERS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 /// systemd's own bound for a unit's name.
 const NAME_MAX: usize = 255;
-const DEADLINE: Duration = Duration::from_secs(20);
+/// As long as systemd itself gives a start.
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Whether systemd runs this process as a service, and has the template.
 static IN_USE: LazyLock<bool> = LazyLock::new(|| {
