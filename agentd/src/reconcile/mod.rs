@@ -85,7 +85,7 @@ pub struct Runtime {
 pub fn start(runtime: Runtime) -> (Trigger, Contents) {
     let Runtime { store, drivers, instance, boot_id, bind_mounts, head_start, held, cancel, tracker } =
         runtime;
-    let mut controllers = Controllers::of(&KINDS);
+    let mut controllers = Controllers::of(&KINDS).with_head_start(head_start);
     let trigger = controllers.trigger();
 
     let (sync, task) = network::SyncTask::new(store.clone(), drivers.network.clone(), trigger.clone());

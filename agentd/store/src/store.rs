@@ -48,7 +48,7 @@ impl Default for Options {
         Self {
             history: 20_000,
             history_bytes: 16 << 20,
-            history_at_rest: 4 << 20,
+            history_at_rest: 1 << 20,
             events: 10_000,
             answers: 10_000,
             answer_bytes: 16 << 20,

@@ -3,12 +3,13 @@
 //! ```text
 //! rank 1: a, b --all started (or given up), their delays over--> rank 2: c --...--> without an order: d, e, ...
 //! ```
-//! The queue is worked out when the daemon starts, from what the store says: a VM that is wanted to run and was last seen
-//! up in an earlier boot. A daemon that is ended in between finds the rest of it again. A VM that was at its turn and did
-//! not come up is tried on by itself and holds up nobody; one that waits for something else does so for a while only.
+//! The queue is worked out when it is first asked for, which is before any guest is started, from what the store says: a VM
+//! that is wanted to run and was last seen up in an earlier boot. A daemon that is ended in between finds the rest of it
+//! again. A VM that was at its turn and did not come up is tried on by itself and holds up nobody; one that waits for
+//! something else does so for a while only.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use agentd_api::container::{Container, ContainerDesired, ContainerEnd};
@@ -26,9 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// So many guests are started side by side, at least.
 const AT_ONCE_MIN: usize = 2;
 
-#[derive(Debug)]
 pub struct BootQueue {
-    line: Mutex<Line>,
+    line: LazyLock<Mutex<Line>, Box<dyn FnOnce() -> Mutex<Line> + Send>>,
     starts: Semaphore,
 }
 
@@ -100,22 +100,9 @@ fn earlier<'a>(store: &Store, kind: &str, boot: &'a str) -> impl Iterator<Item =
 
 impl BootQueue {
     pub fn new(store: &Store, boot: &str, cpus: usize) -> Self {
-        let mut line = Line::default();
-        for stored in earlier(store, Vm::DEF.kind, boot) {
-            let Ok(vm) = stored.object::<Vm>() else { continue };
-            let (running, start) = (vm.spec.desired != VmDesired::Stopped, vm.spec.autostart);
-            if !vm.meta.deleting() && awaits_start(running, start.enabled, &vm.status, boot) {
-                line.ranks.entry(start.rank()).or_default().insert(stored.key().clone());
-            }
-        }
-        for stored in earlier(store, Container::DEF.kind, boot) {
-            let Ok(container) = stored.object::<Container>() else { continue };
-            if !container.meta.deleting() && container_awaits_start(&container, boot) {
-                let rank = container.spec.autostart.rank();
-                line.ranks.entry(rank).or_default().insert(stored.key().clone());
-            }
-        }
-        Self { line: Mutex::new(line), starts: Semaphore::new(cpus.max(AT_ONCE_MIN)) }
+        let (store, boot) = (store.clone(), boot.to_owned());
+        let line = LazyLock::new(Box::new(move || Mutex::new(Line::of(&store, &boot))) as Box<_>);
+        Self { line, starts: Semaphore::new(cpus.max(AT_ONCE_MIN)) }
     }
 
     /// Whether it may be started. One that is not in the queue may.
@@ -184,6 +171,25 @@ impl BootQueue {
 }
 
 impl Line {
+    fn of(store: &Store, boot: &str) -> Self {
+        let mut line = Line::default();
+        for stored in earlier(store, Vm::DEF.kind, boot) {
+            let Ok(vm) = stored.object::<Vm>() else { continue };
+            let (running, start) = (vm.spec.desired != VmDesired::Stopped, vm.spec.autostart);
+            if !vm.meta.deleting() && awaits_start(running, start.enabled, &vm.status, boot) {
+                line.ranks.entry(start.rank()).or_default().insert(stored.key().clone());
+            }
+        }
+        for stored in earlier(store, Container::DEF.kind, boot) {
+            let Ok(container) = stored.object::<Container>() else { continue };
+            if !container.meta.deleting() && container_awaits_start(&container, boot) {
+                let rank = container.spec.autostart.rank();
+                line.ranks.entry(rank).or_default().insert(stored.key().clone());
+            }
+        }
+        line
+    }
+
     fn rank_of(&self, vm: &ObjectKey) -> Option<u32> {
         self.ranks.iter().find(|(_, vms)| vms.contains(vm)).map(|(rank, _)| *rank)
     }
@@ -203,8 +209,10 @@ mod tests {
     }
 
     fn queue(all: &[(u32, &[&str])]) -> BootQueue {
-        let ranks = all.iter().map(|(rank, names)| (*rank, names.iter().map(|n| key(n)).collect())).collect();
-        BootQueue { line: Mutex::new(Line { ranks, ..Line::default() }), starts: Semaphore::new(1) }
+        let ranks: BTreeMap<u32, BTreeSet<ObjectKey>> =
+            all.iter().map(|(rank, names)| (*rank, names.iter().map(|n| key(n)).collect())).collect();
+        let line = LazyLock::new(Box::new(move || Mutex::new(Line { ranks, ..Line::default() })) as Box<_>);
+        BootQueue { line, starts: Semaphore::new(1) }
     }
 
     fn waits(queue: &BootQueue, name: &str) -> bool {

@@ -37,7 +37,7 @@ pub(super) fn spawn<R: Reconciler>(core: Core, queue: Arc<Queue>, reconciler: Ar
     let controller = Controller { core, queue, reconciler };
     if controller.reconciler.all_at_start() {
         for object in controller.all() {
-            controller.core.trigger.wake(object.key().clone());
+            controller.core.trigger.wake_after(object.key().clone(), controller.core.head_start);
         }
     }
     if let Some(every) = controller.reconciler.resync() {

@@ -88,6 +88,8 @@ struct Core {
     edges: Arc<Mutex<Edges>>,
     trigger: Trigger,
     cancel: CancellationToken,
+    /// How long after the start all are looked at.
+    head_start: Duration,
 }
 
 type Spawn = Box<dyn FnOnce(Core, &TaskTracker) + Send>;
@@ -96,13 +98,19 @@ type Spawn = Box<dyn FnOnce(Core, &TaskTracker) + Send>;
 pub struct Controllers {
     trigger: Trigger,
     spawn: Vec<Spawn>,
+    head_start: Duration,
 }
 
 impl Controllers {
     /// The handle works at once; what it wakes runs once [`start`](Self::start) was called.
     pub fn of(kinds: &[&'static str]) -> Self {
         let queues = kinds.iter().map(|kind| (*kind, Arc::default())).collect();
-        Self { trigger: Trigger::new(queues), spawn: Vec::new() }
+        Self { trigger: Trigger::new(queues), spawn: Vec::new(), head_start: Duration::ZERO }
+    }
+
+    /// Looks at all objects only so long after the start; whoever changes one has it looked at at once.
+    pub fn with_head_start(self, head_start: Duration) -> Self {
+        Self { head_start, ..self }
     }
 
     pub fn trigger(&self) -> Trigger {
@@ -121,7 +129,8 @@ impl Controllers {
 
     /// Runs until `cancel`. What is in flight then is given a short while to finish; all tasks are in `tracker`.
     pub fn start(self, store: Store, cancel: CancellationToken, tracker: &TaskTracker) -> Trigger {
-        let core = Core { store, edges: Arc::default(), trigger: self.trigger.clone(), cancel };
+        let (trigger, head_start) = (self.trigger.clone(), self.head_start);
+        let core = Core { store, edges: Arc::default(), trigger, cancel, head_start };
         tracker.spawn(watcher::run(core.clone(), watcher::from_now(&core.store)));
         for spawn in self.spawn {
             spawn(core.clone(), tracker);
