@@ -2,6 +2,7 @@
 //! asserted is what the host and its guests show.
 
 mod kvm;
+mod limits;
 mod made;
 mod shaping;
 #[path = "../host/template.rs"]

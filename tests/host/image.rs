@@ -167,3 +167,49 @@ host_test!(docker_a_recipe_gives_an_image_for_containers, |host| {
     agentd.ok(&["image", "rm", "debian-12-container", "micro-container"]);
     assert_eq!(images(), before);
 });
+
+/// An image whose one layer takes a while to be fetched, in the registry and not in the engine.
+fn large(host: &agent_tests::host::Host, registry: &agent_tests::host::registry::Registry) {
+    let folder = host.scratch().join("large");
+    let script = format!(
+        "mkdir {0} && head -c 300000000 /dev/urandom >{0}/much && tar -C {0} -c . | docker import - large:1 && rm -r {0}",
+        folder.display()
+    );
+    agent_tests::host::namespace::run("/bin/sh", &["-c", &script]).expect("an image");
+    registry.take("large:1", "team/large:1");
+    docker(&["rmi", "large:1"]).expect("gone from the engine");
+}
+
+host_test!(docker_an_image_on_its_way_outlives_a_killed_daemon_and_a_killed_engine, |host| {
+    let mut dockerd = host.start_docker();
+    let registry = host.start_registry();
+    large(host, &registry);
+    let before = images();
+    let config = registry.config(&format!("{USER}:{PASSWORD}\n"));
+    std::fs::write(host.scratch().join("state.toml"), config).expect("written");
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    let from = format!("{ADDRESS}/team/large:1");
+    let mut cut = 0;
+    for (n, wait) in [0, 150, 400, 900, 1600].into_iter().enumerate() {
+        agentd.ok(&["image", "pull", &from, "--no-wait"]);
+        std::thread::sleep(Duration::from_millis(wait));
+        let state = agentd.get("image", "large").expect("there")["status"]["state"].clone();
+        cut += usize::from(state != "ready");
+        if n % 2 == 0 {
+            agentd.kill();
+            agentd.start();
+        } else {
+            dockerd.kill();
+            dockerd.start();
+        }
+        wait_until("it is pulled", Duration::from_secs(120), || match agentd.get("image", "large") {
+            Some(image) if image["status"]["state"] == "ready" => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        assert_ne!(images(), before);
+        agentd.ok(&["image", "rm", "large"]);
+        assert_eq!(images(), before, "after {wait} ms");
+    }
+    assert!(cut >= 2, "it was on its way {cut} times when something was killed");
+});

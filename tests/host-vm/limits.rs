@@ -1,0 +1,85 @@
+//! What containers are held to where cgroups are of version 2, as each sees it of itself.
+
+use std::time::Duration;
+
+use agent_tests::host::engine::{self, IMAGE, docker};
+use agent_tests::host::namespace::run;
+use agent_tests::host::{Agentd, wait_until};
+use agent_tests::machine_test;
+
+const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+const EATS: &str = "busybox dd if=/dev/zero of=/dev/null bs=200M count=1";
+
+/// A file of its own cgroup.
+fn cgroup(agentd: &Agentd, file: &str) -> String {
+    let file = format!("/sys/fs/cgroup/{file}");
+    agentd.ok(&["container", "exec", "one", "--", "cat", &file]).trim().to_owned()
+}
+
+machine_test!(docker_limits_hold_by_cgroups_of_version_2, 900, |host| {
+    run("systemctl", &["start", "docker"]).expect("Docker");
+    wait_until("dockerd answers", Duration::from_secs(120), || docker(&["version"]));
+    let version = docker(&["info", "--format", "{{.CgroupVersion}}"]).expect("docker info");
+    assert_eq!(version.trim(), "2", "this host is for that");
+    engine::import(host.scratch());
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    let limits = ["--cpus", "0.5", "--memory", "64MiB", "--pids", "40", "--shm", "16MiB"];
+    let more = ["--ulimit", "nofile=100:200", "--disk-limit", "write=1MiB,read-iops=50", "--timeout", "5m"];
+    let line = [&["container", "run", "one", "--image", IMAGE], &limits[..], &more[..]].concat();
+    agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
+    assert_eq!(cgroup(&agentd, "memory.max"), (64 << 20).to_string());
+    assert_eq!(cgroup(&agentd, "cpu.max"), "50000 100000");
+    assert_eq!(cgroup(&agentd, "pids.max"), "40");
+    let io = cgroup(&agentd, "io.max");
+    assert!(io.contains("wbps=1048576") && io.contains("riops=50"), "{io}");
+    let says = |script: &str| agentd.ok(&["container", "exec", "one", "--", "sh", "-c", script]);
+    assert_eq!(says("ulimit -Sn; ulimit -Hn").trim(), "100\n200");
+    let shm = says("df -kP /dev/shm");
+    assert!(shm.lines().any(|line| line.split_whitespace().nth(1) == Some("16384")), "{shm}");
+    // Half a processor is half a processor.
+    let spin = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; cat /sys/fs/cgroup/cpu.stat";
+    let stat = says(spin);
+    let throttled = stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")).expect("a count");
+    assert_ne!(throttled, "0", "{stat}");
+
+    // Changed while it runs.
+    agentd.ok(&[
+        "container",
+        "resize",
+        "one",
+        "--memory",
+        "96MiB",
+        "--pids",
+        "50",
+        "--cpus",
+        "1",
+        "--timeout",
+        "5m",
+    ]);
+    assert_eq!(cgroup(&agentd, "memory.max"), (96 << 20).to_string());
+    assert_eq!(cgroup(&agentd, "cpu.max"), "100000 100000");
+    assert_eq!(cgroup(&agentd, "pids.max"), "50");
+
+    // And who takes more is ended, which its status says.
+    let eats = [
+        "container",
+        "run",
+        "eats",
+        "--image",
+        IMAGE,
+        "--memory",
+        "32MiB",
+        "--restart",
+        "never",
+        "--no-wait",
+    ];
+    agentd.ok(&[&eats[..], &["--", "sh", "-c", &format!("exec {EATS}")]].concat());
+    let status = wait_until("it has ended", Duration::from_secs(120), || {
+        let status = agentd.get("container", "eats").expect("a container")["status"].clone();
+        if status["state"] == "stopped" { Ok(status) } else { Err(status.to_string()) }
+    });
+    assert_eq!((&status["oom_killed"], &status["exit_code"]), (&true.into(), &137.into()), "{status:#}");
+    assert_eq!(status["last_stop"]["how"], "oom_killed", "{status:#}");
+    agentd.ok(&["container", "rm", "one", "eats", "--timeout", "5m"]);
+});
