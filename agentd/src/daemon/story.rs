@@ -13,22 +13,26 @@ const PAGE: usize = 256;
 
 /// Tells of what happens from now on, until `end`.
 pub async fn tell(store: Store, end: CancellationToken) {
-    // Subscribed before the first look, so that nothing comes between the two.
     let mut news = store.watch_events();
-    let now = store.events(&EventQuery { limit: Some(1), ..EventQuery::default() }).next;
-    let mut query = EventQuery { limit: Some(PAGE), since: Some(now), ..EventQuery::default() };
+    let mut query = EventQuery {
+        limit: Some(PAGE),
+        // Without a look at the events, which a start has no time to read.
+        since: Some(*news.borrow_and_update()),
+        ..EventQuery::default()
+    };
     loop {
-        news.mark_unchanged();
-        let list = store.events(&query);
-        list.items.iter().for_each(entry);
-        query.since = Some(list.next);
-        if list.items.len() >= PAGE {
-            continue;
-        }
-        // Cancel safety: what is missed here is read from the list above.
+        // Cancel safety: what comes while the list is read moves the channel on.
         tokio::select! {
             () = end.cancelled() => return,
             news = news.changed() => if news.is_err() { return },
+        }
+        loop {
+            let list = store.events(&query);
+            list.items.iter().for_each(entry);
+            query.since = Some(list.next);
+            if list.items.len() < PAGE {
+                break;
+            }
         }
     }
 }
