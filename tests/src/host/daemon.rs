@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -206,10 +207,14 @@ impl Agentd {
     }
 
     /// Waits until its network is there.
+    /// Until it says so and its name server takes connections: a daemon that has just begun says what was.
     pub fn wait_ready(&self) {
         wait_until("the network is ready", Duration::from_secs(30), || {
             let network = self.get("network", "default").ok_or("there is none")?;
-            if network["status"]["state"] == "ready" { Ok(()) } else { Err(network["status"].to_string()) }
+            let status = &network["status"];
+            let gateway = status["gateway"].as_str().ok_or("no gateway yet")?;
+            TcpStream::connect((gateway, 53)).map_err(|error| format!("{gateway}: {error}"))?;
+            if status["state"] == "ready" { Ok(()) } else { Err(status.to_string()) }
         });
     }
 

@@ -35,9 +35,11 @@ impl<R> Clone for Controller<R> {
 
 pub(super) fn spawn<R: Reconciler>(core: Core, queue: Arc<Queue>, reconciler: Arc<R>, tracker: &TaskTracker) {
     let controller = Controller { core, queue, reconciler };
-    if controller.reconciler.all_at_start() {
+    let reconciler = &controller.reconciler;
+    if reconciler.all_at_start() {
+        let after = if reconciler.waits_at_start() { controller.core.head_start } else { Duration::ZERO };
         for object in controller.all() {
-            controller.core.trigger.wake_after(object.key().clone(), controller.core.head_start);
+            controller.core.trigger.wake_after(object.key().clone(), after);
         }
     }
     if let Some(every) = controller.reconciler.resync() {

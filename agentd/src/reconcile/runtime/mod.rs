@@ -79,6 +79,10 @@ pub trait Reconciler: Send + Sync + 'static {
     fn all_at_start(&self) -> bool {
         true
     }
+    /// Whether those passes leave the first moments to those who waited for the daemon. False for what others stand on.
+    fn waits_at_start(&self) -> bool {
+        true
+    }
 }
 
 /// What the parts of the runtime share.
