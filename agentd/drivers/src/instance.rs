@@ -72,6 +72,15 @@ impl Instance {
     pub fn bridge(&self, network: Uuid) -> String {
         format!("agb{}", short_hash(format!("{}/{network}", self.tag).as_bytes()))
     }
+    /// The name of the host's end of a container's link to a network, where agentd makes that link itself.
+    pub fn plug(&self, container: Uuid, network: Uuid) -> String {
+        format!("agc{}", short_hash(format!("{}/{container}/{network}", self.tag).as_bytes()))
+    }
+    /// Where a container's namespace of network is found that agentd made itself. A boot of the host takes it away; an end of
+    /// the daemon does not.
+    pub fn netns(&self, container: Uuid) -> PathBuf {
+        Path::new("/run/agentd/netns").join(&self.tag).join(container.to_string())
+    }
     /// The name of the tap of a VM's n-th interface.
     pub fn tap(&self, vm: Uuid, nic: usize) -> String {
         format!("agt{}-{nic}", short_hash(format!("{}/{vm}", self.tag).as_bytes()))

@@ -35,14 +35,38 @@ use uuid::Uuid;
 use crate::netns::{ok, wait_until};
 
 pub const SOCKET: &str = "/run/docker.sock";
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 const IMAGE: &str = "box:1";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test with an engine, and takes away what is left of it.
 pub async fn inside(body: impl AsyncFnOnce(&Bed)) {
-    let mut bed = Bed::new().await;
+    with(Kind::Docker(Vec::new()), body).await;
+}
+
+/// As `inside`, of an engine of that kind.
+pub async fn with(kind: Kind, body: impl AsyncFnOnce(&Bed)) {
+    let mut bed = Bed::new(kind).await;
     body(&bed).await;
     bed.finish().await;
+}
+
+/// Which engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// dockerd, with these arguments beside the usual.
+    Docker(Vec<String>),
+    /// Podman's service.
+    Podman,
+}
+
+impl Kind {
+    fn socket(&self) -> &'static str {
+        match self {
+            Self::Docker(_) => SOCKET,
+            Self::Podman => PODMAN_SOCKET,
+        }
+    }
 }
 
 pub struct Bed {
@@ -52,27 +76,38 @@ pub struct Bed {
     pub scratch: tempfile::TempDir,
     /// For volumes.
     pub pool: Arc<DirPool>,
+    kind: Kind,
+    /// The engine's own.
+    version: String,
     dockerd: parking_lot::Mutex<Option<Child>>,
 }
 
 impl Bed {
-    async fn new() -> Self {
+    async fn new(kind: Kind) -> Self {
         // On a disk: layers are overlays.
         let scratch =
             tempfile::Builder::new().prefix("agentd-docker-").tempdir_in("/var/tmp").expect("a folder");
-        let dockerd = parking_lot::Mutex::new(Some(start(scratch.path())));
-        answers(scratch.path()).await;
-        let other = Docker::connect_with_unix(SOCKET, 120, bollard::API_DEFAULT_VERSION).expect("a client");
-        let engine = Engine::new(EngineOptions { socket: Some(PathBuf::from(SOCKET)) });
+        let dockerd = parking_lot::Mutex::new(Some(start(&kind, scratch.path())));
+        answers(&kind, scratch.path()).await;
+        let other =
+            Docker::connect_with_unix(kind.socket(), 120, bollard::API_DEFAULT_VERSION).expect("a client");
+        // Found by itself: there is but one of them.
+        let engine = Engine::new(EngineOptions::default());
         let driver = EngineContainers::new(engine, instance());
-        import(&other, scratch.path()).await;
+        import(&kind, &other, scratch.path()).await;
+        let version = other.version().await.expect("it answers").version.unwrap_or_default();
         let pool = DirPool::new(Instance::new(&scratch.path().join("state")));
-        Self { driver, other, scratch, pool, dockerd }
+        Self { driver, other, scratch, pool, kind, version, dockerd }
     }
 
     /// As `systemctl kill --signal=KILL docker`.
     pub fn kill_dockerd(&self) {
         let mut child = self.dockerd.lock().take().expect("it runs");
+        if self.kind == Kind::Podman {
+            child.kill().expect("a process of ours");
+            child.wait().expect("a process of ours");
+            return;
+        }
         let containerd =
             std::fs::read_to_string("/run/docker/containerd/containerd.pid").expect("its own containerd");
         child.kill().expect("a process of ours");
@@ -91,12 +126,13 @@ impl Bed {
     }
 
     pub async fn start_dockerd(&self) {
-        *self.dockerd.lock() = Some(start(self.scratch.path()));
-        answers(self.scratch.path()).await;
+        *self.dockerd.lock() = Some(start(&self.kind, self.scratch.path()));
+        answers(&self.kind, self.scratch.path()).await;
     }
 
     async fn finish(&mut self) {
-        ok("for c in $(curl -s --unix-socket /run/docker.sock 'http://d/v1.41/containers/json?all=1' | grep -o '\"Id\":\"[0-9a-f]*' | cut -d'\"' -f4); do curl -s -X DELETE --unix-socket /run/docker.sock \"http://d/v1.41/containers/$c?force=1\"; done").await;
+        let curl = format!("curl -s --unix-socket {}", self.kind.socket());
+        ok(&format!("for c in $({curl} 'http://d/v1.41/containers/json?all=1' | grep -o '\"Id\":\"[0-9a-f]*' | cut -d'\"' -f4); do {curl} -X DELETE \"http://d/v1.41/containers/$c?force=1\"; done")).await;
         if self.dockerd.lock().is_some() {
             self.stop_dockerd();
         }
@@ -104,7 +140,7 @@ impl Bed {
             self.pool.detach(id).await.expect("detached");
         }
         let data = self.scratch.path().join("docker");
-        ok(&format!("umount {0}/overlay2/*/merged 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
+        ok(&format!("umount {0}/overlay2/*/merged {0}/*/overlay2/*/merged {0}/overlay 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
     }
 
     /// A new file system of that size, with its device.
@@ -146,32 +182,50 @@ fn cgroup(scratch: &Path) -> String {
     format!("/{}", scratch.file_name().expect("a name").to_string_lossy())
 }
 
-fn start(scratch: &Path) -> Child {
+fn start(kind: &Kind, scratch: &Path) -> Child {
     let log =
         std::fs::File::options().append(true).create(true).open(scratch.join("dockerd.log")).expect("a log");
-    let data = scratch.join("docker");
-    Command::new("/usr/sbin/dockerd")
-        .arg("--data-root")
-        .arg(data)
-        .args([
-            "--host",
-            "unix:///run/docker.sock",
-            "--exec-root",
-            "/run/docker",
-            "--pidfile",
-            "/run/docker.pid",
-        ])
-        .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &cgroup(scratch)])
+    let mut command = match kind {
+        Kind::Docker(more) => dockerd(scratch, more),
+        Kind::Podman => {
+            podman(scratch, &["system", "service", "--time", "0", &format!("unix://{PODMAN_SOCKET}")])
+        }
+    };
+    command
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
         .spawn()
-        .expect("dockerd, of docker.io (packaging/host-packages test)")
+        .expect("dockerd, of docker.io, and podman (packaging/host-packages test)")
 }
 
-async fn answers(scratch: &Path) {
-    wait_until("dockerd answers", PATIENCE, async || {
-        let asked = crate::netns::run("curl -sf --unix-socket /run/docker.sock http://d/_ping").await;
+fn dockerd(scratch: &Path, more: &[String]) -> Command {
+    let mut command = Command::new("/usr/sbin/dockerd");
+    command
+        .arg("--data-root")
+        .arg(scratch.join("docker"))
+        .args(["--host", "unix:///run/docker.sock", "--exec-root", "/run/docker"])
+        .args(["--pidfile", "/run/docker.pid"])
+        .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &cgroup(scratch)])
+        .args(more);
+    command
+}
+
+fn podman(scratch: &Path, line: &[&str]) -> Command {
+    std::fs::create_dir_all("/run/podman").expect("a folder");
+    let mut command = Command::new("/usr/bin/podman");
+    command
+        .arg("--root")
+        .arg(scratch.join("docker"))
+        .args(["--runroot", "/run/containers/storage", "--cgroup-manager", "cgroupfs"])
+        .args(line);
+    command
+}
+
+async fn answers(kind: &Kind, scratch: &Path) {
+    wait_until("the engine answers", PATIENCE, async || {
+        let ping = format!("curl -sf --unix-socket {} http://d/_ping", kind.socket());
+        let asked = crate::netns::run(&ping).await;
         let said = || std::fs::read_to_string(scratch.join("dockerd.log")).unwrap_or_default();
         let end = |said: String| said.lines().rev().take(5).collect::<Vec<_>>().join("\n");
         asked.map(drop).map_err(|error| format!("{error}: {}", end(said())))
@@ -179,7 +233,7 @@ async fn answers(scratch: &Path) {
     .await;
 }
 
-async fn import(docker: &Docker, scratch: &Path) {
+async fn import(kind: &Kind, docker: &Docker, scratch: &Path) {
     let applets = "sh sleep echo cat env ls id ip nslookup wget dd yes head true kill mkdir ln touch grep test mount nc ps df rm sync";
     ok(&format!(
         "cd {} && mkdir -p img/bin img/etc img/tmp img/proc img/sys img/dev && cp /bin/busybox img/bin/ && \
@@ -188,6 +242,13 @@ async fn import(docker: &Docker, scratch: &Path) {
         scratch.display()
     ))
     .await;
+    if *kind == Kind::Podman {
+        let archive = scratch.join("img.tar");
+        let line = ["import", archive.to_str().expect("UTF-8"), "docker.io/library/box:1"];
+        let done = podman(scratch, &line).output().expect("podman");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        return;
+    }
     let tar = std::fs::read(scratch.join("img.tar")).expect("an archive");
     let options = CreateImageOptionsBuilder::default().from_src("-").repo("box").tag("1").build();
     let mut told = docker.create_image(Some(options), Some(bollard::body_full(tar.into())), None);
@@ -284,6 +345,11 @@ impl contract::Bed for Bed {
     async fn device(&self) -> PathBuf {
         self.file_system(ByteSize::mib(16)).await.device
     }
+    /// Podman's service can since 4.5.
+    fn changes_limits(&self) -> bool {
+        let version = |text: &str| text.split('.').map(|n| n.parse::<u32>().unwrap_or(0)).collect::<Vec<_>>();
+        self.kind != Kind::Podman || version(&self.version) >= vec![4, 5]
+    }
     async fn remove_behind(&self, seen: &ContainerSeen) {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         self.other.remove_container(&seen.engine_id, Some(options)).await.expect("removed");
@@ -293,6 +359,14 @@ impl contract::Bed for Bed {
         self.other.stop_container(&seen.engine_id, Some(options)).await.expect("stopped");
     }
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid) {
+        if self.kind == Kind::Podman {
+            // Podman knows of no network there.
+            let script =
+                format!("ip -o link | grep 'agentd-plug.* {network} ' | cut -d' ' -f2 | cut -d@ -f1");
+            let link = ok(&script).await;
+            ok(&format!("ip link del {}", link.trim())).await;
+            return;
+        }
         let request = NetworkDisconnectRequest { container: seen.engine_id.clone(), force: Some(true) };
         let name = format!("agentd-{}.{network}", instance().tag());
         self.other.disconnect_network(&name, request).await.expect("disconnected");

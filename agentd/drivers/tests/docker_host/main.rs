@@ -10,6 +10,7 @@ mod images;
 mod limits;
 mod long;
 mod outage;
+mod podman;
 mod registry;
 mod safe;
 mod volumes;

@@ -14,17 +14,17 @@ use crate::bed::{Bed, def, inside, instance, staying};
 use crate::netns::{self, Peer, ask, ok, serve};
 
 /// A network of ours with host 2 as a VM (a namespace, as far as packets are concerned) and host 3 as a container.
-struct Scene {
-    networks: Arc<HostNetwork>,
-    setup: NetworkSetup,
+pub struct Scene {
+    pub networks: Arc<HostNetwork>,
+    pub setup: NetworkSetup,
     firewall: FirewallSetup,
     outside: Peer,
     vm: Peer,
-    container: ContainerDef,
+    pub container: ContainerDef,
 }
 
 impl Scene {
-    async fn new(bed: &Bed) -> Self {
+    pub async fn new(bed: &Bed) -> Self {
         let outside = Peer::outside().await;
         serve(Some(&outside), "0.0.0.0:80", "outside");
         let networks = HostNetwork::new(instance(), NetworkOptions::default());
@@ -56,10 +56,15 @@ impl Scene {
     }
 
     /// The container serves too, in this run of it.
-    async fn serve(&self, bed: &Bed) {
+    pub async fn serve(&self, bed: &Bed) {
+        self.find(bed).await;
+        serve(Some(&self.peer()), "0.0.0.0:80", "box");
+    }
+
+    /// Its namespace, in this run of it.
+    pub async fn find(&self, bed: &Bed) {
         let seen = bed.driver.observe(self.container.id).await.expect("observed").expect("it is there");
         ok(&format!("ln -sfn /proc/{}/ns/net /run/netns/box", seen.pid.expect("it runs"))).await;
-        serve(Some(&self.peer()), "0.0.0.0:80", "box");
     }
 
     fn peer(&self) -> Peer {
@@ -67,7 +72,7 @@ impl Scene {
     }
 
     /// Each sees each, by address and by name, and the world, and is seen by it where a port is published.
-    async fn all_is_well(&self, bed: &Bed, when: &str) {
+    pub async fn all_is_well(&self, bed: &Bed, when: &str) {
         self.vm_is_well(when);
         let (vm, container) = (&self.vm, self.peer());
         assert_eq!(ask(Some(vm), "10.231.1.3:80").as_deref(), Some("box 10.231.1.2"), "{when}: from the VM");
@@ -95,7 +100,7 @@ impl Scene {
         assert!(found.contains("10.231.1.2"), "{when}: {found}");
     }
 
-    fn vm_is_well(&self, when: &str) {
+    pub fn vm_is_well(&self, when: &str) {
         assert_eq!(
             ask(Some(&self.vm), "198.51.100.2:80").as_deref(),
             Some("outside 198.51.100.1"),
@@ -108,7 +113,7 @@ impl Scene {
         );
     }
 
-    async fn mend(&self) {
+    pub async fn mend(&self) {
         self.networks.ensure(&self.setup).await.expect("mended");
         self.networks.ensure_firewall(&self.firewall).await.expect("mended");
     }

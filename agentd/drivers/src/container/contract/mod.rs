@@ -54,6 +54,10 @@ pub trait Bed: Send + Sync {
     async fn network(&self, number: u8) -> EngineNetwork;
     /// A block device of the host's with an ext4 on it.
     async fn device(&self) -> PathBuf;
+    /// Whether the engine can change the limits of a container that is there. Refused as Unsupported where not.
+    fn changes_limits(&self) -> bool {
+        true
+    }
     async fn remove_behind(&self, seen: &ContainerSeen);
     async fn stop_behind(&self, seen: &ContainerSeen);
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid);

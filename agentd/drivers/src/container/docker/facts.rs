@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use agentd_api::stats::{CpuFigures, DiskFigures, MemoryFigures, NetworkFigures};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Inner;
@@ -171,8 +171,10 @@ impl Inner {
             ("comment", &commit.message),
             ("pause", if commit.pause { "true" } else { "false" }),
         ];
+        // Podman takes no empty body.
+        let nothing = json!({});
         let made =
-            self.post("make an image of a container", COMMIT, &query("/commit", &pairs), &Value::Null).await;
+            self.post("make an image of a container", COMMIT, &query("/commit", &pairs), &nothing).await;
         let made = made.map_err(|error| self.refused(id, error))?;
         let image = made.get("Id").and_then(Value::as_str).unwrap_or_default();
         Ok(if image.starts_with("sha256:") { image.to_owned() } else { format!("sha256:{image}") })

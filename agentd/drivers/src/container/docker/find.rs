@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{ID, INSTANCE, Inner};
-use crate::container::ContainerError;
+use super::{ID, INSTANCE, Inner, read};
+use crate::container::{ContainerError, ContainerSeen};
+use crate::engine::wire::query;
 use crate::engine::{ASK, EngineError};
 
 impl Inner {
@@ -27,12 +29,20 @@ impl Inner {
         &self,
         label: Option<String>,
     ) -> Result<Vec<ContainerSummary>, EngineError> {
+        let call = "list containers";
+        let label = label.as_deref();
+        if self.wires().await? {
+            let filters = label.map_or_else(|| json!({}), |label| json!({ "label": [label] })).to_string();
+            return self
+                .podmans(call, &query("/containers/json", &[("all", "true"), ("filters", &filters)]))
+                .await;
+        }
         let docker = self.engine.linked().await?.docker.clone();
         let mut options = ListContainersOptionsBuilder::default().all(true);
         if let Some(label) = label {
-            options = options.filters(&HashMap::from([("label", vec![label.as_str()])]));
+            options = options.filters(&HashMap::from([("label", vec![label])]));
         }
-        self.engine.ask("list containers", ASK, docker.list_containers(Some(options.build()))).await
+        self.engine.ask(call, ASK, docker.list_containers(Some(options.build()))).await
     }
 
     /// The engine's id of the object's container; Missing where there is none.
@@ -86,13 +96,33 @@ impl Inner {
         &self,
         name: &str,
     ) -> Result<Option<ContainerInspectResponse>, EngineError> {
-        let docker = self.engine.linked().await?.docker.clone();
-        let look = docker.inspect_container(name, None::<InspectContainerOptions>);
-        match self.engine.ask("look at a container", ASK, look).await {
+        let call = "look at a container";
+        let found = if self.wires().await? {
+            self.podmans(call, &format!("/containers/{name}/json")).await
+        } else {
+            let docker = self.engine.linked().await?.docker.clone();
+            let look = docker.inspect_container(name, None::<InspectContainerOptions>);
+            self.engine.ask(call, ASK, look).await
+        };
+        match found {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What there is to tell of it.
+    pub(super) async fn seen(
+        &self,
+        id: Uuid,
+        found: ContainerInspectResponse,
+    ) -> Result<ContainerSeen, ContainerError> {
+        let mut seen = read::seen(id, found, &self.instance);
+        if self.wires().await? {
+            seen.endpoints.extend(self.plugged(id).await?);
+            seen.endpoints.sort();
+        }
+        Ok(seen)
     }
 
     pub(super) fn forget(&self, id: Uuid) {
@@ -107,6 +137,10 @@ impl Inner {
                 ContainerError::Missing(id)
             }
             Some(409) if error.message().contains("not running") => ContainerError::Off(id),
+            // Podman's word for it, also of one that is paused.
+            Some(409 | 500) if error.message().contains("container state improper") => {
+                ContainerError::Off(id)
+            }
             Some(400) => ContainerError::Refused(error.message().to_owned()),
             Some(501) => ContainerError::Unsupported(error.message().to_owned()),
             _ => error.into(),

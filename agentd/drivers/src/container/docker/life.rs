@@ -27,7 +27,9 @@ impl Inner {
             return Ok(if same { Created::AlreadySo } else { Created::Differs });
         }
         for endpoint in &def.endpoints {
-            self.network(endpoint.network).await?.ok_or(ContainerError::NoNetwork(endpoint.network))?;
+            if !self.has_network(endpoint.network).await? {
+                return Err(ContainerError::NoNetwork(endpoint.network));
+            }
         }
         self.has_volumes(def).await?;
         let linked = self.engine.linked().await?;
@@ -44,7 +46,17 @@ impl Inner {
             |error: serde_json::Error| EngineError::Failed { call: CREATE, detail: error.to_string() };
         let body = render::body(def, &self.instance, linked.flavor).map_err(failed)?;
         let path = query("/containers/create", &[("name", &def.engine_name(&self.instance))]);
-        let made = self.post(CREATE, ACT, &path, &body).await.map_err(|error| not_made(def, error))?;
+        self.ready_to_make(def.id).await?;
+        let made = match self.post(CREATE, ACT, &path, &body).await {
+            Ok(made) => made,
+            Err(error) => {
+                // Without an answer it may be there all the same.
+                if error.status().is_some() {
+                    self.unwire_all(def.id).await?;
+                }
+                return Err(not_made(def, error));
+            }
+        };
         let engine_id = made.get("Id").and_then(Value::as_str).unwrap_or_default().to_owned();
         self.known.lock().insert(def.id, engine_id);
         if let Err(error) = self.complete(def, &made).await {
@@ -62,7 +74,8 @@ impl Inner {
         if let Some(lost) = warnings.filter_map(Value::as_str).find(|text| is_loss(text)) {
             return Err(ContainerError::Unsupported(lost.to_owned()));
         }
-        for endpoint in def.endpoints.iter().skip(1) {
+        // The first was plugged as it was made, where the engine plugs.
+        for endpoint in def.endpoints.iter().skip(usize::from(!self.wires().await?)) {
             self.plug(def.id, endpoint).await?;
         }
         Ok(())
@@ -81,9 +94,11 @@ impl Inner {
     }
 
     async fn start(&self, id: Uuid) -> Result<Change, ContainerError> {
-        if self.state(id).await?.is_on() {
+        let found = self.found(id).await?;
+        if found.state.as_ref().is_some_and(|said| read::state(said).is_on()) {
             return Ok(Change::AlreadySo);
         }
+        self.ready_to_start(id, &found).await?;
         let engine_id = self.engine_id(id).await?;
         let started = self
             .post("start a container", ACT, &format!("/containers/{engine_id}/start"), &Value::Null)
@@ -156,7 +171,9 @@ impl Inner {
             return Ok(Change::AlreadySo);
         }
         match self.tell(id, "rename a container", &query("rename", &[("name", &name)])).await {
-            Err(ContainerError::Engine(error)) if error.status() == Some(409) => {
+            Err(ContainerError::Engine(error))
+                if error.status() == Some(409) || is_taken(error.message()) =>
+            {
                 Err(ContainerError::Conflict(error.message().to_owned()))
             }
             done => done.map(|()| Change::Made),
@@ -176,7 +193,10 @@ impl Inner {
     }
 
     async fn take_away(&self, id: Uuid) -> Result<Change, ContainerError> {
-        let Some(found) = self.inspect(id).await? else { return Ok(Change::AlreadySo) };
+        let found = self.inspect(id).await?;
+        // First, so that it is done again where this is not finished.
+        self.unwire_all(id).await?;
+        let Some(found) = found else { return Ok(Change::AlreadySo) };
         let engine_id = found.id.unwrap_or_default();
         let linked = self.engine.linked().await?;
         let path = query(&format!("/containers/{engine_id}"), &[("force", "true"), ("v", "true")]);
@@ -216,8 +236,14 @@ fn not_made(def: &ContainerDef, error: EngineError) -> ContainerError {
         Some(501) => ContainerError::Unsupported(message),
         Some(507) => ContainerError::Capacity(message),
         _ if message.contains("no space left") => ContainerError::Capacity(message),
+        // Podman has one status for all.
+        Some(500) if is_taken(&message) => ContainerError::Conflict(message),
         _ => error.into(),
     }
+}
+
+fn is_taken(message: &str) -> bool {
+    message.contains("that name is already in use")
 }
 
 fn already_if_off(told: Result<(), ContainerError>) -> Result<Change, ContainerError> {

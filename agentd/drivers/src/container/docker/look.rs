@@ -40,8 +40,10 @@ impl ContainerLook for EngineContainers {
     }
 
     async fn observe(&self, id: Uuid) -> Result<Option<ContainerSeen>, ContainerError> {
-        let found = self.inner.inspect(id).await?;
-        Ok(found.map(|found| read::seen(id, found, &self.inner.instance)))
+        match self.inner.inspect(id).await? {
+            Some(found) => Ok(Some(self.inner.seen(id, found).await?)),
+            None => Ok(None),
+        }
     }
 
     async fn foreign(&self) -> Result<Vec<ForeignSeen>, ContainerError> {

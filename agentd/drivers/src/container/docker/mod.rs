@@ -7,6 +7,7 @@
 //! networks.rs, volumes.rs               session.rs  exec and attach: frames.rs takes their output apart
 //! files.rs   archives in and out        facts.rs    figures, processes, changes
 //! strange.rs what others made (pure)
+//! podman/    what is wired by us, where the engine cannot
 //! ```
 //! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong.
 
@@ -18,6 +19,7 @@ mod life;
 mod limits;
 mod look;
 mod networks;
+mod podman;
 mod read;
 mod render;
 mod session;
@@ -27,7 +29,7 @@ mod tar;
 mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,7 +38,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{ContainerDriver, ContainerError, ContainerEvent};
+use super::{ContainerDriver, ContainerError, ContainerEvent, EngineNetwork};
 use crate::Instance;
 use crate::engine::{Engine, EngineError, EngineProbe};
 
@@ -61,6 +63,10 @@ struct Inner {
     attended: Mutex<BTreeMap<Uuid, String>>,
     /// The engine's ids that were seen last.
     known: Mutex<HashMap<Uuid, String>>,
+    /// Our networks as they were told last, where the engine has none of its own on our bridges.
+    bridges: Mutex<BTreeMap<Uuid, EngineNetwork>>,
+    /// Tells what becomes of links that are ours, from the first on.
+    watching: OnceLock<podman::Watching>,
     events: broadcast::Sender<ContainerEvent>,
 }
 
@@ -72,6 +78,8 @@ impl EngineContainers {
             instance,
             attended: Mutex::default(),
             known: Mutex::default(),
+            bridges: Mutex::default(),
+            watching: OnceLock::new(),
             events: broadcast::Sender::new(4096),
         });
         look::follow(&inner);

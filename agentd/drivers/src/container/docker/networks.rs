@@ -31,6 +31,14 @@ impl Inner {
         }
     }
 
+    /// Whether a container can be plugged into it.
+    pub(super) async fn has_network(&self, id: Uuid) -> Result<bool, EngineError> {
+        match self.wires().await? {
+            true => Ok(self.bridges.lock().contains_key(&id)),
+            false => Ok(self.network(id).await?.is_some()),
+        }
+    }
+
     /// Whether any container, running or not, has an endpoint on it.
     async fn is_used(&self, id: Uuid) -> Result<bool, EngineError> {
         let docker = self.engine.linked().await?.docker.clone();
@@ -42,6 +50,9 @@ impl Inner {
     }
 
     async fn ensure_network(&self, wanted: &EngineNetwork) -> Result<Change, ContainerError> {
+        if self.wires().await? {
+            return self.know_bridge(wanted).await;
+        }
         let docker = self.engine.linked().await?.docker.clone();
         if let Some(found) = self.network(wanted.id).await? {
             if is(&found, wanted) {
@@ -96,6 +107,9 @@ impl Inner {
     }
 
     async fn remove_network(&self, id: Uuid) -> Result<Change, ContainerError> {
+        if self.wires().await? {
+            return self.forget_bridge(id).await;
+        }
         let docker = self.engine.linked().await?.docker.clone();
         if self.network(id).await?.is_none() {
             return Ok(Change::AlreadySo);
@@ -114,10 +128,13 @@ impl Inner {
 
     /// Plugs an endpoint where it is not.
     pub(super) async fn plug(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError> {
-        if self.network(endpoint.network).await?.is_none() {
+        if !self.has_network(endpoint.network).await? {
             return Err(ContainerError::NoNetwork(endpoint.network));
         }
         let found = self.found(id).await?;
+        if self.wires().await? {
+            return self.wire(id, &found, endpoint).await;
+        }
         let engine_id = found.id.clone().unwrap_or_default();
         let isolated = found
             .network_settings
@@ -178,6 +195,9 @@ impl ContainerNetworks for EngineContainers {
 
     async fn networks(&self) -> Result<Vec<Uuid>, ContainerError> {
         let inner = &self.inner;
+        if inner.wires().await? {
+            return Ok(inner.bridges.lock().keys().copied().collect());
+        }
         let docker = inner.engine.linked().await?.docker.clone();
         let label = format!("{INSTANCE}={}", inner.instance.tag());
         let filters = HashMap::from([("label", vec![label.as_str()])]);
@@ -201,10 +221,14 @@ impl ContainerNetworks for EngineContainers {
             Wired::Foreign(name) => name.clone(),
         };
         self.detached("unplug a container", move |inner| async move {
-            let there = read::seen(id, inner.found(id).await?, &inner.instance).endpoints;
+            let found = inner.found(id).await?;
+            let there = inner.seen(id, found).await?.endpoints;
             let wired = read::wired(&name, &inner.instance);
             if !there.iter().any(|endpoint| endpoint.network == wired) {
                 return Ok(Change::AlreadySo);
+            }
+            if let (Wired::Ours(network), true) = (&wired, inner.wires().await?) {
+                return inner.unwire(id, *network).await;
             }
             inner.unplug(id, &name).await
         })

@@ -10,6 +10,7 @@ use bollard::models::{
 };
 use serde_json::Value;
 
+use super::podman::network_mode;
 use super::read::network_name;
 use super::{DIGEST, ID, INSTANCE, NAME, PROJECT, volumes};
 use crate::Instance;
@@ -25,7 +26,8 @@ pub(super) fn body(
     instance: &Instance,
     flavor: Flavor,
 ) -> Result<Value, serde_json::Error> {
-    let first = def.endpoints.first();
+    // Podman's containers are wired by us, see `podman`.
+    let first = def.endpoints.first().filter(|_| flavor == Flavor::Docker);
     let networking = first.map(|endpoint| NetworkingConfig {
         endpoints_config: Some(HashMap::from([(
             network_name(endpoint.network, instance),
@@ -100,7 +102,10 @@ fn health(wish: &HealthWish) -> Option<HealthConfig> {
 }
 
 fn host(def: &ContainerDef, instance: &Instance, flavor: Flavor) -> HostConfig {
-    let network = def.endpoints.first().map(|endpoint| network_name(endpoint.network, instance));
+    let network = match flavor {
+        Flavor::Docker => def.endpoints.first().map(|endpoint| network_name(endpoint.network, instance)),
+        Flavor::Podman => Some(network_mode(def.id, instance)),
+    };
     let ulimit = |u: &crate::container::Ulimit| ResourcesUlimits {
         name: Some(u.name.clone()),
         soft: Some(signed(u.soft)),

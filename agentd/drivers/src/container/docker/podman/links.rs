@@ -1,0 +1,180 @@
+//! The links of containers: made, marked, found by their marks, removed.
+//!
+//! The host's end bears as its alias all that there is to know. It is put on last, so that what is marked is whole; what a
+//! daemon that was killed has left half made is made anew by the next, under the same name.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+use agentd_api::MacAddr;
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::netns;
+use crate::Instance;
+use crate::container::{Endpoint, EngineNetwork};
+
+const MARK: &str = "agentd-plug";
+
+/// A container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plug {
+    pub container: Uuid,
+    pub endpoint: Endpoint,
+    /// Whether the host's end is a port of a bridge.
+    pub bridged: bool,
+}
+
+/// The host's own links, as long as this lives.
+struct Hosts {
+    handle: Handle,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn open() -> Result<Hosts, String> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
+    Ok(Hosts { handle, task: tokio::spawn(connection) })
+}
+
+fn step(what: &str) -> impl Fn(rtnetlink::Error) -> String + '_ {
+    move |error| format!("{what}: {error}")
+}
+
+/// All of this daemon's.
+pub async fn all(instance: &Instance) -> Result<Vec<Plug>, String> {
+    let hosts = open()?;
+    let links: Vec<LinkMessage> =
+        hosts.handle.link().get().execute().try_collect().await.map_err(step("listing links"))?;
+    Ok(links.iter().filter_map(|link| read(link, instance)).collect())
+}
+
+/// Makes it, in place of what is there by its name.
+pub async fn plug(instance: &Instance, plug: &Plug, network: &EngineNetwork) -> Result<(), String> {
+    let name = instance.plug(plug.container, network.id);
+    unplug(&name).await?;
+    let bridge = nix::net::if_::if_nametoindex(network.bridge.as_str());
+    let bridge = bridge.map_err(|_| format!("there is no bridge {}", network.bridge))?;
+    // A worker's, as all of this process but threads that `netns` makes.
+    let host = File::open("/proc/thread-self/ns/net").map_err(|error| error.to_string())?;
+    let inner = Inner { peer: name.clone(), endpoint: plug.endpoint.clone(), network: network.clone() };
+    netns::within(instance.netns(plug.container), async move |handle| inner.make(&handle, &host).await)
+        .await?;
+    let hosts = open()?;
+    let index = nix::net::if_::if_nametoindex(name.as_str()).map_err(|error| error.to_string())?;
+    let link = LinkUnspec::new_with_index(index).controller(bridge).up().build();
+    hosts.handle.link().set(link).execute().await.map_err(step("putting it on its bridge"))?;
+    let link = LinkUnspec::new_with_index(index).alias(mark(plug, instance)).build();
+    hosts.handle.link().set(link).execute().await.map_err(step("marking it"))
+}
+
+/// Whether it was there. Both ends are gone with one.
+pub async fn unplug(name: &str) -> Result<bool, String> {
+    let Ok(index) = nix::net::if_::if_nametoindex(name) else { return Ok(false) };
+    let hosts = open()?;
+    let deleted = hosts.handle.link().del(index).execute().await;
+    match deleted {
+        Err(_) if nix::net::if_::if_nametoindex(name).is_err() => Ok(false),
+        Err(error) => Err(step("removing a link")(error)),
+        Ok(()) => Ok(true),
+    }
+}
+
+/// What is made in the container's namespace.
+struct Inner {
+    peer: String,
+    endpoint: Endpoint,
+    network: EngineNetwork,
+}
+
+impl Inner {
+    async fn make(self, handle: &Handle, host: &File) -> Result<(), String> {
+        let links: Vec<LinkMessage> =
+            handle.link().get().execute().try_collect().await.map_err(step("listing its links"))?;
+        let taken: Vec<&str> = links.iter().filter_map(name_of).collect();
+        let number = (0..).find(|n| !taken.contains(&format!("eth{n}").as_str())).unwrap_or_default();
+        let name = format!("eth{number}");
+        let peer = LinkUnspec::new_with_name(&self.peer).setns_by_fd(host.as_raw_fd()).build();
+        let link = LinkVeth::new(&name, &self.peer)
+            .address(self.endpoint.mac.0.to_vec())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        handle.link().add(link).execute().await.map_err(step("making a link"))?;
+        let index = nix::net::if_::if_nametoindex(name.as_str()).map_err(|error| error.to_string())?;
+        let add = handle.address().add(index, self.endpoint.ip.into(), self.network.cidr.prefix());
+        add.execute().await.map_err(step("giving it its address"))?;
+        let up = LinkUnspec::new_with_index(index).up().build();
+        handle.link().set(up).execute().await.map_err(step("bringing it up"))?;
+        // The first link is the way out, and the next one where it is taken away.
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(self.network.gateway)
+            .output_interface(index)
+            .priority(number)
+            .build();
+        handle.route().add(route).execute().await.map_err(step("giving it its way out"))
+    }
+}
+
+fn name_of(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+fn mark(plug: &Plug, instance: &Instance) -> String {
+    let Plug { container, endpoint: Endpoint { network, ip, mac }, .. } = plug;
+    format!("{MARK} {} {container} {network} {ip} {mac}", instance.tag())
+}
+
+/// Whose it is, if it is this daemon's.
+pub fn read(link: &LinkMessage, instance: &Instance) -> Option<Plug> {
+    let alias = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfAlias(alias) => Some(alias.as_str()),
+        _ => None,
+    });
+    let bridged = link.attributes.iter().any(|a| matches!(a, LinkAttribute::Controller(index) if *index > 0));
+    let mut words = alias?.split(' ');
+    if words.next() != Some(MARK) || words.next() != Some(instance.tag()) {
+        return None;
+    }
+    let container = words.next()?.parse().ok()?;
+    let network = words.next()?.parse().ok()?;
+    let (ip, mac) = (words.next()?.parse().ok()?, words.next()?.parse::<MacAddr>().ok()?);
+    Some(Plug { container, endpoint: Endpoint { network, ip, mac }, bridged })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_mark_tells_all_and_is_this_daemons_alone() {
+        let (one, two) = (Instance::new(Path::new("/one")), Instance::new(Path::new("/two")));
+        let endpoint = Endpoint {
+            network: Uuid::now_v7(),
+            ip: [10, 231, 1, 3].into(),
+            mac: MacAddr([0x52, 0x54, 0, 1, 2, 3]),
+        };
+        let plug = Plug { container: Uuid::now_v7(), endpoint, bridged: true };
+        let alias = mark(&plug, &one);
+        assert!(alias.len() < 256, "the kernel takes no longer one");
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfAlias(alias), LinkAttribute::Controller(7)];
+        assert_eq!(read(&link, &one), Some(plug.clone()));
+        assert_eq!(read(&link, &two), None);
+        link.attributes.pop();
+        assert_eq!(read(&link, &one), Some(Plug { bridged: false, ..plug }));
+    }
+}
