@@ -34,6 +34,10 @@ impl Instance {
     pub fn incoming_dir(&self, image: Uuid) -> PathBuf {
         self.state_dir.join("incoming").join(image.to_string())
     }
+    /// Where it is noted what builds of the container engine's make, until that is an image or taken away.
+    pub fn builds_dir(&self) -> PathBuf {
+        self.state_dir.join("builds")
+    }
     pub fn vms_dir(&self) -> PathBuf {
         self.state_dir.join("vms")
     }

@@ -3,12 +3,12 @@
 //! An object is written down before anything is made for it, and removed only once the host is clean, so that no crash
 //! leaves a domain, a disk or a network without an object. Where there is one all the same, the store is older than the
 //! host (a copy was put back): it may be all that is left of somebody's VM, and so it is told and left as it is. What was
-//! only being put together (`incoming`) and contents that no image and no VM needs are removed.
+//! only being put together (`incoming`, and what builds made in the engine on their way) and contents that no image and no VM
+//! needs are removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use agentd_api::Kind;
 use agentd_api::container::Container;
 use agentd_api::event::Outcome;
 use agentd_api::image::Image;
@@ -16,6 +16,7 @@ use agentd_api::network::Network;
 use agentd_api::snapshot::{Snapshot, TakenFor};
 use agentd_api::vm::Vm;
 use agentd_api::volume::{Volume, VolumeMode};
+use agentd_api::{Kind, State};
 use agentd_drivers::{Classed, Drivers};
 use agentd_store::{Expect, NewEvent, Query, Store, TxError, Update};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,7 @@ impl Sweep {
         self.networks().await;
         self.volumes().await;
         self.container_images().await;
+        self.builds().await;
         self.devices().await;
         self.incoming().await;
         self.exports().await;
@@ -145,6 +147,24 @@ impl Sweep {
         let list = || self.drivers.container_image.list();
         let what = ("container image", "the engine's images");
         self.tell(Image::DEF.kind, what, Away::Often, list).await;
+    }
+
+    /// What builds left in the engine that were cut off, but for those that are to be built again: they go on with it.
+    async fn builds(&self) {
+        let waits = |state: &str| {
+            let fields = vec![("state".to_owned(), true, state.to_owned())];
+            self.store.list(&Query { fields, ..Query::kind(Image::DEF.kind) }).items
+        };
+        let again = [State::Pending, State::Provisioning].into_iter().flat_map(|state| waits(state.as_str()));
+        let keep: BTreeSet<Uuid> = again.filter(|image| !image.deleting()).map(|image| image.id()).collect();
+        match self.drivers.container_image.clear(&keep).await {
+            Ok(cleared) => {
+                for id in cleared {
+                    tracing::info!(image = %id, "what a build that was cut off left in the engine is removed");
+                }
+            }
+            Err(error) => tracing::debug!("what builds left is not looked for: {error}"),
+        }
     }
 
     /// Volumes of the engine's, and block devices, of volumes that have no object: they hold nothing of anybody's.

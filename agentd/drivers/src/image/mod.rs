@@ -120,7 +120,7 @@ pub trait ImageDriver: Send + Sync {
         source: &UploadSource,
         from: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<u64, ImageError>;
-    /// How many bytes of an upload or pull `incoming` holds.
+    /// How many bytes of an upload or pull `incoming` holds. Of an upload that was cut off nothing is kept.
     async fn received(&self, image: Uuid) -> Result<u64, ImageError>;
     /// Checks, converts and stores what `receive` wrote.
     async fn import(&self, source: &UploadSource, work: &Work) -> Result<ImageContent, ImageError>;

@@ -6,6 +6,7 @@
 mod netns;
 
 mod bed;
+mod cut;
 mod images;
 mod limits;
 mod long;

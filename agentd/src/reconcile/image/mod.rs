@@ -147,6 +147,8 @@ impl Images {
             }
             status.received = Some(received);
         }
+        // Of a failed try its attempts tell.
+        let cut = status.common.state == State::Provisioning && status.common.attempts.is_none();
         let recipe = matches!(object.spec.source, ImageSource::Recipe(_));
         let turn = if recipe { Turn::Build } else { Turn::Receive };
         let (driver, source) = (self.driver.clone(), object.spec.source.clone());
@@ -162,10 +164,16 @@ impl Images {
         let (trigger, own) = (self.trigger.clone(), key.clone());
         let _no_content_goes_now = self.contents.gate().await;
         self.jobs.start((object.meta.id, object.meta.generation), turn, work, move || trigger.wake(own));
-        match self.jobs.state(object.meta.id, object.meta.generation) {
+        let mut outcome = match self.jobs.state(object.meta.id, object.meta.generation) {
             JobState::Running(progress) => working(status, progress),
             JobState::None | JobState::Ended(_) => Outcome::settled(status).again(Duration::ZERO),
+        };
+        if cut {
+            outcome
+                .notes
+                .push(Note::seen("resumed", "agentd ended while this was under way; it goes on now"));
         }
+        outcome
     }
 
     async fn ended(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agentd_api::State;
 use agentd_api::image::{Image, UploadSource};
+use agentd_drivers::image::container::{ContainerImageDriver, contract};
 use agentd_drivers::image::{ImageDriver, ImageError};
 use serde_json::{Value, json};
 
@@ -174,6 +175,88 @@ async fn content_that_vanished_is_reported_and_made_again_on_retry() {
     host.retry(&micro).await;
     host.until_state(&micro, State::Ready).await;
     wait_until("it was built twice", || host.image.faults().calls("build") == 2).await;
+}
+
+/// A folder with a Dockerfile in it, and what is sent of it.
+fn context() -> (Vec<u8>, UploadSource, Value) {
+    let bytes = contract::tar(&[("Dockerfile", b"FROM scratch\nCOPY . /\n")]);
+    let source = UploadSource { size: bytes.len() as u64, sha256: None };
+    let build = json!({"build": {"size": source.size}});
+    (bytes, source, build)
+}
+
+fn resumed(host: &Host, at: &agentd_api::ObjectKey) -> usize {
+    host.verbs(at).iter().filter(|verb| *verb == "resumed").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_a_killed_daemon_cut_off_is_built_again_by_itself_and_leaves_nothing() {
+    let host = Host::new();
+    host.container_image.step_takes(Duration::from_secs(60));
+    let daemon = host.start();
+    let (bytes, source, build) = context();
+    let (id, at) = (image(&host, "app", build).await, key("image", "app"));
+    host.until(&at, "waiting", says("0 of 2048 bytes")).await;
+    host.image.receive(id, &source, &mut bytes.as_slice()).await.expect("received");
+    daemon.trigger.wake(at.clone());
+    host.until(&at, "building", |o| o["status"]["progress"]["step"] == "FROM scratch").await;
+    assert_eq!(host.container_image.left(), [id]);
+    // What belongs to no object any more goes, but not while a build is under way.
+    let gone = uuid::Uuid::now_v7();
+    host.container_image.leave(gone);
+    assert!(host.container_image.clear(&Default::default()).await.expect("asked").is_empty());
+    daemon.kill();
+
+    host.container_image.step_takes(Duration::from_millis(10));
+    let daemon = host.start();
+    host.until_state(&at, State::Ready).await;
+    assert_eq!(resumed(&host, &at), 1);
+    assert!(host.image.list_incoming().await.expect("listed").is_empty(), "the context goes with the build");
+    // The sweep at the start may have met the build.
+    daemon.kill();
+    let _daemon = host.start();
+    wait_until("nothing is left", || host.container_image.left().is_empty()).await;
+    assert_eq!(resumed(&host, &at), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_cut_off_while_its_image_is_deleted_and_leaves_nothing() {
+    let host = Host::new();
+    host.container_image.step_takes(Duration::from_secs(60));
+    let daemon = host.start();
+    let (bytes, source, build) = context();
+    let (id, at) = (image(&host, "app", build).await, key("image", "app"));
+    host.image.receive(id, &source, &mut bytes.as_slice()).await.expect("received");
+    daemon.trigger.wake(at.clone());
+    host.until(&at, "building", |o| o["status"]["progress"]["step"] == "FROM scratch").await;
+    daemon.kill();
+    host.delete(&at).await;
+    let _daemon = host.start();
+    host.until_gone(&at).await;
+    wait_until("nothing is left", || host.container_image.left().is_empty()).await;
+    assert!(host.image.list_incoming().await.expect("listed").is_empty());
+    assert!(host.container_image.list().await.expect("listed").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_built_again_once_the_engine_is_back() {
+    let host = Host::new();
+    host.container_image.step_takes(Duration::from_millis(10));
+    let away = || {
+        let (call, detail) = ("build an image", "the connection ended".to_owned());
+        agentd_drivers::engine::EngineError::Failed { call, detail }.into()
+    };
+    host.container_image.faults().fail_next("build", 2, away);
+    let daemon = host.start();
+    let (bytes, source, build) = context();
+    let (id, at) = (image(&host, "app", build).await, key("image", "app"));
+    host.image.receive(id, &source, &mut bytes.as_slice()).await.expect("received");
+    daemon.trigger.wake(at.clone());
+    host.until(&at, "tried", |o| o["status"]["attempts"]["count"].as_u64() >= Some(1)).await;
+    assert_eq!(host.image.received(id).await.expect("asked"), source.size, "the context is kept");
+    host.until_state(&at, State::Ready).await;
+    assert!(host.container_image.left().is_empty());
+    assert_eq!(resumed(&host, &at), 0);
 }
 
 fn registry(reference: &str) -> Value {

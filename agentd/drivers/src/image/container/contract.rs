@@ -186,6 +186,8 @@ async fn a_dockerfile_becomes_an_image(bench: Bench<'_>) {
     let (_, made) = bench.build(&context, other).await;
     let error = made.expect_err("there is no such file");
     assert!(matches!(&error, ImageError::Refused(why) if why.contains("deep/Other")), "{error:?}");
+    let left = bench.images.clear(&Default::default()).await.expect("cleared");
+    assert_eq!(left, Vec::<Uuid>::new(), "what has ended has left nothing");
 }
 
 async fn cancelled_work_ends(bench: Bench<'_>) {

@@ -40,6 +40,9 @@ struct State {
     /// By their ids.
     there: BTreeMap<String, ContainerImage>,
     used: BTreeSet<String>,
+    /// The images whose builds left something, and those at whose build this engine is.
+    left: BTreeSet<Uuid>,
+    building: BTreeSet<Uuid>,
     refusals: BTreeMap<String, String>,
     away: bool,
     step: Duration,
@@ -48,7 +51,7 @@ struct State {
 impl FakeContainerImages {
     /// The methods that can be made to fail, hang or be slow, by the names of the trait.
     pub const METHODS: &[&str] =
-        &["pull", "load", "build", "build_recipe", "observe", "save", "remove", "list"];
+        &["pull", "load", "build", "build_recipe", "observe", "save", "remove", "clear", "list"];
 
     pub fn new(host: Arc<FakeImage>) -> Arc<Self> {
         Arc::new(Self {
@@ -101,6 +104,15 @@ impl FakeContainerImages {
     }
     pub fn is_marked(&self, image: Uuid) -> bool {
         self.state.lock().marks.contains_key(&image)
+    }
+
+    /// The images whose builds left something that bears no name.
+    pub fn left(&self) -> Vec<Uuid> {
+        self.state.lock().left.iter().copied().collect()
+    }
+    /// As a build of that image leaves it that nobody lived to see the end of.
+    pub fn leave(&self, image: Uuid) {
+        self.state.lock().left.insert(image);
     }
 
     fn tell(&self, subject: Subject, action: &str) {
@@ -156,6 +168,25 @@ impl FakeContainerImages {
     }
 }
 
+/// A build under way: what it makes has no name until its end.
+struct Building<'a>(&'a FakeContainerImages, Uuid);
+
+impl<'a> Building<'a> {
+    fn begin(at: &'a FakeContainerImages, image: Uuid) -> Self {
+        let mut state = at.state.lock();
+        state.building.insert(image);
+        state.left.insert(image);
+        drop(state);
+        Self(at, image)
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().building.remove(&self.1);
+    }
+}
+
 fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(Sha256::digest(bytes)))
 }
@@ -184,7 +215,12 @@ impl ContainerImageDriver for FakeContainerImages {
     }
 
     async fn build(&self, source: &BuildSource, work: &Work) -> Result<ContainerImage, ImageError> {
-        self.work("build", work, &["FROM scratch", "COPY . /"]).await?;
+        let _building = Building::begin(self, work.image);
+        let worked = self.work("build", work, &["FROM scratch", "COPY . /"]).await;
+        if !matches!(worked, Err(ImageError::Engine(_))) {
+            self.state.lock().left.remove(&work.image);
+        }
+        worked?;
         let bytes = self.host.uploaded(&source.upload(), work.image)?;
         let dockerfile = source.dockerfile.as_deref().unwrap_or("Dockerfile");
         if !bytes.windows(dockerfile.len()).any(|part| part == dockerfile.as_bytes()) {
@@ -223,6 +259,9 @@ impl ContainerImageDriver for FakeContainerImages {
     async fn remove(&self, image: Uuid) -> Result<(), ImageError> {
         self.pass("remove").await?;
         let mut state = self.state.lock();
+        if state.building.is_empty() {
+            state.left.remove(&image);
+        }
         let Some(id) = state.marks.get(&image).cloned() else { return Ok(()) };
         let others = state.marks.iter().any(|(other, at)| *other != image && *at == id);
         if !others && state.used.contains(&id) {
@@ -233,6 +272,17 @@ impl ContainerImageDriver for FakeContainerImages {
             state.there.remove(&id);
         }
         Ok(())
+    }
+
+    async fn clear(&self, keep: &BTreeSet<Uuid>) -> Result<Vec<Uuid>, ImageError> {
+        self.pass("clear").await?;
+        let state = &mut *self.state.lock();
+        if !state.building.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cleared: Vec<Uuid> = state.left.difference(keep).copied().collect();
+        state.left.retain(|image| keep.contains(image));
+        Ok(cleared)
     }
 
     async fn list(&self) -> Result<Vec<Uuid>, ImageError> {

@@ -17,6 +17,7 @@ pub mod docker;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use agentd_api::ByteSize;
@@ -67,6 +68,10 @@ pub trait ContainerImageDriver: Send + Sync {
     /// no name then. InUse, and nothing is changed, where a container is made of it and nobody else names it. To be called
     /// before [`ImageDriver::discard`](super::ImageDriver::discard), which forgets what was pulled.
     async fn remove(&self, image: Uuid) -> Result<(), ImageError>;
+    /// Takes away what builds left in the engine that were cut off by an end of this daemon or of the engine, but for those of the
+    /// images in `keep`, which are to be built again and go on with it. Nothing while a build is under way. The images whose
+    /// builds it was.
+    async fn clear(&self, keep: &BTreeSet<Uuid>) -> Result<Vec<Uuid>, ImageError>;
     /// Those that bear a mark of this daemon.
     async fn list(&self) -> Result<Vec<Uuid>, ImageError>;
     /// What the engine tells. A receiver that lags must look at all.

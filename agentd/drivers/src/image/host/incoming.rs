@@ -16,6 +16,8 @@ use super::store::{ensure_folder, gone, names_in, sync};
 use crate::image::ImageError;
 
 pub(super) const UPLOAD: &str = "upload";
+/// One that is under way, or was cut off.
+const PART: &str = "upload.part";
 const STEP: &str = "receiving the upload";
 
 /// Writes an upload. It has its name only when all of it came and is on the disk; a shorter one leaves an earlier
@@ -25,7 +27,7 @@ pub(super) async fn receive(
     source: &UploadSource,
     from: &mut (dyn AsyncRead + Send + Unpin),
 ) -> Result<u64, ImageError> {
-    let part = folder.join("upload.part");
+    let part = folder.join(PART);
     let outcome = write_part(folder, &part, source, from).await;
     if outcome.is_err() {
         // What is wrong has been said already; the next upload overwrites what cannot be removed now.
@@ -84,6 +86,11 @@ pub(super) fn received(folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(most)
+}
+
+/// Removes what came of an upload that nobody sends any more.
+pub(super) fn discard_part(folder: &Path) -> io::Result<()> {
+    gone(std::fs::remove_file(folder.join(PART)))
 }
 
 pub(super) fn discard(folder: &Path) -> io::Result<()> {

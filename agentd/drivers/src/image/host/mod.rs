@@ -38,7 +38,7 @@ pub struct ImageOptions {
 pub struct HostImage {
     instance: Instance,
     options: ImageOptions,
-    receiving: Mutex<BTreeSet<Uuid>>,
+    receiving: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 impl HostImage {
@@ -46,7 +46,7 @@ impl HostImage {
         if let Err(error) = store::sweep(&instance.images_dir()) {
             tracing::warn!(%error, "what an earlier removal of an image left cannot be removed");
         }
-        Arc::new(Self { instance, options, receiving: Mutex::default() })
+        Arc::new(Self { instance, options, receiving: Arc::default() })
     }
 
     fn incoming(&self, image: Uuid) -> PathBuf {
@@ -180,8 +180,16 @@ impl ImageDriver for HostImage {
     }
 
     async fn received(&self, image: Uuid) -> Result<u64, ImageError> {
-        let folder = self.incoming(image);
-        files("looking at the upload", move || incoming::received(&folder)).await
+        let (folder, receiving) = (self.incoming(image), self.receiving.clone());
+        files("looking at the upload", move || {
+            let receiving = receiving.lock();
+            if !receiving.contains(&image) {
+                // Its sender is gone; the next one begins anew.
+                incoming::discard_part(&folder)?;
+            }
+            incoming::received(&folder)
+        })
+        .await
     }
 
     async fn import(&self, source: &UploadSource, work: &Work) -> Result<ImageContent, ImageError> {

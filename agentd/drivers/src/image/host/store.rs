@@ -212,7 +212,7 @@ fn is_digest(name: &str) -> bool {
 }
 
 /// What is in a folder; nothing where there is no folder.
-pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -226,7 +226,7 @@ pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Ok where what should be gone was gone already.
-pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
+pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -245,6 +245,17 @@ pub(crate) fn ensure_folder(path: &Path) -> io::Result<()> {
 
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// A small file, in place of what was there; on the disk when this returns.
+pub(crate) fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    ensure_folder(folder)?;
+    let beside = path.with_extension("new");
+    fs::write(&beside, content)?;
+    sync(&beside)?;
+    fs::rename(&beside, path)?;
+    sync(folder)
 }
 
 /// An empty folder, whatever an earlier try left there.

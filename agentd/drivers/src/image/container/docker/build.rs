@@ -2,10 +2,12 @@
 
 use agentd_api::image::BuildSource;
 
-use super::DockerImages;
 use super::intermediates::Intermediates;
+use super::journal::Journal;
+use super::leftovers::seal;
 use super::load::streamed;
 use super::messages::{LastWords, hear};
+use super::{DockerImages, unless_cancelled};
 use crate::engine::EngineError;
 use crate::engine::wire::query;
 use crate::image::container::ContainerImage;
@@ -15,7 +17,21 @@ use crate::image::{ImageError, Work};
 const CALL: &str = "build an image";
 
 impl DockerImages {
-    pub(super) async fn build_upload(
+    /// What it leaves is noted, and to be cleared afterwards.
+    pub(super) async fn build_noting(
+        &self,
+        source: &BuildSource,
+        work: &Work,
+    ) -> Result<ContainerImage, ImageError> {
+        let _nothing_goes_meanwhile = self.builds.read().await;
+        let made = Intermediates::begin(Journal::of(&self.instance, work.image)).await?;
+        let building = made.noting(self.build_upload(source, work, &made));
+        let built = unless_cancelled(work, building).await;
+        made.end().await;
+        built
+    }
+
+    async fn build_upload(
         &self,
         source: &BuildSource,
         work: &Work,
@@ -24,6 +40,7 @@ impl DockerImages {
         let file = self.host.uploaded(&source.upload(), work).await?;
         let mark = self.mark(work.image);
         let args = serde_json::json!(source.args).to_string();
+        let ulimits = serde_json::json!([seal(&self.instance, work.image)]).to_string();
         let dockerfile = source.dockerfile.as_deref().unwrap_or("Dockerfile");
         let mut pairs = vec![
             ("t", mark.as_str()),
@@ -31,6 +48,7 @@ impl DockerImages {
             ("rm", "1"),
             ("forcerm", "1"),
             ("buildargs", &args),
+            ("ulimits", &ulimits),
         ];
         pairs.extend(source.target.as_deref().map(|target| ("target", target)));
         // What the Dockerfile begins with may be in a registry.
@@ -39,8 +57,13 @@ impl DockerImages {
             auth.into_iter().map(|value| ("X-Registry-Config", value)).collect();
         let body = streamed(&file, work).await?;
         let path = query("/build", &pairs);
-        let content = match self.wire().await?.exchange(CALL, &path, &headers, Some(body)).await {
-            Err(EngineError::Status { message, .. }) => return Err(super::load::refused(&message)),
+        let wire = self.wire().await?;
+        made.sent();
+        let content = match wire.exchange(CALL, &path, &headers, Some(body)).await {
+            Err(EngineError::Status { message, .. }) => {
+                made.heard_out();
+                return Err(super::load::refused(&message));
+            }
             other => other?,
         };
         let mut words = LastWords::default();
@@ -51,7 +74,9 @@ impl DockerImages {
                 report(work, step, done, Some(total), "steps");
             }
         });
-        match heard.await? {
+        let heard = heard.await?;
+        made.heard_out();
+        match heard {
             Ok(()) => self.made(work.image, "dockerfile").await,
             Err(why) => Err(failed(&why, &words)),
         }

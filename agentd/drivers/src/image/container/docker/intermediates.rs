@@ -1,98 +1,170 @@
 //! What a build makes on its way: an image a step, without a name. Those that the result stands on go with it; those of a
-//! build that failed, and of stages that were only copied from, would stay for ever, and are taken away at its end.
+//! build that failed or was cut off, and of stages that were only copied from, would stay for ever, and are taken away
+//! by [`leftovers`](super::leftovers).
 //!
-//! The engine tells their ids only within its text, among what the steps' programs say. So an id counts only where the engine
-//! has an image of it that has no name and came after the build began. One with another on it is refused by the engine.
+//! The engine puts labels on the last image of a build alone, so that these bear no mark. It tells their ids, among what the
+//! steps' programs say; they are noted on disk as they are told.
 
 use agentd_api::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use super::DockerImages;
-use crate::engine::ACT;
+use super::journal::{Journal, Noted};
+use crate::image::ImageError;
 
-#[derive(Debug)]
 pub(super) struct Intermediates {
-    since: Timestamp,
+    journal: Journal,
+    /// An earlier try was cut off.
+    earlier: bool,
     seen: Mutex<Seen>,
+    changes: watch::Sender<()>,
 }
 
-#[derive(Debug, Default)]
 struct Seen {
-    ids: Vec<String>,
+    noted: Noted,
+    /// The engine is at it, and has not told all yet.
+    open: bool,
     /// What the step at hand ends as was there before.
     known: bool,
 }
 
 impl Intermediates {
-    pub(super) fn begin() -> Self {
-        Self { since: Timestamp::now(), seen: Mutex::default() }
+    /// Goes on with what a try that was cut off made. It is on the disk when this returns.
+    pub(super) async fn begin(journal: Journal) -> Result<Self, ImageError> {
+        let earlier = journal.read().await?;
+        let fresh = Noted { since: Timestamp::now(), cut: true, images: Vec::new(), containers: Vec::new() };
+        let (noted, earlier) = earlier.map_or((fresh, false), |noted| (noted, true));
+        // Until its end is heard it counts as cut off.
+        let noted = Noted { cut: true, ..noted };
+        journal.write(&noted).await?;
+        let seen = Mutex::new(Seen { noted, open: false, known: false });
+        Ok(Self { journal, earlier, seen, changes: watch::Sender::new(()) })
+    }
+
+    /// The engine is about to begin.
+    pub(super) fn sent(&self) {
+        self.seen.lock().open = true;
+    }
+
+    /// The engine has told all, and makes nothing any more.
+    pub(super) fn heard_out(&self) {
+        self.seen.lock().open = false;
     }
 
     pub(super) fn hear(&self, text: &str) {
-        let mut seen = self.seen.lock();
+        let seen = &mut *self.seen.lock();
         if let Some((_, what)) = text.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
             seen.known = what.starts_with("FROM ");
-        } else if let Some(end) = text.strip_prefix(" ---> ").map(str::trim_end) {
-            seen.known |= end == "Using cache";
-            let id = !end.is_empty() && end.bytes().all(|b| b.is_ascii_hexdigit());
-            if id && !seen.known && !seen.ids.iter().any(|known| known == end) {
-                seen.ids.push(end.to_owned());
+            return;
+        }
+        let Some(end) = text.strip_prefix(" ---> ").map(str::trim_end) else { return };
+        let (list, id) = match end.strip_prefix("Running in ") {
+            Some(container) => (&mut seen.noted.containers, container),
+            None if seen.known => return,
+            None => (&mut seen.noted.images, end),
+        };
+        seen.known |= end == "Using cache";
+        let is_id = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_id && list.len() < Self::MOST && !list.iter().any(|known| known == id) {
+            list.push(id.to_owned());
+            self.changes.send_replace(());
+        }
+    }
+
+    /// No build has as many steps; a program that says as many ids means harm.
+    const MOST: usize = 4096;
+
+    /// Writes down what is heard while `work` hears it.
+    pub(super) async fn noting<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut changes = self.changes.subscribe();
+        tokio::pin!(work);
+        loop {
+            // Cancel safety: `work` is pinned outside; a change that was taken is written below.
+            tokio::select! {
+                biased;
+                Ok(()) = changes.changed() => {
+                    let noted = self.noted();
+                    if let Err(error) = self.journal.write(&noted).await {
+                        tracing::warn!("what a build makes is not noted: {error}");
+                    }
+                }
+                done = &mut work => return done,
             }
         }
     }
 
-    /// The last first: it stands on those before it.
-    fn ids(&self) -> Vec<String> {
-        self.seen.lock().ids.iter().rev().cloned().collect()
-    }
-}
-
-impl DockerImages {
-    /// What cannot be taken away stays: it is in nobody's way, and `docker image prune` takes it.
-    pub(super) async fn tidy(&self, made: &Intermediates) {
-        const CALL: &str = "remove what a build left";
-        for id in made.ids() {
-            let Ok(Some(found)) = self.inspect(&id).await else { continue };
-            let named = |names: &Option<Vec<String>>| names.as_ref().is_some_and(|names| !names.is_empty());
-            let created = found.created.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
-            if named(&found.repo_tags)
-                || named(&found.repo_digests)
-                || created.is_none_or(|at| at < made.since)
-            {
-                continue;
-            }
-            let path = format!("/images/{}?noprune=1", found.id);
-            let asked = async { self.wire().await?.delete(CALL, &path).await };
-            if let Err(error) = self.within(CALL, ACT, asked).await {
-                tracing::debug!(image = found.id, "what a build left stays: {error}");
-            }
+    /// Of a try that ended in this process.
+    pub(super) async fn end(&self) {
+        let cut = self.earlier || self.seen.lock().open;
+        if let Err(error) = self.journal.write(&Noted { cut, ..self.noted() }).await {
+            tracing::warn!("what a build made is not noted: {error}");
         }
+    }
+
+    fn noted(&self) -> Noted {
+        self.seen.lock().noted.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
 
-    #[test]
-    fn what_steps_make_is_told_from_what_was_there() {
-        let made = Intermediates::begin();
-        for text in [
-            "Step 1/4 : FROM box:1\n",
-            " ---> aaaa\n",
-            "Step 2/4 : RUN one\n",
-            " ---> Using cache\n",
-            " ---> bbbb\n",
-            "Step 3/4 : RUN two\n",
-            " ---> Running in cccc\n",
-            "said by two\n",
-            " ---> dddd\n",
-            "Step 4/4 : RUN three\n",
-            " ---> eeee\n",
-            " ---> eeee\n",
-        ] {
-            made.hear(text);
-        }
-        assert_eq!(made.ids(), ["eeee", "dddd"]);
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Instance;
+
+    #[tokio::test]
+    async fn what_steps_make_is_told_from_what_was_there_and_outlives_us() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = |path: &Path| Journal::of(&Instance::new(path), Uuid::nil());
+        let made = Intermediates::begin(journal(folder.path())).await.expect("noted");
+        let since = made.noted().since;
+        made.noting(async {
+            for text in [
+                "Step 1/4 : FROM box:1\n",
+                " ---> aaaa\n",
+                "Step 2/4 : RUN one\n",
+                " ---> Using cache\n",
+                " ---> bbbb\n",
+                "Step 3/4 : RUN two\n",
+                " ---> Running in cccc\n",
+                "said by two\n",
+                " ---> dddd\n",
+                "Step 4/4 : RUN three\n",
+                " ---> eeee\n",
+                " ---> eeee\n",
+            ] {
+                made.hear(text);
+            }
+            tokio::task::yield_now().await;
+        })
+        .await;
+        drop(made);
+
+        let again = Intermediates::begin(journal(folder.path())).await.expect("read");
+        again.end().await;
+        let noted = again.noted();
+        assert_eq!((noted.since, noted.cut), (since, true));
+        assert_eq!(
+            (noted.images, noted.containers),
+            (vec!["dddd".into(), "eeee".into()], vec!["cccc".into()])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_build_is_cut_off_until_its_end_is_heard() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = || Journal::of(&Instance::new(folder.path()), Uuid::nil());
+        let cut = async || journal().read().await.expect("read").expect("noted").cut;
+        let made = Intermediates::begin(journal()).await.expect("noted");
+        assert!(cut().await);
+        made.sent();
+        made.end().await;
+        assert!(cut().await);
+        made.heard_out();
+        made.end().await;
+        assert!(!cut().await);
     }
 }

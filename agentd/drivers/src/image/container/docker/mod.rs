@@ -5,11 +5,14 @@
 
 mod build;
 mod intermediates;
+mod journal;
+mod leftovers;
 mod load;
 mod messages;
 mod pull;
 mod remove;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +20,12 @@ use agentd_api::ByteSize;
 use agentd_api::image::{BuildSource, Recipe, RegistryRef, UploadSource};
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use self::intermediates::Intermediates;
 use super::credentials::Registries;
 use super::{ContainerImage, ContainerImageDriver, SavedPieces, mark, marked, repository};
 use crate::Instance;
@@ -37,6 +40,10 @@ pub struct DockerImages {
     /// Has what was uploaded, and builds recipes' trees.
     host: Arc<HostImage>,
     registries: Registries,
+    /// Held for reading by each build, for writing while what builds left is taken away.
+    builds: tokio::sync::RwLock<()>,
+    /// The images whose builds ended here, and may have left something.
+    ended: Mutex<BTreeSet<Uuid>>,
 }
 
 /// What `/images/{name}/json` says, of what is looked at.
@@ -46,8 +53,6 @@ struct Inspected {
     id: String,
     #[serde(default)]
     size: u64,
-    #[serde(default)]
-    created: Option<String>,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
@@ -69,7 +74,8 @@ impl DockerImages {
         host: Arc<HostImage>,
         registries: Registries,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, instance, host, registries })
+        let (builds, ended) = (tokio::sync::RwLock::default(), Mutex::default());
+        Arc::new(Self { engine, instance, host, registries, builds, ended })
     }
 
     fn mark(&self, image: Uuid) -> String {
@@ -154,9 +160,14 @@ impl ContainerImageDriver for DockerImages {
     }
 
     async fn build(&self, source: &BuildSource, work: &Work) -> Result<ContainerImage, ImageError> {
-        let made = Intermediates::begin();
-        let built = unless_cancelled(work, self.build_upload(source, work, &made)).await;
-        self.tidy(&made).await;
+        let built = self.build_noting(source, work).await;
+        self.ended.lock().insert(work.image);
+        let ended = |image: Uuid| self.ended.lock().contains(&image);
+        // The last that is under way does it for all; the sweep does where the engine is away.
+        match self.clear_builds(ended).await {
+            Ok(cleared) => self.ended.lock().retain(|image| !cleared.contains(image)),
+            Err(error) => tracing::debug!(image = %work.image, "what a build left is still there: {error}"),
+        }
         built
     }
 
@@ -191,7 +202,12 @@ impl ContainerImageDriver for DockerImages {
     }
 
     async fn remove(&self, image: Uuid) -> Result<(), ImageError> {
-        self.remove_marked(image).await
+        self.remove_marked(image).await?;
+        self.clear_builds(|other| other == image).await.map(drop)
+    }
+
+    async fn clear(&self, keep: &BTreeSet<Uuid>) -> Result<Vec<Uuid>, ImageError> {
+        self.clear_builds(|image| !keep.contains(&image)).await
     }
 
     async fn list(&self) -> Result<Vec<Uuid>, ImageError> {

@@ -13,7 +13,7 @@ use crate::engine::wire::query;
 use crate::engine::{ACT, EngineError, Flavor};
 use crate::image::container::ContainerImage;
 use crate::image::host::run::{files, report};
-use crate::image::host::store::{ensure_folder, sync};
+use crate::image::host::store::put;
 use crate::image::{ImageError, Work};
 
 const CALL: &str = "pull an image";
@@ -54,16 +54,7 @@ impl Journal {
             names.push(name.to_owned());
         }
         let (path, text) = (self.0.clone(), names.join("\n"));
-        files("noting what is pulled", move || {
-            let folder = path.parent().unwrap_or(&path);
-            ensure_folder(folder)?;
-            let beside = path.with_extension("new");
-            std::fs::write(&beside, text)?;
-            sync(&beside)?;
-            std::fs::rename(&beside, &path)?;
-            sync(folder)
-        })
-        .await
+        files("noting what is pulled", move || put(&path, text.as_bytes())).await
     }
 }
 

@@ -60,3 +60,31 @@ async fn a_conversion_that_was_killed_begins_anew() {
     // The upload is there until it is discarded, so that a kill before the status was written costs no upload.
     assert_eq!(driver.import(&source, &work).await.expect("again"), content);
 }
+
+#[tokio::test]
+async fn of_an_upload_that_was_cut_off_nothing_is_kept() {
+    let (_state, driver) = driver();
+    let (image, bytes) = (Uuid::now_v7(), disk(1));
+    let source = UploadSource { size: bytes.len() as u64, sha256: None };
+    let folder = driver.incoming(image);
+    std::fs::create_dir_all(&folder).expect("made");
+    std::fs::write(folder.join("upload.part"), "half of it").expect("written");
+    assert_eq!(driver.received(image).await.expect("asked"), 0);
+    assert_eq!(std::fs::read_dir(&folder).expect("there").count(), 0);
+    // One that is on its way stays.
+    let (mut to, mut from) = tokio::io::duplex(1 << 20);
+    tokio::io::AsyncWriteExt::write_all(&mut to, &bytes[..1000]).await.expect("sent");
+    let receiving = driver.receive(image, &source, &mut from);
+    tokio::pin!(receiving);
+    while !folder.join("upload.part").exists() {
+        tokio::select! {
+            _ = &mut receiving => panic!("not all was sent"),
+            () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {}
+        }
+    }
+    assert_eq!(driver.received(image).await.expect("asked"), 0);
+    tokio::io::AsyncWriteExt::write_all(&mut to, &bytes[1000..]).await.expect("sent");
+    drop(to);
+    receiving.await.expect("received");
+    assert_eq!(driver.received(image).await.expect("asked"), source.size);
+}

@@ -1,0 +1,342 @@
+//! Takes away what builds left: images without a name, and of a build that was cut off also the containers of its steps.
+//!
+//! An image goes if it has no name, came after the build began, is none that another stands on, and was told of by the
+//! engine while we listened; or, where we may have missed a word, stands on such a one or was made by a container that was
+//! told of. A container goes if it bears the build's seal. Nothing goes while a build of ours is under way: it may stand on
+//! what another one made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use agentd_api::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::DockerImages;
+use super::journal::{Journal, Noted};
+use crate::Instance;
+use crate::engine::wire::query;
+use crate::engine::{ACT, ASK, EngineError};
+use crate::image::ImageError;
+
+const CALL: &str = "remove what a build left";
+/// How often it is looked at what is still in use, and after how many looks the engine does not end it any more.
+const TRIES: usize = 24;
+const GRACE: usize = 6;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A limit that no program meets: how long one of a real-time class may run at once, in microseconds. The containers of a build can
+/// bear no label; this one number of theirs is ours to choose, and tells whose they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Seal {
+    name: String,
+    soft: i64,
+    hard: i64,
+}
+
+pub(super) fn seal(instance: &Instance, image: Uuid) -> Seal {
+    let hash = Sha256::digest(format!("{}/{image}", instance.tag()));
+    let number = hash.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    // More than 100,000 years.
+    let number = i64::try_from(number >> 2 | 1 << 62).unwrap_or(i64::MAX);
+    Seal { name: "rttime".to_owned(), soft: number, hard: number }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    parent_id: String,
+    /// In seconds.
+    #[serde(default)]
+    created: u64,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Made {
+    #[serde(default)]
+    container: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Step {
+    id: String,
+    #[serde(default)]
+    created: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StepLook {
+    host_config: StepHost,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StepHost {
+    #[serde(default)]
+    ulimits: Option<Vec<Seal>>,
+}
+
+impl Listed {
+    /// Whether it has no name and is no older than that.
+    fn may_be_of(&self, since: Timestamp) -> bool {
+        let none = |names: &Option<Vec<String>>| {
+            names.as_ref().is_none_or(|names| names.iter().all(|name| name.starts_with("<none>")))
+        };
+        none(&self.repo_tags) && none(&self.repo_digests) && self.created >= seconds(since)
+    }
+
+    fn is(&self, id: &str) -> bool {
+        self.id.trim_start_matches("sha256:").starts_with(id)
+    }
+}
+
+impl DockerImages {
+    /// What builds of these images left, unless a build is under way. Those that were cleared.
+    pub(super) async fn clear_builds(&self, wanted: impl Fn(Uuid) -> bool) -> Result<Vec<Uuid>, ImageError> {
+        let Ok(_none_begins_now) = self.builds.try_write() else { return Ok(Vec::new()) };
+        let mut cleared = Vec::new();
+        for image in Journal::list(&self.instance).await?.into_iter().filter(|image| wanted(*image)) {
+            let journal = Journal::of(&self.instance, image);
+            if let Some(noted) = journal.read().await? {
+                self.clear(image, &noted).await?;
+            }
+            journal.remove().await?;
+            cleared.push(image);
+        }
+        Ok(cleared)
+    }
+
+    async fn clear(&self, image: Uuid, noted: &Noted) -> Result<(), EngineError> {
+        if !noted.cut && noted.images.is_empty() {
+            return Ok(());
+        }
+        if noted.cut {
+            self.settled(&seal(&self.instance, image), noted.since).await?;
+        }
+        for _ in 0..TRIES {
+            let in_the_way = self.clear_images(noted).await?;
+            let Some(why) = in_the_way else { return Ok(()) };
+            tracing::debug!(%image, "what a build left is in use: {why}");
+            tokio::time::sleep(PAUSE).await;
+        }
+        // Somebody has made a container of it.
+        Ok(())
+    }
+
+    /// Waits for the end of a build that nobody listens to: the engine ends the step at hand, and may make an image of it yet.
+    /// What is left of the steps after that is removed.
+    async fn settled(&self, seal: &Seal, since: Timestamp) -> Result<(), EngineError> {
+        let mut last = None;
+        for n in 0..TRIES {
+            let steps = self.steps(seal, since).await?;
+            let there = self.nameless(since).await?;
+            if steps.is_empty() && last.as_ref() == Some(&there) {
+                return Ok(());
+            }
+            if n >= GRACE {
+                self.remove_steps(&steps).await?;
+            }
+            last = steps.is_empty().then_some(there);
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn images(&self) -> Result<Vec<Listed>, EngineError> {
+        let asked = async { self.wire().await?.json(CALL, "/images/json?all=1").await };
+        self.within(CALL, ASK, asked).await
+    }
+
+    async fn nameless(&self, since: Timestamp) -> Result<BTreeSet<String>, EngineError> {
+        let there = self.images().await?.into_iter().filter(|one| one.may_be_of(since));
+        Ok(there.map(|one| one.id).collect())
+    }
+
+    /// Why something stays, where the engine refuses to remove it.
+    async fn clear_images(&self, noted: &Noted) -> Result<Option<String>, EngineError> {
+        let there = self.images().await?;
+        let mut makers = BTreeMap::new();
+        if noted.cut {
+            for one in there.iter().filter(|one| one.may_be_of(noted.since)) {
+                let path = format!("/images/{}/json", one.id);
+                let asked = async { self.wire().await?.json::<Made>(CALL, &path).await };
+                match self.within(CALL, ASK, asked).await {
+                    Ok(made) => drop(makers.insert(one.id.clone(), made.container)),
+                    Err(error) if error.is_missing() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let mut in_the_way = None;
+        for id in plan_images(&there, &makers, noted) {
+            let path = format!("/images/{id}?noprune=1");
+            let asked = async { self.wire().await?.delete(CALL, &path).await };
+            in_the_way = gone(self.within(CALL, ACT, asked).await)?.or(in_the_way);
+        }
+        Ok(in_the_way)
+    }
+
+    /// The containers of a build's steps.
+    async fn steps(&self, seal: &Seal, since: Timestamp) -> Result<Vec<String>, EngineError> {
+        let asked = async { self.wire().await?.json::<Vec<Step>>(CALL, "/containers/json?all=1").await };
+        let there = self.within(CALL, ASK, asked).await?;
+        let mut ours = Vec::new();
+        for step in there.into_iter().filter(|step| step.created >= seconds(since)) {
+            let path = format!("/containers/{}/json", step.id);
+            let asked = async { self.wire().await?.json::<StepLook>(CALL, &path).await };
+            match self.within(CALL, ASK, asked).await {
+                Ok(look) if look.host_config.ulimits.iter().flatten().any(|one| one == seal) => {
+                    ours.push(step.id)
+                }
+                Ok(_) => {}
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ours)
+    }
+
+    /// An engine that was killed has left them.
+    async fn remove_steps(&self, steps: &[String]) -> Result<(), EngineError> {
+        for id in steps {
+            let path = query(&format!("/containers/{id}"), &[("force", "1"), ("v", "1")]);
+            let asked = async { self.wire().await?.delete(CALL, &path).await };
+            gone(self.within(CALL, ACT, asked).await)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why it stays, where the engine refuses.
+fn gone(removed: Result<(), EngineError>) -> Result<Option<String>, EngineError> {
+    match removed {
+        Ok(()) => Ok(None),
+        Err(EngineError::Status { status: 404, .. }) => Ok(None),
+        Err(EngineError::Status { status: 409, message, .. }) => Ok(Some(message)),
+        Err(error) => Err(error),
+    }
+}
+
+fn seconds(at: Timestamp) -> u64 {
+    at.millis() / 1000
+}
+
+/// Which images go, in that order. `makers`: the containers that nameless ones were made by, where they were asked for.
+fn plan_images(there: &[Listed], makers: &BTreeMap<String, String>, noted: &Noted) -> Vec<String> {
+    let mut ours: Vec<&Listed> = Vec::new();
+    let free = |one: &&Listed| one.may_be_of(noted.since);
+    for id in &noted.images {
+        ours.extend(there.iter().filter(free).filter(|one| one.is(id)));
+    }
+    if noted.cut {
+        let by_noted = |maker: &String| noted.containers.iter().any(|id| maker.starts_with(id));
+        ours.extend(there.iter().filter(free).filter(|one| makers.get(&one.id).is_some_and(by_noted)));
+        let mut next = 0;
+        // What stands on one of ours; the list grows while it is gone through.
+        while let Some(parent) = ours.get(next).map(|one| one.id.clone()) {
+            let known: BTreeSet<&str> = ours.iter().map(|one| one.id.as_str()).collect();
+            let more = there.iter().filter(free).filter(|one| one.parent_id == parent);
+            let more: Vec<&Listed> = more.filter(|one| !known.contains(one.id.as_str())).collect();
+            ours.extend(more);
+            next += 1;
+        }
+    }
+    let mut left: BTreeSet<&str> = ours.iter().map(|one| one.id.as_str()).collect();
+    let mut gone: Vec<String> = Vec::new();
+    // Each time those that nothing stands on.
+    loop {
+        let holds = |id: &str| there.iter().any(|one| one.parent_id == id && !gone.contains(&one.id));
+        let now: Vec<&str> = left.iter().copied().filter(|id| !holds(id)).collect();
+        if now.is_empty() {
+            return gone;
+        }
+        for id in now {
+            left.remove(id);
+            gone.push(id.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn image(id: &str, parent: &str, created: u64, tag: Option<&str>) -> Listed {
+        Listed {
+            id: format!("sha256:{id}"),
+            parent_id: if parent.is_empty() { String::new() } else { format!("sha256:{parent}") },
+            created,
+            repo_tags: Some(vec![tag.unwrap_or("<none>:<none>").to_owned()]),
+            repo_digests: None,
+        }
+    }
+
+    fn noted(cut: bool, images: &[&str], containers: &[&str]) -> Noted {
+        let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        Noted { since: Timestamp(100_500), cut, images: owned(images), containers: owned(containers) }
+    }
+
+    #[test]
+    fn only_what_a_build_made_goes_and_nothing_that_something_stands_on() {
+        let there = [
+            image("ba5e", "", 50, Some("box:1")),
+            image("aaa1", "ba5e", 101, None),
+            image("aaa2", "aaa1", 102, None),
+            image("bbb1", "ba5e", 103, None),
+            image("bbb2", "bbb1", 104, Some("made:1")),
+            // Of others: made at that time, older, and a child of ours that got a name.
+            image("ccc1", "ba5e", 103, None),
+            image("ddd1", "ba5e", 60, None),
+            image("aaa3", "aaa1", 105, Some("theirs:1")),
+        ];
+        let none = BTreeMap::new();
+        let all = ["aaa1", "aaa2", "bbb1", "bbb2", "ddd1"];
+        assert_eq!(plan_images(&there, &none, &noted(false, &all, &[])), ["sha256:aaa2"]);
+        let fewer = &there[..7];
+        assert_eq!(plan_images(fewer, &none, &noted(false, &all, &[])), ["sha256:aaa2", "sha256:aaa1"]);
+        assert_eq!(plan_images(fewer, &none, &noted(false, &["aaa1"], &[])), [""; 0]);
+    }
+
+    #[test]
+    fn of_a_build_that_was_cut_off_goes_what_was_not_told_of_any_more() {
+        let there = [
+            image("ba5e", "", 50, Some("box:1")),
+            image("aaa1", "ba5e", 101, None),
+            image("aaa2", "aaa1", 102, None),
+            image("aaa3", "aaa2", 103, None),
+            image("bbb1", "ba5e", 103, None),
+            image("ccc1", "ba5e", 103, None),
+        ];
+        let id = |id: &str| format!("sha256:{id}");
+        let makers =
+            [(id("bbb1"), "0123456789ab".to_owned()), (id("ccc1"), "ffffffffffff".to_owned())].into();
+        let cut = plan_images(&there, &makers, &noted(true, &["aaa1"], &["012345"]));
+        assert_eq!(cut, ["aaa3", "bbb1", "aaa2", "aaa1"].map(id));
+    }
+
+    #[test]
+    fn a_seal_is_one_builds_and_nobody_meets_it() {
+        let (one, two) =
+            (Instance::new(Path::new("/var/lib/agentd")), Instance::new(Path::new("/var/lib/agentd-2")));
+        let id = Uuid::now_v7();
+        assert_eq!(seal(&one, id), seal(&one, id));
+        assert_ne!(seal(&one, id), seal(&two, id));
+        assert_ne!(seal(&one, id), seal(&one, Uuid::now_v7()));
+        assert!(seal(&one, id).hard >= 1 << 62);
+        let text = serde_json::to_string(&seal(&one, id)).expect("a text");
+        assert!(text.starts_with("{\"Name\":\"rttime\",\"Soft\":"), "{text}");
+    }
+}

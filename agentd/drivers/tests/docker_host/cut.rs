@@ -1,0 +1,143 @@
+//! Builds that end in the middle, by an end of ours or of the engine's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use agentd_api::image::BuildSource;
+use agentd_drivers::image::container::ContainerImageDriver;
+use agentd_drivers::image::container::contract::{announced, tar};
+use agentd_drivers::image::{ImageDriver, ImageError, Work};
+use uuid::Uuid;
+
+use crate::bed::{Bed, inside};
+use crate::images::{Shelf, everything};
+use crate::netns::{self, ok, wait_until};
+
+/// Takes 4 seconds; the first stage is no part of what comes of it.
+fn context() -> Vec<u8> {
+    tar(&[
+        (
+            "Dockerfile",
+            b"FROM box:1 AS tools\nCOPY word /word\nRUN sleep 1; echo one > /one\nENV A=b\nRUN sleep 1; echo two > /two\n\
+              FROM box:1\nCOPY --from=tools /two /word /\nRUN sleep 1\nRUN sleep 1\n",
+        ),
+        ("word", b"hello\n"),
+    ])
+}
+
+fn source(context: &[u8]) -> BuildSource {
+    let upload = announced(context);
+    let (dockerfile, args, target) = (None, BTreeMap::new(), None);
+    BuildSource { size: upload.size, sha256: upload.sha256, dockerfile, args, target }
+}
+
+async fn received(shelf: &Shelf, image: Uuid) -> BuildSource {
+    let context = context();
+    let source = source(&context);
+    shelf.host.receive(image, &source.upload(), &mut &context[..]).await.expect("received");
+    source
+}
+
+/// What a build of somebody else's leaves that fails: an image without a name.
+async fn theirs(bed: &Bed) -> String {
+    let folder = bed.scratch.path().join("theirs");
+    let script = format!(
+        "mkdir -p {0} && date +%s%N > {0}/word && printf 'FROM box:1\\nCOPY word /word\\nRUN sleep 1\\nRUN exit 1\\n' > {0}/Dockerfile && \
+         ! DOCKER_BUILDKIT=0 docker build {0} >/dev/null 2>&1",
+        folder.display()
+    );
+    ok(&script).await;
+    everything().await
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_what_a_build_left_that_was_cut_off_is_taken_away_and_nothing_of_anybody_elses() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            let mut left = 0;
+            for wait in [300, 800, 1500, 2400, 3300] {
+                let image = Uuid::now_v7();
+                let shelf = Shelf::new(bed, BTreeMap::new());
+                let source = received(&shelf, image).await;
+                let work = Work::detached(image);
+                let before = everything().await;
+                // As an end of the process: nobody hears the engine out, and it is hung up on.
+                let cut =
+                    tokio::time::timeout(Duration::from_millis(wait), shelf.images.build(&source, &work));
+                assert!(cut.await.is_err(), "it was done in {wait} ms");
+                drop(shelf);
+
+                let next = Shelf::new(bed, BTreeMap::new());
+                left += usize::from(everything().await != before);
+                assert_eq!(
+                    next.images.clear(&BTreeSet::from([image])).await.expect("asked"),
+                    Vec::<Uuid>::new()
+                );
+                let with_theirs = {
+                    // Of the same time, on the same image.
+                    let known: BTreeSet<String> = everything().await.lines().map(str::to_owned).collect();
+                    let now = theirs(bed).await;
+                    let theirs = now.lines().filter(|line| !known.contains(*line));
+                    before.lines().chain(theirs).map(str::to_owned).collect::<BTreeSet<_>>()
+                };
+                assert_eq!(next.images.clear(&BTreeSet::new()).await.expect("cleared"), [image]);
+                let now: BTreeSet<String> = everything().await.lines().map(str::to_owned).collect();
+                assert_eq!(now, with_theirs, "after {wait} ms");
+                assert_eq!(next.images.clear(&BTreeSet::new()).await.expect("again"), Vec::<Uuid>::new());
+                next.host.discard(image).await.expect("discarded");
+            }
+            assert!(left >= 4, "{left} of the builds left something");
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_a_build_goes_on_after_the_engine_was_killed_and_in_the_end_nothing_is_left() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            let before = everything().await;
+            let shelf = Shelf::new(bed, BTreeMap::new());
+            let image = Uuid::now_v7();
+            let source = received(&shelf, image).await;
+            let work = Work::detached(image);
+            let (built, ()) = tokio::join!(shelf.images.build(&source, &work), async {
+                wait_until("its second step runs", Duration::from_secs(20), async || {
+                    let steps = ok("docker ps -q --no-trunc").await;
+                    let word = work.progress.borrow().step.clone();
+                    if word.starts_with("RUN") && !steps.is_empty() { Ok(()) } else { Err(word) }
+                })
+                .await;
+                bed.kill_dockerd();
+            });
+            let error = built.expect_err("the engine is away");
+            assert!(matches!(error, ImageError::Engine(_)), "{error:?}");
+            bed.start_dockerd().await;
+            assert_ne!(ok("docker ps -aq").await, "", "the step's container is left");
+
+            let (other, done) = tokio::join!(
+                async {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    shelf.images.clear(&BTreeSet::new()).await
+                },
+                shelf.images.build(&source, &work)
+            );
+            assert_eq!(
+                other.expect("asked"),
+                Vec::<Uuid>::new(),
+                "nothing is taken away while one is under way"
+            );
+            let made = done.expect("built");
+            assert_eq!(
+                ok(&format!("docker run --rm --network none {} cat /two", made.id)).await.trim(),
+                "two"
+            );
+            assert_eq!(ok("docker ps -aq").await, "");
+            shelf.images.remove(image).await.expect("removed");
+            assert_eq!(everything().await, before);
+        })
+        .await;
+    });
+}
