@@ -89,6 +89,8 @@ pub enum Noun {
     Top(noun::top::Top),
     /// Print what the daemon says of itself, its host and its backends
     Info(noun::info::Info),
+    /// Write all that the daemon knows into a file, for `agentd restore`; contents of disks are not in it
+    Backup(noun::backup::Backup),
     /// Check what agentd needs of this host, and say what mends what is missing
     Doctor(noun::doctor::Doctor),
     /// Print a completion script for a shell
@@ -118,6 +120,7 @@ impl Cli {
             Noun::Retry(noun) => noun.run(&app).await,
             Noun::Top(noun) => noun.run(&app).await,
             Noun::Info(noun) => noun.run(&app).await,
+            Noun::Backup(noun) => noun.run(&app).await,
             Noun::Doctor(noun) => noun.run(&app).await,
             Noun::Completion(noun) => noun.run(),
             Noun::Version(noun) => noun.run(&app).await,

@@ -2,6 +2,7 @@
 //! then has. Each test has a daemon of its own.
 
 mod archive;
+mod backup;
 mod change;
 mod container;
 mod doctor;

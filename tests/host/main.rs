@@ -1,5 +1,6 @@
 //! The real host: real guests through the real socket with the real agentctl, each test in a namespace of its own.
 
+mod backup;
 mod bare;
 mod behind;
 mod clone;

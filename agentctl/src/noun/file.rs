@@ -21,7 +21,7 @@ pub struct Receive<'a> {
 }
 
 /// A file that goes unless it is kept.
-struct Part(Option<PathBuf>);
+pub struct Part(pub Option<PathBuf>);
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -68,6 +68,6 @@ async fn pieces(app: &App, wanted: &Receive<'_>, to: &mut File) -> Result<(), Fa
     to.flush().await.map_err(|error| unwritable(Path::new("the archive"), &error))
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
+pub fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display()))
 }

@@ -1,6 +1,7 @@
 //! One file a noun: what can be said about it, and what is done then. What nouns share is in `verb`.
 
 pub mod adopt;
+pub mod backup;
 pub mod completion;
 pub mod container;
 pub mod cp;

@@ -8,6 +8,7 @@
 //! fields that can be selected on, its actions. CRUD, list, watch, discovery, OpenAPI, completion and the CLI's tables
 //! follow from that declaration (see [`registry`]).
 
+pub mod backup;
 pub mod container;
 pub mod cpu;
 pub mod doctor;

@@ -19,6 +19,8 @@ pub const ARCHIVES: &str = "/v1/archives";
 pub const FOREIGN: &str = "/v1/foreign";
 /// Takes one of those over.
 pub const ADOPT: &str = "/v1/adopt";
+/// All that the daemon knows, as one file.
+pub const BACKUP: &str = "/v1/backup";
 pub const DOCTOR: &str = "/v1/doctor";
 pub const HEALTHZ: &str = "/healthz";
 pub const READYZ: &str = "/readyz";

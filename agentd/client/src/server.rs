@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::options::WriteOptions;
 use crate::path::Path;
+use crate::sub::Download;
 use crate::transport::{Call, decode, refusal};
 
 /// Whose figures. Everything absent leaves that open, but for the project, which is then `default`.
@@ -68,6 +69,11 @@ impl Client {
     /// Whether the daemon answers at all.
     pub async fn healthz(&self) -> Result<(), ClientError> {
         self.call(Call::get(Path::fixed(paths::HEALTHZ))).await.map(drop)
+    }
+    /// All that the daemon knows: a line of JSON, [`agentd_api::backup::Header`], and the store's file of which it tells. Has
+    /// no time limit.
+    pub async fn backup(&self) -> Result<Download, ClientError> {
+        self.receive(Call::get(Path::fixed(paths::BACKUP))).await
     }
     /// The body of a path of the contract, such as [`paths::METRICS`].
     pub async fn raw(&self, path: &'static str) -> Result<Bytes, ClientError> {

@@ -87,7 +87,11 @@ impl Client {
 
     /// As [`download`](Self::download), for content whose beginning takes long to make: there is no time limit at all.
     pub async fn download_patiently(&self, path: SubPath<'_>) -> Result<Download, ClientError> {
-        let call = path.call();
+        self.receive(path.call()).await
+    }
+
+    /// What a path answers, as it comes. There is no time limit at all.
+    pub(crate) async fn receive(&self, call: Call) -> Result<Download, ClientError> {
         let empty = Body::new(Empty::new().map_err(|never| match never {}));
         let answer = self.send_body(&call, empty).await?;
         let status = answer.status();

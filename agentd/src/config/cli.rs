@@ -28,8 +28,14 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Read the configuration, print it with all defaults filled in, and end
     CheckConfig,
+    /// Make the store of a state directory that has none out of a backup, and end
+    Restore {
+        /// What `agentctl backup` wrote
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }

@@ -13,13 +13,16 @@
 //! then stays. No guest, dnsmasq or rule is touched by either: the next start adopts what it finds. A part that cannot be
 //! opened ends the start with an error that names it; a backend that is away ends nothing.
 
+mod backups;
 mod consoles;
 mod drivers;
 mod facts;
 mod figures;
 mod imports;
+mod lacking;
 mod logging;
 mod reload;
+mod restore;
 mod socket;
 mod state_dir;
 mod story;
@@ -53,6 +56,7 @@ pub(crate) use drivers::guest_program;
 pub use drivers::real as real_drivers;
 pub use logging::start as start_logging;
 pub use reload::Reload;
+pub use restore::{Restored, restore};
 
 /// How long the first start may wait for the host to say which networks it has, before it serves without `default`.
 const DEFAULT_NETWORK_PATIENCE: Duration = Duration::from_secs(1);
@@ -111,6 +115,7 @@ impl Daemon {
         let database = state_dir.join("agentd.db");
         state_dir::refuse_orphans(&state_dir, &database)?;
         let store = state_dir::privately(|| Store::open(&database, Options::default()))?;
+        backups::tidy(&state_dir);
         let started = Self::on_store((&store, &state_dir), config, reload, make).await;
         if started.is_err() {
             // Its lock goes with it, and so does the next start's reason to be refused.
@@ -165,6 +170,7 @@ impl Daemon {
             }),
             subs: Arc::new(subs::Subs::new(&store, &drivers, &watches, (&intents, &held))),
             import: Arc::new(imports::Imports::new(intents.clone(), &drivers, contents, held)),
+            backup: Arc::new(backups::Backups::new(store.clone(), state_dir)),
             figures: Arc::new(figures),
             metrics: Arc::new(Metrics::default()),
             lines: Lines::default(),

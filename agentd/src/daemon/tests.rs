@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archives;
+mod backups;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

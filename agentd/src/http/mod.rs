@@ -2,19 +2,20 @@
 //!
 //! ```text
 //!   accept --> peer (who?) --> service (id, place) --> objects, list, watch, events, server_info, stats,
-//!                                                          |  upload, archive, sub
+//!                                                          |  upload, archive, backup, sub
 //!                                                          |  reads: the store's memory
 //!                                                          |  wishes: the intents
 //! ```
 //! It owns the connections and their limits, the paths, the wire forms of questions and the HTTP status of every
 //! answer. It knows no SQL, no driver and no reconciler, and nothing of any kind but its declaration. The store and the
-//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`GuestFigures`], [`Upload`], [`Import`] and [`Subresources`].
+//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`GuestFigures`], [`Upload`], [`Import`], [`Backup`] and [`Subresources`].
 //!
 //! On failure: whatever goes wrong is a `problem+json` with the request's id. A connection that breaks the limits is
 //! answered and closed; no caller can make another wait or the daemon grow without bound.
 
 mod accept;
 mod archive;
+mod backup;
 mod body;
 mod error;
 mod events;
@@ -47,6 +48,7 @@ use agentd_store::Store;
 
 pub use accept::HttpServer;
 pub use archive::{Import, ImportWish};
+pub use backup::Backup;
 pub use lines::Lines;
 pub use metrics::Metrics;
 pub use peer::{Membership, PeerError, PeerRules};
@@ -64,6 +66,7 @@ pub struct App {
     pub facts: Arc<dyn Facts>,
     pub upload: Arc<dyn Upload>,
     pub import: Arc<dyn Import>,
+    pub backup: Arc<dyn Backup>,
     pub subs: Arc<dyn Subresources>,
     pub figures: Arc<dyn GuestFigures>,
     pub metrics: Arc<Metrics>,

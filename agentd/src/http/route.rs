@@ -24,6 +24,7 @@ pub(super) enum Place {
     Archives,
     Foreign,
     Adopt,
+    Backup,
     /// Whatever is nowhere: for metrics.
     Nowhere,
 }
@@ -49,6 +50,7 @@ impl Place {
             Self::Archives => paths::ARCHIVES,
             Self::Foreign => paths::FOREIGN,
             Self::Adopt => paths::ADOPT,
+            Self::Backup => paths::BACKUP,
             Self::Nowhere => "none",
         }
     }
@@ -61,6 +63,8 @@ impl Place {
             Self::Action | Self::Archives | Self::Adopt => "POST",
             Self::Sub => "GET, PUT, POST",
             Self::Content => "PUT",
+            // It is made to be read: to ask for its head alone would be work for nothing.
+            Self::Backup => "GET",
             Self::Nowhere => "",
             _ => "GET, HEAD",
         }
@@ -130,6 +134,7 @@ pub(super) fn find(path: &str) -> Result<Found<'_>, Lost<'_>> {
         "archives" => return at(Place::Archives),
         "foreign" => return at(Place::Foreign),
         "adopt" => return at(Place::Adopt),
+        "backup" => return at(Place::Backup),
         "doctor" => return at(Place::Doctor),
         _ => {}
     }
@@ -171,6 +176,7 @@ mod tests {
             ("/v1/images/micro/content", Place::Content, "micro"),
             ("/v1/foreign", Place::Foreign, ""),
             ("/v1/adopt", Place::Adopt, ""),
+            ("/v1/backup", Place::Backup, ""),
             ("/healthz", Place::Healthz, ""),
         ] {
             let found = find(path).expect(path);

@@ -23,7 +23,9 @@ use tracing::Instrument;
 use super::body::Body;
 use super::pace::{Busy, Pace};
 use super::route::{self, Found, Place};
-use super::{App, archive, error, events, list, objects, request, server_info, stats, sub, upload, watch};
+use super::{
+    App, archive, backup, error, events, list, objects, request, server_info, stats, sub, upload, watch,
+};
 use crate::intent::{Caller, Principal};
 use agentd_api::paths;
 
@@ -188,6 +190,7 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Answer {
         Place::Content => upload::receive(&call, &found, &head, body).await,
         Place::Archives => archive::import(&call, &head, body).await,
         Place::Adopt => objects::adopt(&call, &head, body).await,
+        Place::Backup => backup::get(&call, &head).await,
         Place::Foreign => server_info::foreign(&call, &head).await,
         Place::Events => events::get(&call, &head),
         Place::Doctor => server_info::doctor(&call, &head).await,

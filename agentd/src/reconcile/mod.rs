@@ -39,7 +39,7 @@ use agentd_store::{Query, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use flavor::ensure_shipped_flavors;
+pub use flavor::{ensure_shipped_flavors, note_shipped_flavors};
 pub use held::{Held, Hold};
 pub use image::Contents;
 pub use network::ensure_default_network;

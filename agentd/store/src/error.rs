@@ -30,7 +30,12 @@ pub enum OpenError {
     ReadOnly { file: PathBuf },
     #[error("no space is left on the disk of {}; free some and start agentd again", .file.display())]
     Full { file: PathBuf },
-    #[error("{} was written by a newer agentd (schema {is}, this one knows {known}); start that one", .file.display())]
+    #[error(
+        "{f} was written by a newer agentd (schema {is}, this one knows {known}) and was left as it is. Start that \
+         agentd again; or, to go back to this one and to what was there before, put the copy {f}.v{known}.bak, which \
+         was kept when it was migrated, in its place, and remove {f}-wal and {f}.mark",
+        f = .file.display()
+    )]
     Newer { file: PathBuf, is: i64, known: i64 },
     #[error("{} is a database, but not one of agentd's; it was left as it is", .file.display())]
     Foreign { file: PathBuf },

@@ -92,6 +92,11 @@ impl EventLog {
         })
     }
 
+    /// All that are kept, as they are on disk.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (u64, Bytes)> {
+        self.kept.iter().map(|kept| (kept.seq, kept.json.clone()))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }

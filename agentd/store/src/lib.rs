@@ -13,6 +13,7 @@
 //!
 //! It knows no kind's rules, no driver and no HTTP. What it cannot read back as it wrote it, it refuses to serve.
 
+mod backup;
 mod batch;
 pub mod engine;
 mod error;
@@ -23,6 +24,7 @@ mod load;
 mod memory;
 mod past;
 mod query;
+mod restore;
 mod scan;
 mod shared;
 mod stage;
@@ -33,11 +35,14 @@ mod wire;
 mod writer;
 
 pub use agentd_api::list::WatchKind;
+pub use backup::{BackupError, Snapshot};
+pub use engine::sqlite::SCHEMA;
 pub use error::{DecodeError, OpenError, StoreError, Transact};
 pub use events::EventQuery;
 pub use history::{Change, Compacted, Watch};
 pub use json::ObjectJson;
 pub use query::{LabelSelector, Listing, Query};
+pub use restore::{RestoreError, Vacancy};
 pub use store::{Options, Stats, Store};
 pub use stored::Stored;
 pub use tx::{Expect, NewEvent, NewObject, Remembered, Tx, TxError, Update};

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
+use crate::backup::Snapshot;
 use crate::batch::Backlog;
 use crate::engine::sqlite::SqliteEngine;
 use crate::engine::{Counters, Engine};
@@ -249,6 +250,16 @@ impl Store {
             return Err(StoreError::Closed);
         }
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// All that there is at one revision, while others go on to write. It is taken between two commits, and shares what it
+    /// holds with the store.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let (done, answer) = oneshot::channel();
+        if self.handle.queue.push(Work::Snapshot(done)).is_err() {
+            return Err(StoreError::Closed);
+        }
+        answer.await.map_err(|_| StoreError::Closed)
     }
 
     /// What the last commit failed with, until writing is possible again; that the store is closed, for ever after.

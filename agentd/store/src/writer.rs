@@ -20,6 +20,7 @@ use agentd_api::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use crate::backup::Snapshot;
 use crate::batch::Backlog;
 use crate::engine::{Batch, Counters, Engine, Op};
 use crate::error::{StoreError, Transact};
@@ -44,7 +45,12 @@ pub(crate) trait Job: Send {
 
 pub(crate) enum Work {
     Transaction(Box<dyn Job>),
-    Compact { through: u64, done: oneshot::Sender<Result<(), StoreError>> },
+    Compact {
+        through: u64,
+        done: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// All that is there between two commits.
+    Snapshot(oneshot::Sender<Snapshot>),
 }
 
 #[derive(Default)]
@@ -155,6 +161,11 @@ impl Writer {
                         self.transact(std::mem::take(&mut jobs));
                         // One that does not wait any more needs no answer.
                         drop(done.send(self.compact(through)));
+                    }
+                    Work::Snapshot(done) => {
+                        self.transact(std::mem::take(&mut jobs));
+                        // As above.
+                        drop(done.send(Snapshot::take(&self.shared, self.counters)));
                     }
                 }
             }

@@ -7,7 +7,7 @@ use agentd_drivers::volume::sets::DiskSets;
 use super::*;
 
 /// The answer's body as it is; HTTP/1.0 has no chunks in it.
-async fn fetch(place: &Place, path: &str) -> (u16, Vec<u8>) {
+pub(super) async fn fetch(place: &Place, path: &str) -> (u16, Vec<u8>) {
     let mut stream = UnixStream::connect(place.socket()).await.expect("the socket answers");
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: agentd\r\n\r\n").as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
@@ -18,7 +18,7 @@ async fn fetch(place: &Place, path: &str) -> (u16, Vec<u8>) {
     (status, answer[end + 4..].to_vec())
 }
 
-async fn running(place: &Place, name: &str) -> Value {
+pub(super) async fn running(place: &Place, name: &str) -> Value {
     place.until(&format!("/v1/vms/{name}"), |_, vm| vm["status"]["state"] == "running").await
 }
 

@@ -266,6 +266,17 @@ pub(super) fn server() -> Vec<(Place, Value)> {
             Place::Foreign,
             read("foreign", "What the host's engine has that is none of this daemon's", json("ForeignList")),
         ),
+        (Place::Backup, {
+            let file =
+                json!({"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}});
+            let text = "A line of JSON, a BackupHeader, and the store's file of which it tells.";
+            let answers = Answers::new().problems(&[507]).content(200, text, file, false);
+            read(
+                "backup",
+                "All that the daemon knows, of one revision, as one file; contents are not in it",
+                answers,
+            )
+        }),
         (Place::Doctor, read("doctor", "What the host has and lacks", json("Report"))),
         (Place::Healthz, read("healthz", "Whether the daemon lives", other(text("text/plain")))),
         (Place::Readyz, read("readyz", "Whether the daemon does all that it should", json("Readiness"))),

@@ -1,5 +1,6 @@
 //! The schemas that the document's operations speak of.
 
+use agentd_api::backup::Header as BackupHeader;
 use agentd_api::container::{AdoptWish, ForeignList};
 use agentd_api::doctor::Report;
 use agentd_api::event::{Event, EventList};
@@ -32,7 +33,7 @@ pub(super) fn value(schema: RefOr<Schema>) -> Value {
 
 pub(super) fn all() -> Value {
     let mut all = of_kinds();
-    let named: [fn(&mut Map<String, Value>); 9] = [
+    let named: [fn(&mut Map<String, Value>); 10] = [
         add::<Problem>,
         add::<Event>,
         add::<EventList>,
@@ -42,6 +43,7 @@ pub(super) fn all() -> Value {
         add::<StatsList>,
         add::<ForeignList>,
         add::<AdoptWish>,
+        add::<BackupHeader>,
     ];
     for add in named {
         add(&mut all);

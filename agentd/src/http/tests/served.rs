@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{
-    App, Content, Facts, GuestFigures, HttpServer, Import, ImportWish, Limits, Metrics, PeerRules, SubCall,
-    SubReply, Subresources, Upload,
+    App, Backup, Content, Facts, GuestFigures, HttpServer, Import, ImportWish, Limits, Metrics, PeerRules,
+    SubCall, SubReply, Subresources, Upload,
 };
 use crate::intent::{Caller, HostFacts, Intents, Reply, Wake};
 
@@ -91,6 +91,14 @@ impl Facts for Known {
     async fn doctor(&self) -> Report {
         assert!(!self.broken.load(Ordering::Relaxed), "the test wants this to panic");
         Report::default()
+    }
+}
+
+#[async_trait]
+impl Backup for Known {
+    async fn back_up(&self) -> Result<crate::http::Pieces, Problem> {
+        let pieces = ["one, ", "two"].map(|piece| Ok(Bytes::from(piece)));
+        Ok(futures_util::stream::iter(pieces).boxed())
     }
 }
 
@@ -223,6 +231,7 @@ impl Served {
             facts: known.clone(),
             upload: known.clone(),
             import: known.clone(),
+            backup: known.clone(),
             subs: known.clone(),
             figures: known.clone(),
             metrics: Arc::new(Metrics::default()),

@@ -52,7 +52,12 @@ pub async fn ensure_shipped_flavors(store: &Store, state_dir: &Path) -> Result<(
         return Ok(());
     }
     store.transact(create).await.map_err(ShippedFlavorsError::Store)?;
-    std::fs::write(&note, "").map_err(ShippedFlavorsError::Note)
+    note_shipped_flavors(state_dir)
+}
+
+/// Notes that they have been made, as in a store that comes from elsewhere.
+pub fn note_shipped_flavors(state_dir: &Path) -> Result<(), ShippedFlavorsError> {
+    std::fs::write(state_dir.join(MADE), "").map_err(ShippedFlavorsError::Note)
 }
 
 fn create(tx: &mut dyn Tx) -> Result<(), TxError> {

@@ -114,6 +114,7 @@ impl Work<'_> {
         if let Some(origin) = self.status.origin.clone().filter(|origin| !origin.disks_made) {
             return self.make_disks(origin).await;
         }
+        self.not_lost(domain.as_ref()).await?;
         if let Some(way) = self.status.restore.clone() {
             return self.restore(way, domain.as_ref()).await;
         }

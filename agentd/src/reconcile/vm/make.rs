@@ -5,7 +5,7 @@ use agentd_api::{ErrorCode, MacAddr, Progress, State, Timestamp};
 use agentd_drivers::Class;
 use agentd_drivers::image::ImageContent;
 use agentd_drivers::vm::accel::nesting;
-use agentd_drivers::vm::{Cdrom, DomainSpec};
+use agentd_drivers::vm::{Cdrom, DomainSeen, DomainSpec};
 use agentd_drivers::volume::DiskSpec;
 use uuid::Uuid;
 
@@ -131,13 +131,32 @@ impl Work<'_> {
         self.vms.sync.guest(self.pass.key()).await
     }
 
+    /// One whose disk and definition are gone, as after the store was restored on another host, has nothing that it could
+    /// be shown as or started from.
+    pub(super) async fn not_lost(&self, domain: Option<&DomainSeen>) -> Result<(), Fault> {
+        if domain.is_some() { Ok(()) } else { self.disk_is_there().await }
+    }
+
+    /// A guest that has run, and one that was made of another's, has a disk; a new one by its name would be an empty one, and
+    /// another guest.
+    async fn disk_is_there(&self) -> Result<(), Fault> {
+        let vm = self.object.meta.id;
+        let had = self.status.origin.is_some() || self.status.started_at.is_some();
+        if !had || self.vms.drivers.volume.observe(vm).await?.disk.is_some() {
+            return Ok(());
+        }
+        let (folder, name) = (self.vms.instance.vm_dir(vm), &self.object.meta.name);
+        let message = format!(
+            "its disk is gone, and none is made anew in its place: put back {} and `agentctl retry vm/{name}`, or delete it",
+            folder.display()
+        );
+        Err(Fault::permanent(ErrorCode::NotFound, message))
+    }
+
     async fn files(&self, needs: &Needs) -> Result<Files, Fault> {
         let volumes = &self.vms.drivers.volume;
         let vm = self.object.meta.id;
-        // What was made of another VM's is not made anew of the image: that would be an empty one.
-        if self.status.origin.is_some() && volumes.observe(vm).await?.disk.is_none() {
-            return Err(Fault::permanent(ErrorCode::NotFound, "its disk is gone"));
-        }
+        self.disk_is_there().await?;
         let uefi = self.firmware(&needs.content).await?;
         let backing = needs.content.disk.clone();
         let disk = volumes.ensure_disk(&DiskSpec { vm, backing, size: self.object.spec.disk }).await?;

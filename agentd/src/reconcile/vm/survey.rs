@@ -109,7 +109,7 @@ fn settled(vm: &Object<Vm>, domain: Option<&DomainSeen>, boot: &str) -> bool {
         // Given up. A VM that is failed because its image is has no attempts: it waits, and only a pass makes it hear.
         (State::Failed, _) => survey::given_up(vm),
         (State::Running, Seen::Running) | (State::Paused, Seen::Paused) => quiet && up(),
-        (State::Suspended, Seen::Off(_) | Seen::Absent) => quiet && vm.spec.desired == VmDesired::Suspended,
+        (State::Suspended, Seen::Off(_)) => quiet && vm.spec.desired == VmDesired::Suspended,
         (State::Stopped, Seen::Off(_)) => quiet && stays_off,
         (State::Stopped, Seen::Absent) => quiet && stays_off && status.image_digest.is_none(),
         _ => false,

@@ -36,6 +36,10 @@ impl Answers {
         self.known.len()
     }
 
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (String, u64, Remembered)> {
+        self.known.iter().map(|(key, (at, answer))| (key.clone(), *at, answer.clone()))
+    }
+
     fn expired(&self, at: u64, now: u64) -> bool {
         u128::from(now.saturating_sub(at)) > self.limits.age.as_millis()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agentd_api::ObjectKey;
 
-type Text = Arc<str>;
+pub(crate) type Text = Arc<str>;
 
 #[derive(Default)]
 pub(crate) struct Claims {
@@ -33,6 +33,16 @@ impl Claims {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &ObjectKey)> {
         self.spaces.iter().flat_map(|(space, values)| values.iter().map(move |(v, o)| (&**space, &**v, &**o)))
+    }
+
+    /// All, sharing what they hold.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (Text, Text, Arc<ObjectKey>)> {
+        let of = |(space, values): (&Text, &BTreeMap<Text, Arc<ObjectKey>>)| {
+            let space = space.clone();
+            let all = values.iter().map(move |(value, owner)| (space.clone(), value.clone(), owner.clone()));
+            all.collect::<Vec<_>>()
+        };
+        self.spaces.iter().flat_map(of)
     }
 
     pub(crate) fn put(&mut self, space: &str, value: &str, owner: Arc<ObjectKey>) {

@@ -1,5 +1,6 @@
 //! The store from outside: one conformance suite for all engines, a model, crashes, damage, full disks.
 
+mod backup;
 mod conformance;
 mod crash;
 mod damage;
@@ -8,5 +9,6 @@ mod failing;
 mod fixture;
 mod model;
 mod opening;
+mod schemas;
 mod suite;
 mod watching;

@@ -10,7 +10,7 @@ use super::failure::open_io;
 use crate::error::OpenError;
 
 /// Held as long as this is.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
@@ -23,7 +23,7 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    pub(super) fn take(path: &Path, database: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn take(path: &Path, database: &Path) -> Result<Self, OpenError> {
         let failed = |error: io::Error| open_io(path, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

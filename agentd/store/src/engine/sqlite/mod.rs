@@ -17,6 +17,10 @@ mod state;
 mod sums;
 mod write;
 
+pub(crate) use self::lock::Lock;
+pub use self::schema::SCHEMA;
+pub(crate) use self::schema::sync_directory;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +29,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rusqlite::Connection;
 
 use self::failure::write_failed;
-use self::lock::Lock;
 use self::mark::{Mark, Marked};
 use self::open::Pages;
 use self::state::State;
@@ -53,7 +56,8 @@ pub struct SqliteEngine {
     _lock: Lock,
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+/// A name beside the database's.
+pub(crate) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

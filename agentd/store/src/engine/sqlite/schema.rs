@@ -68,6 +68,9 @@ const V2: &str = "
 
 pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
+/// The number of the newest schema, which is the one that is written.
+pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
+
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
@@ -169,7 +172,7 @@ pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Makes the names of new files in the database's directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
