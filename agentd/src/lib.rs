@@ -1,5 +1,6 @@
 //! The daemon: http -> intent -> store -> reconcile -> drivers -> host.
 
+mod bind;
 mod claims;
 pub mod config;
 pub mod daemon;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use agent_tests::host::engine::{self, IMAGE, docker};
-use agent_tests::host::namespace::run;
+use agent_tests::host::engine::{IMAGE, STAY, docker};
 use agent_tests::host::{Agentd, wait_until};
 use agent_tests::machine_test;
 
-const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 const EATS: &str = "busybox dd if=/dev/zero of=/dev/null bs=200M count=1";
 
 /// A file of its own cgroup.
@@ -17,11 +15,9 @@ fn cgroup(agentd: &Agentd, file: &str) -> String {
 }
 
 machine_test!(docker_limits_hold_by_cgroups_of_version_2, 900, |host| {
-    run("systemctl", &["start", "docker"]).expect("Docker");
-    wait_until("dockerd answers", Duration::from_secs(120), || docker(&["version"]));
+    host.start_docker_of_systemd();
     let version = docker(&["info", "--format", "{{.CgroupVersion}}"]).expect("docker info");
     assert_eq!(version.trim(), "2", "this host is for that");
-    engine::import(host.scratch());
     let agentd = host.bare_agentd("state");
     agentd.wait_ready();
     let limits = ["--cpus", "0.5", "--memory", "64MiB", "--pids", "40", "--shm", "16MiB"];

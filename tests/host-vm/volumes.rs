@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use agent_tests::host::engine::{self, IMAGE};
+use agent_tests::host::engine::{IMAGE, STAY};
 use agent_tests::host::namespace::run;
 use agent_tests::host::{Agentd, wait_until};
 use agent_tests::machine_test;
-
-const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 
 fn says(agentd: &Agentd, script: &str) -> String {
     agentd.ok(&["container", "exec", "one", "--", "sh", "-c", script]).trim().to_owned()
@@ -21,9 +19,7 @@ fn size(agentd: &Agentd) -> u64 {
 }
 
 machine_test!(docker_volumes_grow_under_containers_that_run, 900, |host| {
-    run("systemctl", &["start", "docker"]).expect("Docker");
-    wait_until("dockerd answers", Duration::from_secs(120), || engine::docker(&["version"]));
-    engine::import(host.scratch());
+    host.start_docker_of_systemd();
     let mut agentd = host.bare_agentd("state");
     agentd.wait_ready();
     agentd.ok(&["volume", "create", "data", "--mode", "filesystem", "--size", "64MiB"]);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 use std::time::Duration;
 
-use agent_tests::host::engine::{self, IMAGE, docker};
+use agent_tests::host::engine::{self, IMAGE, STAY, docker};
 use agent_tests::host::{Agentd, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
@@ -14,7 +14,6 @@ use crate::container::{container, engine_name, until};
 use crate::exec::{GROWTH_KIB, listing, resident_kib};
 
 const SOON: Duration = Duration::from_secs(20);
-const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 
 fn start(agentd: &Agentd, name: &str, image: &str, script: &str) {
     agentd.ok(&["container", "run", name, "--image", image, "--", "sh", "-c", script]);

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use agent_tests::host::engine::{self, IMAGE, docker};
+use agent_tests::host::engine::{self, IMAGE, STAY, docker};
 use agent_tests::host::wait_until;
 use agent_tests::host_test;
 
 use crate::container::{container, engine_name, until};
 
-const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 const MANY: usize = 100;
 /// On two busy cores, on which the engine alone takes half a second for each.
 const BOUND: Duration = Duration::from_secs(150);

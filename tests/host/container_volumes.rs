@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_tests::host::engine::{self, IMAGE, docker};
+use agent_tests::host::engine::{self, IMAGE, STAY, docker};
 use agent_tests::host::{Agentd, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::container::{container, engine_name, until};
 
 const SOON: Duration = Duration::from_secs(30);
-const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 
 fn make(agentd: &Agentd, name: &str, size: &str) {
     agentd.ok(&["volume", "create", name, "--mode", "filesystem", "--size", size]);

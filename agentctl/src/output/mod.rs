@@ -169,7 +169,7 @@ pub fn without(pages: &[Bytes], names: &[String]) -> Result<Bytes, Failure> {
 }
 
 /// Several pages as the one list that they are parts of. Each object stays byte for byte what it was.
-fn joined(pages: &[Bytes]) -> Result<Vec<u8>, Failure> {
+pub fn joined(pages: &[Bytes]) -> Result<Vec<u8>, Failure> {
     let first: Option<Items<'_>> =
         pages.first().map(|p| serde_json::from_slice(p)).transpose().map_err(|e| undecodable(&e))?;
     let texts: Vec<&str> = items(pages)?.into_iter().map(RawValue::get).collect();

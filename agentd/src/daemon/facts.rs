@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use crate::bind;
 use crate::claims::ENGINE;
 use crate::config::Config;
 use crate::doctor;
@@ -210,16 +211,11 @@ fn stranger(seen: ForeignSeen) -> ForeignContainer {
 
 /// What it has mounted of the host that is not below one of the folders, with links followed.
 async fn outside(def: &ForeignDef, allowed: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders = Vec::with_capacity(allowed.len());
-    for folder in allowed {
-        folders.extend(tokio::fs::canonicalize(folder).await.ok());
-    }
     let mut outside = Vec::new();
     for mount in &def.mounts {
         let MountSource::Bind(path) = &mount.source else { continue };
-        let real = tokio::fs::canonicalize(path).await;
-        let below = |real: &PathBuf| folders.iter().any(|folder| real.starts_with(folder));
-        if !real.as_ref().is_ok_and(below) || !allowed.iter().any(|folder| path.starts_with(folder)) {
+        let led = bind::led(path, allowed).await;
+        if !led.is_ok_and(|led| led.allowed) || !allowed.iter().any(|folder| path.starts_with(folder)) {
             outside.push(path.clone());
         }
     }

@@ -11,6 +11,8 @@ use super::{Host, signal, wait_until};
 
 /// What the engine has from its start.
 pub const IMAGE: &str = "box:1";
+/// What stays until it is asked to end.
+pub const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 const APPLETS: &str =
     "sh sleep echo cat env ls id ip nslookup wget httpd hostname true kill mkdir touch head yes ps df rm";
 
@@ -26,6 +28,13 @@ impl Host {
         dockerd.start();
         import(&dockerd.scratch);
         dockerd
+    }
+
+    /// Has systemd start Docker, and gives it the image `box:1`.
+    pub fn start_docker_of_systemd(&self) {
+        run("systemctl", &["start", "docker"]).expect("Docker");
+        wait_until("dockerd answers", Duration::from_secs(120), || docker(&["version"]));
+        import(self.scratch());
     }
 }
 

@@ -40,7 +40,8 @@ impl ListAll {
         match app.output {
             Output::Table | Output::Wide => table(app, &pages, &foreign),
             Output::Json => {
-                let mut list = whole(&pages)?;
+                let list = output::joined(&pages)?;
+                let mut list: Value = serde_json::from_slice(&list).map_err(|e| undecodable(&e))?;
                 list[FOREIGN] = json!(foreign.items);
                 print(&list)
             }
@@ -62,21 +63,6 @@ impl ListAll {
             }
         }
     }
-}
-
-/// The pages as one list.
-fn whole(pages: &[Bytes]) -> Result<Value, Failure> {
-    let mut whole = Value::Null;
-    for page in pages {
-        let page: Value = serde_json::from_slice(page).map_err(|error| undecodable(&error))?;
-        if whole.is_null() {
-            whole = page;
-        } else if let (Some(all), Some(more)) = (whole["items"].as_array_mut(), page["items"].as_array()) {
-            all.extend(more.iter().cloned());
-        }
-    }
-    whole["continue"] = Value::Null;
-    Ok(whole)
 }
 
 fn print(value: &Value) -> Result<(), Failure> {

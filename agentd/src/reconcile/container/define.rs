@@ -12,6 +12,7 @@ use agentd_drivers::container::{
 };
 
 use super::needs::Needs;
+use crate::bind::{self, Led};
 use crate::reconcile::network::domain;
 use crate::reconcile::runtime::Fault;
 use crate::shares;
@@ -145,16 +146,14 @@ pub async fn mounts(
 }
 
 async fn bound(n: usize, path: &str, allowed: &[PathBuf]) -> Result<PathBuf, Fault> {
-    let real = tokio::fs::canonicalize(path).await.map_err(|error| {
+    let Led { to, allowed } = bind::led(path, allowed).await.map_err(|error| {
         Fault::permanent(ErrorCode::NotFound, format!("spec.mounts[{n}]: {path} cannot be had: {error}"))
     })?;
-    for folder in allowed {
-        if tokio::fs::canonicalize(folder).await.is_ok_and(|folder| real.starts_with(folder)) {
-            return Ok(real);
-        }
+    if allowed {
+        return Ok(to);
     }
     let leads =
-        if real == Path::new(path) { String::new() } else { format!(", which leads to {}", real.display()) };
+        if to == Path::new(path) { String::new() } else { format!(", which leads to {}", to.display()) };
     let text = format!("spec.mounts[{n}]: {path}{leads} is not below a folder that the configuration allows");
     Err(Fault::permanent(ErrorCode::Forbidden, text))
 }
