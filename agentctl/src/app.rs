@@ -19,6 +19,10 @@ impl App {
     pub fn new(global: Global) -> Self {
         Self { client: Client::new(global.socket), project: global.project, output: global.output }
     }
+    /// The same in another project.
+    pub fn of(&self, project: ObjectName) -> Self {
+        Self { client: self.client.clone(), project, output: self.output }
+    }
     pub fn write(&self, dry_run: bool) -> WriteOptions {
         WriteOptions { dry_run, ..WriteOptions::of(self.project.clone()) }
     }

@@ -85,6 +85,8 @@ pub enum Noun {
     Adopt(noun::adopt::Adopt),
     /// Forget failed attempts at objects and try again now
     Retry(noun::retry::Retry),
+    /// Stop all VMs and containers for the host's shutdown: the next boot starts them again
+    Shutdown(noun::shutdown::Shutdown),
     /// Show what guests use, the busiest first, until Ctrl-C
     Top(noun::top::Top),
     /// Print what the daemon says of itself, its host and its backends
@@ -118,6 +120,7 @@ impl Cli {
             Noun::Events(noun) => noun.run(&app).await,
             Noun::Adopt(noun) => noun.run(&app).await,
             Noun::Retry(noun) => noun.run(&app).await,
+            Noun::Shutdown(noun) => noun.run(&app).await,
             Noun::Top(noun) => noun.run(&app).await,
             Noun::Info(noun) => noun.run(&app).await,
             Noun::Backup(noun) => noun.run(&app).await,

@@ -13,6 +13,7 @@ mod life;
 mod pipe;
 mod refusals;
 mod several;
+mod shutdown;
 mod stats;
 mod status;
 mod wait;

@@ -17,6 +17,7 @@ pub mod image;
 pub mod info;
 pub mod network;
 pub mod retry;
+pub mod shutdown;
 pub mod snapshot;
 pub mod ssh_key;
 pub mod stats;

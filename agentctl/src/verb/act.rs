@@ -96,7 +96,7 @@ pub async fn send_with(
 }
 
 /// What a guest is given to power off comes on top of the usual wait.
-fn longest_grace(objects: &[AnyObject]) -> Duration {
+pub fn longest_grace(objects: &[AnyObject]) -> Duration {
     let grace = |o: &AnyObject| o.spec["grace"].as_str()?.parse::<agentd_api::Span>().ok();
     objects.iter().filter_map(grace).map(agentd_api::Span::duration).max().unwrap_or_default()
 }

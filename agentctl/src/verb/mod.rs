@@ -6,3 +6,4 @@ pub mod create;
 pub mod list;
 pub mod remove;
 pub mod show;
+pub mod stop;

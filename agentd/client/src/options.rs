@@ -9,6 +9,8 @@ use crate::path::Path;
 pub struct ListOptions {
     /// The daemon's default project where absent.
     pub project: Option<ObjectName>,
+    /// Those of every project, whatever `project` says.
+    pub all_projects: bool,
     pub labels: Vec<String>,
     /// As in `state=running`.
     pub fields: Vec<String>,
@@ -22,9 +24,13 @@ impl ListOptions {
     pub fn of(project: ObjectName) -> Self {
         Self { project: Some(project), ..Self::default() }
     }
+    pub fn of_all_projects() -> Self {
+        Self { all_projects: true, ..Self::default() }
+    }
     pub(crate) fn put_selectors(&self, path: Path) -> Path {
         let joined = |parts: &[String]| (!parts.is_empty()).then(|| parts.join(","));
-        path.maybe("project", self.project.as_ref().map(ObjectName::as_str))
+        let project = self.project.as_ref().map(ObjectName::as_str);
+        path.maybe("project", if self.all_projects { Some("*") } else { project })
             .maybe("labels", joined(&self.labels).as_deref())
             .maybe("fields", joined(&self.fields).as_deref())
     }

@@ -51,6 +51,8 @@ pub fn of(top: &Path, programs: &Programs) -> Result<Tree> {
         program("usr/lib/agentd/agentd-guest", &programs.guest)?,
         File { kept: true, ..plain("etc/agentd/agentd.toml", "packaging/agentd.toml")? },
         plain(&format!("{UNITS}/agentd.service"), "systemd/agentd.service")?,
+        plain(&format!("{UNITS}/agentd-guests.service"), "systemd/agentd-guests.service")?,
+        program("usr/lib/agentd/stop-guests", &top.join("systemd/stop-guests"))?,
         plain(&format!("{UNITS}/agentd.socket"), "systemd/agentd.socket")?,
         plain(&format!("{UNITS}/agentd-dnsmasq@.service"), "systemd/agentd-dnsmasq@.service")?,
         plain("usr/lib/sysusers.d/agentd.conf", "systemd/agentd.sysusers")?,

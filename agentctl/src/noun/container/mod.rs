@@ -15,7 +15,7 @@ mod wait;
 use std::time::Duration;
 
 use agentd_api::{Kind, KindDef, SubDef, container};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -25,6 +25,7 @@ use crate::noun::stats::Stats;
 use crate::verb::act::{Act, Action};
 use crate::verb::remove::Remove;
 use crate::verb::show::Show;
+use crate::verb::stop::Stop;
 use crate::wait::goal::Goal;
 
 const DEF: &KindDef = container::Container::DEF;
@@ -86,15 +87,6 @@ pub enum Container {
     Rm(Remove),
 }
 
-#[derive(Debug, Args)]
-pub struct Stop {
-    #[command(flatten)]
-    act: Act,
-    /// For the host's shutdown: they are started again after its next boot
-    #[arg(long)]
-    until_boot: bool,
-}
-
 impl Container {
     pub async fn run(self, app: &App) -> Result<(), Failure> {
         let action = |name, goal| Action { name, goal, usual: 5 * MINUTE };
@@ -102,10 +94,7 @@ impl Container {
             Self::Run(run) => run.run(app, true).await,
             Self::Create(run) => run.run(app, false).await,
             Self::Start(act) => act.run(app, DEF, action("start", Goal::Running)).await,
-            Self::Stop(Stop { act, until_boot }) => {
-                let name = if until_boot { "stop-until-boot" } else { "stop" };
-                act.run(app, DEF, action(name, Goal::Stopped)).await
-            }
+            Self::Stop(stop) => stop.run(app, DEF).await,
             Self::Restart(act) => act.run(app, DEF, action("restart", Goal::Running)).await,
             Self::Pause(act) => act.run(app, DEF, action("pause", Goal::Paused)).await,
             Self::Resume(act) => act.run(app, DEF, action("resume", Goal::Running)).await,

@@ -13,7 +13,6 @@ mod screenshot;
 mod set;
 mod spec;
 mod ssh;
-mod stop;
 mod vnc;
 
 use std::time::Duration;
@@ -32,6 +31,7 @@ use crate::verb::act::{Act, Action};
 use crate::verb::list::List;
 use crate::verb::remove::Remove;
 use crate::verb::show::Show;
+use crate::verb::stop::Stop;
 use crate::wait::goal::Goal;
 
 pub use spec::{
@@ -62,7 +62,7 @@ pub enum Vm {
     /// Start VMs
     Start(Start),
     /// Power VMs off: by ACPI, and by force once their grace is over
-    Stop(stop::Stop),
+    Stop(Stop),
     /// Stop VMs and start them again
     Restart(Act),
     /// Halt VMs' CPUs
@@ -155,7 +155,7 @@ impl Vm {
                 let name = if fresh { "start-fresh" } else { "start" };
                 act.run(app, DEF, action(name, Goal::Running)).await
             }
-            Self::Stop(stop) => stop.run(app).await,
+            Self::Stop(stop) => stop.run(app, DEF).await,
             Self::Restart(act) => act.run(app, DEF, action("restart", Goal::Running)).await,
             Self::Pause(act) => act.run(app, DEF, action("pause", Goal::Paused)).await,
             Self::Resume(Resume { act, from_disk }) => {
