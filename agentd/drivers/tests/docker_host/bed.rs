@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -87,6 +88,9 @@ impl Bed {
         // On a disk: layers are overlays.
         let scratch =
             tempfile::Builder::new().prefix("agentd-docker-").tempdir_in("/var/tmp").expect("a folder");
+        // Also for a root that is not the host's.
+        std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o711))
+            .expect("a folder of ours");
         let dockerd = parking_lot::Mutex::new(Some(start(&kind, scratch.path())));
         answers(&kind, scratch.path()).await;
         let other =

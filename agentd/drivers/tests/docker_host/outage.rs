@@ -47,9 +47,50 @@ fn docker_an_engine_that_goes_away_is_told_and_found_again() {
     });
 }
 
-fn middle(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// How many times as long ours takes, pair by pair: each pair is measured side by side, in either order by turns, so that a
+/// machine that is slower for a while is slower for both.
+struct Pairs {
+    bare: Vec<Duration>,
+    ratios: Vec<f64>,
+}
+
+impl Pairs {
+    async fn measure(
+        count: usize,
+        mut bare: impl AsyncFnMut(usize) -> Duration,
+        mut ours: impl AsyncFnMut(usize) -> Duration,
+    ) -> Self {
+        let mut pairs = Self { bare: Vec::new(), ratios: Vec::new() };
+        for n in 0..count {
+            let (a, b) = if n % 2 == 0 {
+                let a = bare(n).await;
+                (a, ours(n).await)
+            } else {
+                let b = ours(n).await;
+                (bare(n).await, b)
+            };
+            pairs.bare.push(a);
+            pairs.ratios.push(b.as_secs_f64() / a.as_secs_f64());
+        }
+        pairs.bare.sort();
+        pairs.ratios.sort_by(f64::total_cmp);
+        pairs
+    }
+
+    /// `goal` is what ours may cost at most. Single pairs differ by tens of percents here, and what else the machine does
+    /// only adds to that. So the goal is held to the lower quartile of the pairs: were ours truly dearer than it, three in
+    /// four pairs would show that. The median is held to `most`, which is the goal and what a busy machine adds.
+    fn hold(&self, what: &str, goal: f64, most: f64) {
+        let at = |part: usize| self.ratios[self.ratios.len() * part / 4];
+        let (lower, median, upper) = (at(1), at(2), at(3));
+        let bare = self.bare[self.bare.len() / 2];
+        println!("{what}: {bare:?} bare; ours by pairs: {lower:.3} {median:.3} {upper:.3} (quartiles)");
+        assert!(
+            lower <= goal,
+            "{what}: three quarters of the pairs are above {lower:.3}, and {goal} is the goal"
+        );
+        assert!(median <= most, "{what}: half of the pairs are above {median:.3}");
+    }
 }
 
 /// Made, started and removed by the engine's own API.
@@ -85,7 +126,7 @@ async fn exec_bare(bed: &Bed, name: &str) -> Duration {
     let wish = CreateExecOptions {
         attach_stdout: Some(true),
         attach_stderr: Some(true),
-        cmd: Some(vec!["true"]),
+        cmd: Some(vec!["sh", "-c", "true"]),
         ..CreateExecOptions::default()
     };
     let made = bed.other.create_exec(name, wish).await.expect("made");
@@ -101,28 +142,23 @@ async fn exec_bare(bed: &Bed, name: &str) -> Duration {
 fn docker_a_launch_and_an_exec_cost_what_the_engine_costs() {
     netns::inside(async || {
         inside(async |bed: &Bed| {
-            let (mut bare, mut ours) = (Vec::new(), Vec::new());
-            for n in 0..15 {
-                bare.push(launch_bare(bed, &format!("bare-{n}")).await);
-                ours.push(launch_ours(bed, &format!("ours-{n}")).await);
-            }
-            let (bare, ours) = (middle(bare), middle(ours));
-            println!("launch: {bare:?} bare, {ours:?} ours: {:.3}", ours.as_secs_f64() / bare.as_secs_f64());
-            assert!(ours.as_secs_f64() < bare.as_secs_f64() * 1.25, "{ours:?} beside {bare:?}");
+            // What is done for the first time is not what it costs.
+            launch_bare(bed, "first").await;
+            launch_ours(bed, "first").await;
+            let bare = async |n| launch_bare(bed, &format!("bare-{n}")).await;
+            let ours = async |n| launch_ours(bed, &format!("ours-{n}")).await;
+            Pairs::measure(40, bare, ours).await.hold("launch", 1.05, 1.25);
 
             let web = def("web", staying(""));
             bed.up(&web).await;
             let name = bed.driver.observe(web.id).await.expect("observed").expect("there").engine_id;
-            let (mut bare, mut ours) = (Vec::new(), Vec::new());
-            for _ in 0..15 {
-                bare.push(exec_bare(bed, &name).await);
+            exec_bare(bed, &name).await;
+            let ours = async |_| {
                 let began = Instant::now();
                 assert_eq!(bed.exec(web.id, "true").await.1, 0);
-                ours.push(began.elapsed());
-            }
-            let (bare, ours) = (middle(bare), middle(ours));
-            println!("exec: {bare:?} bare, {ours:?} ours: {:.3}", ours.as_secs_f64() / bare.as_secs_f64());
-            assert!(ours.as_secs_f64() < bare.as_secs_f64() * 1.3, "{ours:?} beside {bare:?}");
+                began.elapsed()
+            };
+            Pairs::measure(60, async |_| exec_bare(bed, &name).await, ours).await.hold("exec", 1.1, 1.3);
         })
         .await;
     });

@@ -1,11 +1,14 @@
 //! What a container may, as its own kernel's view tells.
 
+use std::os::unix::fs::MetadataExt;
+
 use agentd_drivers::container::{
-    ContainerError, ContainerLife, ContainerLook, Mount, MountSource, Seccomp, Security, Userns,
+    ContainerError, ContainerLife, ContainerLook, ContainerVolumes, Mount, MountSource, Seccomp, Security,
+    Userns,
 };
 use agentd_drivers::fault::Classed;
 
-use crate::bed::{Bed, def, inside, shell, staying};
+use crate::bed::{Bed, Kind, def, inside, shell, staying, with};
 use crate::netns;
 
 /// The usual capabilities, as a mask of their numbers in the kernel.
@@ -99,11 +102,94 @@ fn docker_more_than_usual_is_given_where_it_is_asked_for_by_name() {
             own.security.userns = Userns::Own;
             let error = bed.driver.ensure_created(&own).await.expect_err("not by this engine");
             assert!(
-                matches!(error, ContainerError::Unsupported(_)) && error.to_string().contains("userns-remap"),
+                matches!(error, ContainerError::Unsupported(_))
+                    && error.to_string().contains("spec.userns")
+                    && error.to_string().contains("userns-remap"),
                 "{error}"
             );
+            assert_eq!(bed.driver.observe(own.id).await.expect("observed"), None, "nothing is half made");
             own.security.userns = Userns::Host;
             bed.up(&own).await;
+        })
+        .await;
+    });
+}
+
+/// Whom root is on the host in a container of an engine that was started so.
+const REMAPPED: u32 = 200_000;
+
+/// This mount namespace's own /etc, with ids for the user that dockerd is to remap to.
+async fn remap() -> Kind {
+    netns::ok(
+        "cp -a /etc /run/etc && for f in subuid subgid; do echo remapped:200000:65536 > /run/etc/$f; done && \
+         echo remapped:x:2000:2000::/:/bin/false >> /run/etc/passwd && echo remapped:x:2000: >> /run/etc/group && \
+         mount --bind /run/etc /etc",
+    )
+    .await;
+    Kind::Docker(vec!["--userns-remap=remapped".to_owned()])
+}
+
+/// Its map of user ids, and who its program is to the host.
+async fn users(bed: &Bed, id: uuid::Uuid) -> (String, u32) {
+    let pid = bed.driver.observe(id).await.expect("observed").expect("there").pid.expect("it runs");
+    assert_eq!(bed.says(id, "id -u").await, "0", "to itself it is root");
+    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("of the kernel");
+    let owner = std::fs::metadata(format!("/proc/{pid}")).expect("of the kernel").uid();
+    (map.split_whitespace().collect::<Vec<_>>().join(" "), owner)
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_root_in_a_container_is_not_the_hosts_where_the_engine_is_set_up_so() {
+    netns::inside(async || {
+        let kind = remap().await;
+        with(kind, async |bed: &Bed| {
+            let others = (format!("0 {REMAPPED} 65536"), REMAPPED);
+            let hosts = ("0 0 4294967295".to_owned(), 0);
+            let cases = [
+                ("own", Userns::Own, others.clone()),
+                ("as-is", Userns::Engine, others),
+                ("host", Userns::Host, hosts),
+            ];
+            for (name, userns, wanted) in cases {
+                let mut def = def(name, staying(""));
+                def.security.userns = userns;
+                bed.up(&def).await;
+                assert_eq!(users(bed, def.id).await, wanted, "{name}");
+                bed.driver.remove(def.id).await.expect("removed");
+            }
+            // As good as the host's root is what it says, here too.
+            let mut open = def("open", staying(""));
+            open.security.privileged = true;
+            bed.driver.ensure_created(&open).await.expect("made");
+            let seen = bed.driver.observe(open.id).await.expect("observed").expect("there");
+            let raw = bed.other.inspect_container(&seen.engine_id, None).await.expect("there");
+            assert_eq!(raw.host_config.and_then(|host| host.userns_mode).as_deref(), Some("host"));
+
+            // A volume is its root's to write to, and the next one's.
+            let volume = bed.file_system(agentd_api::ByteSize::mib(16)).await;
+            bed.driver.ensure_volume(&volume).await.expect("known");
+            let mut kept = def("kept", staying(""));
+            kept.security.userns = Userns::Own;
+            let mount = |read_only| Mount {
+                source: MountSource::Volume(volume.clone()),
+                target: "/data".to_owned(),
+                read_only,
+            };
+            kept.mounts = vec![mount(false)];
+            bed.up(&kept).await;
+            bed.says(kept.id, "echo kept > /data/file").await;
+            bed.driver.remove(kept.id).await.expect("removed");
+            let mut next = def("next", staying(""));
+            next.mounts = vec![mount(false)];
+            bed.up(&next).await;
+            assert_eq!(
+                bed.says(next.id, "cat /data/file; ls -ln /data/file | grep -c ' 0 *0 '").await,
+                "kept\n1"
+            );
+            bed.says(next.id, "echo more >> /data/file").await;
+            bed.driver.remove(next.id).await.expect("removed");
+            bed.driver.remove_volume(volume.id).await.expect("removed");
         })
         .await;
     });

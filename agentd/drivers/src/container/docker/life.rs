@@ -7,11 +7,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{DIGEST, EngineContainers, Inner, read, render};
-use crate::container::{
-    Change, ContainerDef, ContainerError, ContainerLife, ContainerState, Created, Userns,
-};
+use crate::container::{Change, ContainerDef, ContainerError, ContainerLife, ContainerState, Created};
 use crate::engine::wire::query;
-use crate::engine::{ACT, ASK, EngineError, Flavor};
+use crate::engine::{ACT, ASK, EngineError};
 
 const KILL: u32 = 9;
 /// How often what the engine is still at is looked at.
@@ -33,15 +31,7 @@ impl Inner {
         }
         self.has_volumes(def).await?;
         let linked = self.engine.linked().await?;
-        if def.security.userns == Userns::Own && linked.flavor == Flavor::Docker {
-            let security = self.engine.probe().await?.security;
-            if !security.iter().any(|option| option == "userns") {
-                return Err(ContainerError::Unsupported(
-                    "Docker gives user ids of their own to all containers (userns-remap in its configuration) or none"
-                        .to_owned(),
-                ));
-            }
-        }
+        self.settle_users(def, linked.flavor).await?;
         let failed =
             |error: serde_json::Error| EngineError::Failed { call: CREATE, detail: error.to_string() };
         let body = render::body(def, &self.instance, linked.flavor).map_err(failed)?;

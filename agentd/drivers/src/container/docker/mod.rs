@@ -6,7 +6,7 @@
 //! life.rs    made, started, stopped     limits.rs   changed while it runs
 //! networks.rs, volumes.rs               session.rs  exec and attach: frames.rs takes their output apart
 //! files.rs   archives in and out        facts.rs    figures, processes, changes
-//! strange.rs what others made (pure)
+//! strange.rs what others made (pure)    users.rs    whose root its root is
 //! podman/    what is wired by us, where the engine cannot
 //! ```
 //! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong.
@@ -26,6 +26,7 @@ mod session;
 mod strange;
 mod streams;
 mod tar;
+mod users;
 mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
