@@ -41,14 +41,24 @@ pub fn engine_name(agentd: &Agentd, name: &str) -> String {
 host_test!(docker_a_container_and_a_vm_see_each_other_by_name, |host| {
     let _dockerd = host.start_docker();
     let agentd = host.with_agentd();
-    run(&agentd, "web", &["--publish", "8081:80", "--memory", "64MiB"]);
+    see_each_other(&agentd, || {
+        // Only our network, and what the kernel holds it to.
+        let networks =
+            docker(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", &engine_name(&agentd, "web")]);
+        assert_eq!(networks.as_deref().map(str::trim), Ok("1"));
+    });
+});
+
+/// A container `web` and a VM `peer`; `more` is looked at while both are there.
+pub fn see_each_other(agentd: &Agentd, more: impl FnOnce()) {
+    run(agentd, "web", &["--publish", "8081:80", "--memory", "64MiB"]);
     agentd.ok(&["vm", "run", "peer", "--image", "micro", "--memory", "192MiB"]);
-    let web = address(&agentd, "web");
+    let web = address(agentd, "web");
     let page = wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
     assert_eq!(page.trim(), "web");
     let page = wait_until("its port answers", Duration::from_secs(10), || guest::get("127.0.0.1", 8081, "/"));
     assert_eq!(page.trim(), "web");
-    guest::answers(&agentd, "peer");
+    guest::answers(agentd, "peer");
     let peer = agentd.address("peer");
     wait_until("the VM resolves it", Duration::from_secs(20), || {
         let heard = guest::get(&peer, 80, "/cgi-bin/resolve?web")?;
@@ -58,10 +68,7 @@ host_test!(docker_a_container_and_a_vm_see_each_other_by_name, |host| {
     assert!(heard.contains(&peer), "{heard}");
     let heard = agentd.ok(&["container", "exec", "web", "--", "wget", "-qO-", "http://peer/"]);
     assert!(heard.contains(&peer), "{heard}");
-    // Only our network, and what the kernel holds it to.
-    let networks =
-        docker(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", &engine_name(&agentd, "web")]);
-    assert_eq!(networks.as_deref().map(str::trim), Ok("1"));
+    more();
 
     agentd.ok(&["container", "rename", "web", "front"]);
     wait_until("the new name resolves", Duration::from_secs(10), || {
@@ -69,7 +76,7 @@ host_test!(docker_a_container_and_a_vm_see_each_other_by_name, |host| {
         if heard.contains(&web) { Ok(()) } else { Err(heard) }
     });
     agentd.ok(&["container", "stop", "front"]);
-    let off = container(&agentd, "front");
+    let off = container(agentd, "front");
     assert_eq!(
         (&off["status"]["exit_code"], &off["status"]["last_stop"]["how"]),
         (&0.into(), &"stopped".into())
@@ -77,8 +84,8 @@ host_test!(docker_a_container_and_a_vm_see_each_other_by_name, |host| {
     agentd.ok(&["container", "rm", "front"]);
     agentd.ok(&["vm", "rm", "peer"]);
     assert_eq!(engine::containers(), Vec::<String>::new());
-    assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
-});
+    assert_eq!(traces::of_vms(agentd), Vec::<String>::new());
+}
 
 host_test!(docker_what_is_done_behind_our_back_is_seen_at_once, |host| {
     let mut dockerd = host.start_docker();

@@ -9,6 +9,7 @@ mod container;
 mod container_adopt;
 mod container_files;
 mod container_many;
+mod container_podman;
 mod container_streams;
 mod container_volumes;
 mod exec;

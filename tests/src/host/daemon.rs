@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::namespace::run;
 use super::{signal, wait_until};
 use crate::door;
 
@@ -26,6 +27,8 @@ pub struct Answer {
 pub struct Agentd {
     state: PathBuf,
     socket: PathBuf,
+    /// What it is started by; nothing for plainly itself.
+    by: Vec<String>,
     child: Option<Child>,
 }
 
@@ -47,7 +50,42 @@ pub fn binary(name: &str) -> PathBuf {
 
 impl Agentd {
     pub fn new(state: &Path, socket: &Path) -> Self {
-        Self { state: state.to_owned(), socket: socket.to_owned(), child: None }
+        Self { state: state.to_owned(), socket: socket.to_owned(), by: Vec::new(), child: None }
+    }
+
+    /// Started as its unit starts it, of what that takes from it: a mount namespace of its own that others' mounts come into
+    /// and its own do not leave, and no more than its capabilities.
+    pub fn confined(mut self) -> Self {
+        // Its dnsmasq, which is another unit there, is its own child here.
+        let units = ["agentd.service", "agentd-dnsmasq@.service"].map(|name| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+            std::fs::read_to_string(folder.join(name)).expect("the unit")
+        });
+        let kept: Vec<String> = units
+            .iter()
+            .flat_map(|unit| unit.lines())
+            .filter_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+            .flat_map(|names| names.split(' '))
+            .map(|name| name.trim_start_matches("CAP_").to_lowercase())
+            .collect();
+        let all = run("/usr/bin/setpriv", &["--list-caps"]).expect("setpriv (util-linux)");
+        let lost: Vec<String> = all
+            .lines()
+            .filter(|name| !kept.contains(&(*name).to_owned()))
+            .map(|name| format!("-{name}"))
+            .collect();
+        let set = format!("--bounding-set={}", lost.join(","));
+        let words = [
+            "/usr/bin/unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            "/usr/bin/setpriv",
+            &set,
+            "--no-new-privs",
+        ];
+        self.by = words.map(ToOwned::to_owned).to_vec();
+        self
     }
 
     pub fn state(&self) -> &Path {
@@ -70,7 +108,10 @@ impl Agentd {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
         // A configuration beside the state directory is its own.
         let config = self.state.with_extension("toml");
-        let child = Command::new(binary("agentd"))
+        let program = binary("agentd").display().to_string();
+        let words: Vec<&String> = self.by.iter().chain([&program]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(
                 config.is_file().then(|| [OsStr::new("--config"), config.as_os_str()]).into_iter().flatten(),
             )

@@ -125,6 +125,15 @@ impl Host {
         agentd.start();
         agentd
     }
+
+    /// As `bare_agentd`, of one that is confined as by its unit.
+    pub fn confined_agentd(&self, name: &str) -> Agentd {
+        namespace::run("/bin/mount", &["--make-shared", "/run"]).expect("a /run as an init has it");
+        let agentd = Agentd::new(&self.scratch.join(name), &self.scratch.join(format!("{name}.sock")));
+        let mut agentd = agentd.confined();
+        agentd.start();
+        agentd
+    }
 }
 
 pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {

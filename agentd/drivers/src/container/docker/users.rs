@@ -32,7 +32,7 @@ impl Inner {
         });
         let devices: Vec<PathBuf> = volumes.collect();
         let is_hosts = def.security.userns == Userns::Host || def.security.privileged;
-        if flavor != Flavor::Docker || is_hosts || !(own || !devices.is_empty()) {
+        if flavor != Flavor::Docker || is_hosts || (!own && devices.is_empty()) {
             return Ok(());
         }
         let probe = self.engine.probe().await?;
