@@ -147,3 +147,18 @@ host_test!(docker_agentd_killed_on_a_containers_way_leaves_no_half, |host| {
         assert_eq!(engine::containers(), Vec::<String>::new());
     }
 });
+
+host_test!(docker_without_remap_a_user_namespace_is_refused_by_its_field, |host| {
+    let _dockerd = host.start_docker();
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    let answer =
+        agentd.ctl(&["container", "run", "own", "--userns", "--image", IMAGE, "--", "sh", "-c", SERVE]);
+    assert_ne!(answer.status, 0, "{answer:?}");
+    let said = format!("{}{}", answer.stdout, answer.stderr);
+    assert!(said.contains("spec.userns") && said.contains("userns-remap"), "{answer:?}");
+    assert_eq!(engine::containers(), Vec::<String>::new(), "nothing is half made");
+    if agentd.get("container", "own").is_some() {
+        agentd.ok(&["container", "rm", "own"]);
+    }
+});
