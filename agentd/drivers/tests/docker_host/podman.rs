@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use agentd_api::ErrorCode;
 use agentd_drivers::container::{
-    Change, ContainerDriver, ContainerEvent, ContainerLife, ContainerLook, ContainerNetworks, ContainerState,
-    contract,
+    Change, ContainerDriver, ContainerError, ContainerEvent, ContainerLife, ContainerLook, ContainerNetworks,
+    ContainerState, Userns, contract,
 };
 use agentd_drivers::engine::Flavor;
 use agentd_drivers::fault::Classed;
 use tokio::time::timeout;
 
-use crate::bed::{Bed, Kind, with};
+use crate::bed::{Bed, Kind, def, staying, with};
 use crate::netns::{self, ok};
+use crate::safe::users;
 use crate::wired::Scene;
 
 #[test]
@@ -105,6 +106,37 @@ fn podmans_container_has_its_place_again_after_what_was_taken_from_it() {
             bed.ready(id).await;
             scene.serve(bed).await;
             scene.all_is_well(bed, "after a boot").await;
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn podmans_container_is_refused_user_ids_of_its_own_by_name() {
+    netns::inside(async || {
+        with(Kind::Podman, async |bed: &Bed| {
+            let mut own = def("own", staying(""));
+            own.security.userns = Userns::Own;
+            let error = bed.driver.ensure_created(&own).await.expect_err("it is wired by us");
+            assert!(matches!(error, ContainerError::Unsupported(_)), "{error:?}");
+            assert!(
+                error.to_string().contains("spec.userns") && error.to_string().contains("Podman"),
+                "{error}"
+            );
+            assert_eq!(bed.driver.observe(own.id).await.expect("observed"), None);
+            assert_eq!(
+                ok("find /run/agentd/netns -type f 2>/dev/null; true").await,
+                "",
+                "nothing is left behind"
+            );
+            own.security.userns = Userns::Engine;
+            bed.up(&own).await;
+            assert_eq!(
+                users(bed, own.id).await,
+                ("0 0 4294967295".to_owned(), 0),
+                "it is as the engine does it"
+            );
         })
         .await;
     });

@@ -130,7 +130,7 @@ async fn remap() -> Kind {
 }
 
 /// Its map of user ids, and who its program is to the host.
-async fn users(bed: &Bed, id: uuid::Uuid) -> (String, u32) {
+pub async fn users(bed: &Bed, id: uuid::Uuid) -> (String, u32) {
     let pid = bed.driver.observe(id).await.expect("observed").expect("there").pid.expect("it runs");
     assert_eq!(bed.says(id, "id -u").await, "0", "to itself it is root");
     let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("of the kernel");

@@ -228,7 +228,6 @@ fn secure(host: &mut HostConfig, security: &Security, flavor: Flavor) {
         // Docker makes none that is privileged with ids of its own, as it may be set up to do for all.
         (Userns::Engine, Flavor::Docker) if security.privileged => Some("host".to_owned()),
         (Userns::Host, _) => Some("host".to_owned()),
-        (Userns::Own, Flavor::Podman) => Some("auto".to_owned()),
         (Userns::Engine | Userns::Own, _) => None,
     };
     if security.privileged {

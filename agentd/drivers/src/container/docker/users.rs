@@ -26,6 +26,13 @@ impl Inner {
         flavor: Flavor,
     ) -> Result<(), ContainerError> {
         let own = def.security.userns == Userns::Own;
+        if own && flavor == Flavor::Podman {
+            // Neither its sysfs could be mounted nor its switches be set: its namespace of network is the host's root's.
+            return Err(ContainerError::Unsupported(
+                "spec.userns: a container of Podman's is wired by agentd, and such a one cannot have user ids of its own"
+                    .to_owned(),
+            ));
+        }
         let volumes = def.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Volume(volume) => Some(volume.device.clone()),
             MountSource::Bind(_) | MountSource::Tmpfs { .. } => None,
