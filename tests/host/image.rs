@@ -213,3 +213,100 @@ host_test!(docker_an_image_on_its_way_outlives_a_killed_daemon_and_a_killed_engi
     }
     assert!(cut >= 2, "it was on its way {cut} times when something was killed");
 });
+
+/// What the engine has, with all containers.
+fn everything() -> String {
+    format!("{}{}", images(), docker(&["ps", "-aq"]).expect("docker ps"))
+}
+
+/// What agentd has below that folder of its state.
+fn below(agentd: &Agentd, folder: &str) -> Vec<String> {
+    let Ok(there) = std::fs::read_dir(agentd.state().join(folder)) else { return Vec::new() };
+    there.map(|one| one.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn wait_built(agentd: &Agentd) {
+    wait_until("it is built", Duration::from_secs(120), || match agentd.get("image", "app") {
+        Some(image) if image["status"]["state"] == "ready" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Nothing is left of it, here and in the engine. What somebody else's build left is among what was there before.
+fn assert_gone(agentd: &Agentd, before: &str, when: &str) {
+    wait_until("nothing is left", Duration::from_secs(20), || {
+        let (builds, incoming) = (below(agentd, "builds"), below(agentd, "incoming"));
+        if builds.is_empty() && incoming.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{builds:?} {incoming:?}"))
+        }
+    });
+    assert_eq!(everything(), before, "{when}\n{}", agentd.log_text());
+}
+
+host_test!(docker_an_image_build_outlives_a_killed_daemon_and_a_killed_engine_and_leaves_nothing, |host| {
+    let mut dockerd = host.start_docker();
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    // Of somebody else's: an image without a name, which is nobody's and stays.
+    let theirs = host.scratch().join("theirs");
+    write(&theirs, &[("Dockerfile", "FROM box:1\nRUN echo theirs > /theirs\nRUN exit 1\n")]);
+    let failing = format!("! DOCKER_BUILDKIT=0 docker build {} >/dev/null 2>&1", theirs.display());
+    agent_tests::host::namespace::run("/bin/sh", &["-c", &failing]).expect("it fails");
+    let (before, steps) = (everything(), docker(&["ps", "-aq"]).expect("docker ps"));
+    let folder = host.scratch().join("app");
+    // Four seconds; of the first stage only a file is in what comes of it.
+    write(
+        &folder,
+        &[
+            (
+                "Dockerfile",
+                "FROM box:1 AS tools\nCOPY word /word\nRUN sleep 1; echo one > /one\nRUN sleep 1; echo two > /two\n\
+                 FROM box:1\nCOPY --from=tools /two /word /\nRUN sleep 1\nRUN sleep 1\nCMD [\"sleep\", \"1000\"]\n",
+            ),
+            ("word", "hello"),
+        ],
+    );
+    let at = folder.display().to_string();
+    let begin = |agentd: &Agentd| agentd.ok(&["image", "build", &at, "--no-wait"]);
+    let mut cut = 0;
+    for wait in [100, 900, 1800, 2700, 3600] {
+        begin(&agentd);
+        std::thread::sleep(Duration::from_millis(wait));
+        let state = agentd.get("image", "app").expect("there")["status"]["state"].clone();
+        cut += usize::from(state != "ready");
+        agentd.kill();
+        agentd.start();
+        wait_built(&agentd);
+        let events = agentd.ok(&["events", "-o", "json"]);
+        assert!(state == "ready" || events.contains("resumed"), "{events}");
+        if wait == 900 {
+            assert_eq!(says(&agentd, "app", &["cat", "/two", "/word"]), "two\nhello");
+        }
+        agentd.ok(&["image", "rm", "app"]);
+        assert_gone(&agentd, &before, &format!("after {wait} ms"));
+    }
+    assert!(cut >= 4, "it was under way {cut} times when agentd was killed");
+
+    // The engine ends in the middle of a step, whose container it leaves.
+    begin(&agentd);
+    wait_until("a step runs", Duration::from_secs(20), || match docker(&["ps", "-q"]) {
+        Ok(steps) if !steps.is_empty() => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    dockerd.kill();
+    dockerd.start();
+    wait_built(&agentd);
+    assert_eq!(docker(&["ps", "-aq"]).expect("docker ps"), steps, "the step's container is gone");
+    agentd.ok(&["image", "rm", "app"]);
+    assert_gone(&agentd, &before, "after the engine was killed");
+
+    // Nobody wants it any more once agentd is back.
+    begin(&agentd);
+    std::thread::sleep(Duration::from_millis(1800));
+    agentd.kill();
+    agentd.start();
+    agentd.ok(&["image", "rm", "app"]);
+    assert_gone(&agentd, &before, "after it was given up");
+});

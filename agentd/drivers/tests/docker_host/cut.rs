@@ -141,3 +141,25 @@ fn docker_a_build_goes_on_after_the_engine_was_killed_and_in_the_end_nothing_is_
         .await;
     });
 }
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_a_build_that_is_cancelled_leaves_nothing() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            let before = everything().await;
+            let shelf = Shelf::new(bed, BTreeMap::new());
+            for wait in [200, 1300, 2500] {
+                let work = Work::detached(Uuid::now_v7());
+                let source = received(&shelf, work.image).await;
+                let (built, ()) = tokio::join!(shelf.images.build(&source, &work), async {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    work.cancel.cancel();
+                });
+                assert!(matches!(built, Err(ImageError::Cancelled)), "{built:?}");
+                assert_eq!(everything().await, before, "after {wait} ms");
+            }
+        })
+        .await;
+    });
+}

@@ -8,8 +8,8 @@ use super::leftovers::seal;
 use super::load::streamed;
 use super::messages::{LastWords, hear};
 use super::{DockerImages, unless_cancelled};
-use crate::engine::EngineError;
 use crate::engine::wire::query;
+use crate::engine::{EngineError, Flavor};
 use crate::image::container::ContainerImage;
 use crate::image::host::run::report;
 use crate::image::{ImageError, Work};
@@ -48,8 +48,11 @@ impl DockerImages {
             ("rm", "1"),
             ("forcerm", "1"),
             ("buildargs", &args),
-            ("ulimits", &ulimits),
         ];
+        let linked = self.engine.linked().await?;
+        if linked.flavor == Flavor::Docker {
+            pairs.push(("ulimits", &ulimits));
+        }
         pairs.extend(source.target.as_deref().map(|target| ("target", target)));
         // What the Dockerfile begins with may be in a registry.
         let auth = self.registries.all()?;
@@ -57,9 +60,8 @@ impl DockerImages {
             auth.into_iter().map(|value| ("X-Registry-Config", value)).collect();
         let body = streamed(&file, work).await?;
         let path = query("/build", &pairs);
-        let wire = self.wire().await?;
         made.sent();
-        let content = match wire.exchange(CALL, &path, &headers, Some(body)).await {
+        let content = match linked.wire.exchange(CALL, &path, &headers, Some(body)).await {
             Err(EngineError::Status { message, .. }) => {
                 made.heard_out();
                 return Err(super::load::refused(&message));

@@ -9,7 +9,7 @@ use agentd_api::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::journal::{Journal, Noted};
+use super::journal::{Copying, Journal, Noted};
 use crate::image::ImageError;
 
 pub(super) struct Intermediates {
@@ -26,18 +26,28 @@ struct Seen {
     open: bool,
     /// What the step at hand ends as was there before.
     known: bool,
+    /// What the last step ended as.
+    on: String,
+    /// The last of the copies that are noted is the step at hand.
+    copying: bool,
 }
 
 impl Intermediates {
     /// Goes on with what a try that was cut off made. It is on the disk when this returns.
     pub(super) async fn begin(journal: Journal) -> Result<Self, ImageError> {
         let earlier = journal.read().await?;
-        let fresh = Noted { since: Timestamp::now(), cut: true, images: Vec::new(), containers: Vec::new() };
+        let fresh = Noted {
+            since: Timestamp::now(),
+            cut: true,
+            images: Vec::new(),
+            containers: Vec::new(),
+            copies: Vec::new(),
+        };
         let (noted, earlier) = earlier.map_or((fresh, false), |noted| (noted, true));
         // Until its end is heard it counts as cut off.
         let noted = Noted { cut: true, ..noted };
         journal.write(&noted).await?;
-        let seen = Mutex::new(Seen { noted, open: false, known: false });
+        let seen = Mutex::new(Seen { noted, open: false, known: false, on: String::new(), copying: false });
         Ok(Self { journal, earlier, seen, changes: watch::Sender::new(()) })
     }
 
@@ -53,26 +63,16 @@ impl Intermediates {
 
     pub(super) fn hear(&self, text: &str) {
         let seen = &mut *self.seen.lock();
-        if let Some((_, what)) = text.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
-            seen.known = what.starts_with("FROM ");
-            return;
-        }
-        let Some(end) = text.strip_prefix(" ---> ").map(str::trim_end) else { return };
-        let (list, id) = match end.strip_prefix("Running in ") {
-            Some(container) => (&mut seen.noted.containers, container),
-            None if seen.known => return,
-            None => (&mut seen.noted.images, end),
+        let step = text.strip_prefix("Step ").and_then(|rest| rest.split_once(" : "));
+        let changed = match (step, text.strip_prefix(" ---> ")) {
+            (Some((_, what)), _) => seen.begins(what),
+            (None, Some(end)) => seen.told(end.trim_end()),
+            (None, None) => false,
         };
-        seen.known |= end == "Using cache";
-        let is_id = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_id && list.len() < Self::MOST && !list.iter().any(|known| known == id) {
-            list.push(id.to_owned());
+        if changed {
             self.changes.send_replace(());
         }
     }
-
-    /// No build has as many steps; a program that says as many ids means harm.
-    const MOST: usize = 4096;
 
     /// Writes down what is heard while `work` hears it.
     pub(super) async fn noting<T>(&self, work: impl Future<Output = T>) -> T {
@@ -103,6 +103,58 @@ impl Intermediates {
 
     fn noted(&self) -> Noted {
         self.seen.lock().noted.clone()
+    }
+}
+
+impl Seen {
+    /// No build has as many steps; a program that says as many ids means harm.
+    const MOST: usize = 4096;
+
+    /// A step is announced. True where that is to be noted.
+    fn begins(&mut self, what: &str) -> bool {
+        let word = what.split_whitespace().next().unwrap_or_default().to_uppercase();
+        self.known = word == "FROM";
+        if self.known {
+            self.on.clear();
+        }
+        let copies = &mut self.noted.copies;
+        if self.copying {
+            copies.pop();
+        }
+        let noted = self.copying;
+        self.copying = matches!(word.as_str(), "COPY" | "ADD") && copies.len() < Self::MOST;
+        if self.copying {
+            copies.push(Copying { since: Timestamp::now(), on: self.on.clone(), word });
+        }
+        noted || self.copying
+    }
+
+    /// What a step runs in, or ended as.
+    fn told(&mut self, end: &str) -> bool {
+        if end == "Using cache" {
+            self.known = true;
+            return false;
+        }
+        let container = end.strip_prefix("Running in ");
+        let id = container.unwrap_or(end);
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return false;
+        }
+        let noted = &mut self.noted;
+        let mut changed = false;
+        if container.is_none() {
+            id.clone_into(&mut self.on);
+            if std::mem::take(&mut self.copying) {
+                changed = noted.copies.pop().is_some();
+            }
+        }
+        let list = if container.is_some() { &mut noted.containers } else { &mut noted.images };
+        let new = container.is_some() || !self.known;
+        if new && list.len() < Self::MOST && !list.iter().any(|known| known == id) {
+            list.push(id.to_owned());
+            changed = true;
+        }
+        changed
     }
 }
 
@@ -151,6 +203,29 @@ mod tests {
             (noted.images, noted.containers),
             (vec!["dddd".into(), "eeee".into()], vec!["cccc".into()])
         );
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_noted_until_its_end_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::of(&Instance::new(folder.path()), Uuid::nil());
+        let made = Intermediates::begin(journal).await.expect("noted");
+        let copies = |text: &str| {
+            made.hear(text);
+            let copies = made.noted().copies;
+            copies.into_iter().map(|copy| format!("{} {}", copy.word, copy.on)).collect::<Vec<_>>()
+        };
+        copies("Step 1/5 : FROM box:1\n");
+        copies(" ---> aaaa\n");
+        assert_eq!(copies("Step 2/5 : COPY a /a\n"), ["COPY aaaa"]);
+        assert_eq!(copies(" ---> bbbb\n"), [""; 0]);
+        assert_eq!(copies("Step 3/5 : FROM scratch\n"), [""; 0]);
+        copies(" ---> \n");
+        assert_eq!(copies("Step 4/5 : add b /b\n"), ["ADD "]);
+        assert_eq!(copies(" ---> Using cache\n"), ["ADD "]);
+        assert_eq!(copies(" ---> cccc\n"), [""; 0]);
+        assert_eq!(copies("Step 5/5 : COPY c /c\n"), ["COPY cccc"]);
+        assert_eq!(made.noted().images, ["bbbb"]);
     }
 
     #[tokio::test]

@@ -21,6 +21,19 @@ pub(super) struct Noted {
     /// As the engine tells them, shortened; the last is last.
     pub(super) images: Vec<String>,
     pub(super) containers: Vec<String>,
+    /// Steps whose end was not told.
+    #[serde(default)]
+    pub(super) copies: Vec<Copying>,
+}
+
+/// A step that copies files: it has no container, and the engine goes through with it although nobody listens any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Copying {
+    pub(super) since: Timestamp,
+    /// The image that it stands on, shortened.
+    pub(super) on: String,
+    /// COPY or ADD.
+    pub(super) word: String,
 }
 
 pub(super) struct Journal(PathBuf);

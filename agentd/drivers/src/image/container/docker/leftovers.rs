@@ -1,8 +1,8 @@
 //! Takes away what builds left: images without a name, and of a build that was cut off also the containers of its steps.
 //!
 //! An image goes if it has no name, came after the build began, is none that another stands on, and was told of by the
-//! engine while we listened; or, where we may have missed a word, stands on such a one or was made by a container that was
-//! told of. A container goes if it bears the build's seal. Nothing goes while a build of ours is under way: it may stand on
+//! engine while we listened; or, where we may have missed a word, stands on such a one, was made by a container that was
+//! told of, or by the very sort of step that was under way, on what that stood on. A container goes if it bears the build's seal. Nothing goes while a build of ours is under way: it may stand on
 //! what another one made.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,13 +14,16 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::DockerImages;
-use super::journal::{Journal, Noted};
+use super::journal::{Copying, Journal, Noted};
 use crate::Instance;
 use crate::engine::wire::query;
 use crate::engine::{ACT, ASK, EngineError};
 use crate::image::ImageError;
 
 const CALL: &str = "remove what a build left";
+/// For how long a step that copies files may go on after its build was cut off; and how long that is waited for at once.
+const COPY_MAX: Duration = Duration::from_secs(600);
+const COPY_SOON: Duration = Duration::from_secs(12);
 /// How often it is looked at what is still in use, and after how many looks the engine does not end it any more.
 const TRIES: usize = 24;
 const GRACE: usize = 6;
@@ -68,6 +71,20 @@ struct Made {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct Layer {
+    #[serde(default)]
+    created_by: String,
+}
+
+/// What an image was made by, as far as the engine says.
+#[derive(Debug, Default)]
+struct Maker {
+    container: String,
+    step: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct Step {
     id: String,
     #[serde(default)]
@@ -99,6 +116,18 @@ impl Listed {
     fn is(&self, id: &str) -> bool {
         self.id.trim_start_matches("sha256:").starts_with(id)
     }
+
+    /// Nothing: on no image.
+    fn stands_on(&self, id: &str) -> bool {
+        let parent = self.parent_id.trim_start_matches("sha256:");
+        if id.is_empty() { parent.is_empty() } else { parent.starts_with(id) }
+    }
+
+    /// Whether it is what comes of that.
+    fn copied_by(&self, copy: &Copying, makers: &BTreeMap<String, Maker>) -> bool {
+        let step = format!("#(nop) {} ", copy.word);
+        self.stands_on(&copy.on) && makers.get(&self.id).is_some_and(|maker| maker.step.contains(&step))
+    }
 }
 
 impl DockerImages {
@@ -108,8 +137,10 @@ impl DockerImages {
         let mut cleared = Vec::new();
         for image in Journal::list(&self.instance).await?.into_iter().filter(|image| wanted(*image)) {
             let journal = Journal::of(&self.instance, image);
-            if let Some(noted) = journal.read().await? {
-                self.clear(image, &noted).await?;
+            if let Some(noted) = journal.read().await?
+                && !self.clear(image, &noted).await?
+            {
+                continue;
             }
             journal.remove().await?;
             cleared.push(image);
@@ -117,21 +148,29 @@ impl DockerImages {
         Ok(cleared)
     }
 
-    async fn clear(&self, image: Uuid, noted: &Noted) -> Result<(), EngineError> {
+    /// False where the engine may still be at it.
+    async fn clear(&self, image: Uuid, noted: &Noted) -> Result<bool, EngineError> {
         if !noted.cut && noted.images.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         if noted.cut {
             self.settled(&seal(&self.instance, image), noted.since).await?;
         }
         for _ in 0..TRIES {
-            let in_the_way = self.clear_images(noted).await?;
-            let Some(why) = in_the_way else { return Ok(()) };
-            tracing::debug!(%image, "what a build left is in use: {why}");
+            let there = self.images().await?;
+            let makers = if noted.cut { self.makers(&there, noted).await? } else { BTreeMap::new() };
+            if let Some(copy) = under_way(&there, &makers, noted) {
+                if copy.since.age() > COPY_SOON {
+                    return Ok(false);
+                }
+            } else {
+                let Some(why) = self.clear_images(&there, &makers, noted).await? else { return Ok(true) };
+                tracing::debug!(%image, "what a build left is in use: {why}");
+            }
             tokio::time::sleep(PAUSE).await;
         }
         // Somebody has made a container of it.
-        Ok(())
+        Ok(true)
     }
 
     /// Waits for the end of a build that nobody listens to: the engine ends the step at hand, and may make an image of it yet.
@@ -163,23 +202,38 @@ impl DockerImages {
         Ok(there.map(|one| one.id).collect())
     }
 
-    /// Why something stays, where the engine refuses to remove it.
-    async fn clear_images(&self, noted: &Noted) -> Result<Option<String>, EngineError> {
-        let there = self.images().await?;
+    /// What those were made by that may be of a build that was cut off, and those that stand where one copied.
+    async fn makers(&self, there: &[Listed], noted: &Noted) -> Result<BTreeMap<String, Maker>, EngineError> {
         let mut makers = BTreeMap::new();
-        if noted.cut {
-            for one in there.iter().filter(|one| one.may_be_of(noted.since)) {
-                let path = format!("/images/{}/json", one.id);
-                let asked = async { self.wire().await?.json::<Made>(CALL, &path).await };
-                match self.within(CALL, ASK, asked).await {
-                    Ok(made) => drop(makers.insert(one.id.clone(), made.container)),
-                    Err(error) if error.is_missing() => {}
-                    Err(error) => return Err(error),
-                }
+        let beside =
+            |one: &&Listed| noted.copies.iter().any(|copy| !copy.on.is_empty() && one.stands_on(&copy.on));
+        for one in there.iter().filter(|one| one.may_be_of(noted.since) || beside(one)) {
+            let path = format!("/images/{}", one.id);
+            let asked = async {
+                let wire = self.wire().await?;
+                let made: Made = wire.json(CALL, &format!("{path}/json")).await?;
+                let layers: Vec<Layer> = wire.json(CALL, &format!("{path}/history")).await?;
+                let step = layers.into_iter().next().map(|layer| layer.created_by);
+                Ok(Maker { container: made.container, step: step.unwrap_or_default() })
+            };
+            match self.within(CALL, ASK, asked).await {
+                Ok(maker) => drop(makers.insert(one.id.clone(), maker)),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
             }
         }
+        Ok(makers)
+    }
+
+    /// Why something stays, where the engine refuses to remove it.
+    async fn clear_images(
+        &self,
+        there: &[Listed],
+        makers: &BTreeMap<String, Maker>,
+        noted: &Noted,
+    ) -> Result<Option<String>, EngineError> {
         let mut in_the_way = None;
-        for id in plan_images(&there, &makers, noted) {
+        for id in plan_images(there, makers, noted) {
             let path = format!("/images/{id}?noprune=1");
             let asked = async { self.wire().await?.delete(CALL, &path).await };
             in_the_way = gone(self.within(CALL, ACT, asked).await)?.or(in_the_way);
@@ -232,16 +286,32 @@ fn seconds(at: Timestamp) -> u64 {
     at.millis() / 1000
 }
 
+/// A step that copied when its build was cut off, and may not have ended: what comes of it is not there.
+fn under_way<'a>(
+    there: &[Listed],
+    makers: &BTreeMap<String, Maker>,
+    noted: &'a Noted,
+) -> Option<&'a Copying> {
+    let recent = noted.copies.iter().filter(|copy| noted.cut && copy.since.age() < COPY_MAX);
+    let ended = |copy: &Copying| there.iter().any(|one| one.copied_by(copy, makers));
+    recent.into_iter().find(|copy| !ended(copy))
+}
+
 /// Which images go, in that order. `makers`: the containers that nameless ones were made by, where they were asked for.
-fn plan_images(there: &[Listed], makers: &BTreeMap<String, String>, noted: &Noted) -> Vec<String> {
+fn plan_images(there: &[Listed], makers: &BTreeMap<String, Maker>, noted: &Noted) -> Vec<String> {
     let mut ours: Vec<&Listed> = Vec::new();
     let free = |one: &&Listed| one.may_be_of(noted.since);
     for id in &noted.images {
         ours.extend(there.iter().filter(free).filter(|one| one.is(id)));
     }
     if noted.cut {
-        let by_noted = |maker: &String| noted.containers.iter().any(|id| maker.starts_with(id));
+        let by_noted = |maker: &Maker| noted.containers.iter().any(|id| maker.container.starts_with(id));
         ours.extend(there.iter().filter(free).filter(|one| makers.get(&one.id).is_some_and(by_noted)));
+        let copied = |one: &&Listed| {
+            let mut copies = noted.copies.iter().filter(|copy| one.created >= seconds(copy.since));
+            copies.any(|copy| one.copied_by(copy, makers))
+        };
+        ours.extend(there.iter().filter(free).filter(copied));
         let mut next = 0;
         // What stands on one of ours; the list grows while it is gone through.
         while let Some(parent) = ours.get(next).map(|one| one.id.clone()) {
@@ -286,7 +356,13 @@ mod tests {
 
     fn noted(cut: bool, images: &[&str], containers: &[&str]) -> Noted {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        Noted { since: Timestamp(100_500), cut, images: owned(images), containers: owned(containers) }
+        Noted {
+            since: Timestamp(100_500),
+            cut,
+            images: owned(images),
+            containers: owned(containers),
+            copies: Vec::new(),
+        }
     }
 
     #[test]
@@ -321,10 +397,36 @@ mod tests {
             image("ccc1", "ba5e", 103, None),
         ];
         let id = |id: &str| format!("sha256:{id}");
-        let makers =
-            [(id("bbb1"), "0123456789ab".to_owned()), (id("ccc1"), "ffffffffffff".to_owned())].into();
+        let maker = |container: &str| Maker { container: container.to_owned(), step: String::new() };
+        let makers = [(id("bbb1"), maker("0123456789ab")), (id("ccc1"), maker("ffffffffffff"))].into();
         let cut = plan_images(&there, &makers, &noted(true, &["aaa1"], &["012345"]));
         assert_eq!(cut, ["aaa3", "bbb1", "aaa2", "aaa1"].map(id));
+    }
+
+    #[test]
+    fn a_step_that_copied_is_waited_for_and_what_comes_of_it_goes() {
+        let mut there = vec![
+            image("ba5e", "", 50, Some("box:1")),
+            image("ccc1", "ba5e", 103, None),
+            image("ddd1", "ba5e", 103, None),
+        ];
+        let id = |id: &str| format!("sha256:{id}");
+        let by = |step: &str| Maker { container: String::new(), step: format!("/bin/sh -c #(nop) {step}") };
+        let mut makers: BTreeMap<_, _> =
+            [(id("ccc1"), by("ADD file:00 in / ")), (id("ddd1"), by(" WORKDIR /x"))].into();
+        let copy = |since| Copying { since, on: "ba5".to_owned(), word: "COPY".to_owned() };
+        let now = Noted { copies: vec![copy(Timestamp::now())], ..noted(true, &[], &[]) };
+        assert!(under_way(&there, &makers, &now).is_some());
+        let long_ago = Noted { copies: vec![copy(Timestamp(102_000))], ..noted(true, &[], &[]) };
+        assert!(under_way(&there, &makers, &long_ago).is_none(), "it is given up");
+        assert_eq!(plan_images(&there, &makers, &long_ago), [""; 0]);
+
+        there.push(image("bbb1", "ba5e", 104, None));
+        makers.insert(id("bbb1"), by("COPY file:00 in /word "));
+        assert!(under_way(&there, &makers, &now).is_none());
+        assert_eq!(plan_images(&there, &makers, &long_ago), [id("bbb1")]);
+        // One that was there before was only found again.
+        assert_eq!(plan_images(&there, &makers, &now), [""; 0]);
     }
 
     #[test]
