@@ -1,12 +1,15 @@
 //! Images that containers are made of, by the whole way: the command, the daemon, the engine, a registry.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use agent_tests::host::engine::{IMAGE, docker};
 use agent_tests::host::registry::{ADDRESS, PASSWORD, USER};
 use agent_tests::host::{Agentd, wait_until};
 use agent_tests::host_test;
+use serde_json::Value;
 
 /// All that the engine has, with what has no name.
 fn images() -> String {
@@ -309,4 +312,80 @@ host_test!(docker_an_image_build_outlives_a_killed_daemon_and_a_killed_engine_an
     agentd.start();
     agentd.ok(&["image", "rm", "app"]);
     assert_gone(&agentd, &before, "after it was given up");
+});
+
+/// An image of three layers on one that the engine has, in the registry and not in the engine.
+fn layered(host: &agent_tests::host::Host, registry: &agent_tests::host::registry::Registry) {
+    let script = format!(
+        "mkdir {0} && cd {0} && for n in 1 2 3; do head -c 60000000 /dev/urandom > $n; done && \
+         printf 'FROM box:1\\nCOPY 1 /1\\nCOPY 2 /2\\nCOPY 3 /3\\n' > Dockerfile && \
+         DOCKER_BUILDKIT=0 docker build -t layered:1 . && rm -r {0}",
+        host.scratch().join("layered").display()
+    );
+    agent_tests::host::namespace::run("/bin/sh", &["-c", &script]).expect("an image");
+    registry.take("layered:1", "team/layered:1");
+    docker(&["rmi", "layered:1"]).expect("gone from the engine");
+}
+
+/// What the status of an image was from that revision until it was ready.
+fn story(agentd: &Agentd, image: &str, since: &str) -> Vec<Value> {
+    let mut watch = agentd
+        .command(&["watch", &format!("image/{image}"), "--since", since, "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("agentctl");
+    let mut seen = Vec::new();
+    for line in BufReader::new(watch.stdout.take().expect("piped")).lines() {
+        let line: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        let status = line["object"]["status"].clone();
+        let ready = status["state"] == "ready";
+        seen.push(status);
+        if ready {
+            break;
+        }
+    }
+    watch.kill().expect("a process of ours");
+    watch.wait().expect("a process of ours");
+    seen
+}
+
+host_test!(docker_a_pull_shows_how_far_each_layer_is, |host| {
+    let _dockerd = host.start_docker();
+    let registry = host.start_registry();
+    layered(host, &registry);
+    let before = images();
+    let config = registry.config(&format!("{USER}:{PASSWORD}\n"));
+    std::fs::write(host.scratch().join("state.toml"), config).expect("written");
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    let now: Value = serde_json::from_str(&agentd.raw("/v1/images?limit=1")).expect("a list");
+    let began = Instant::now();
+    let pulled = agentd.ctl(&["image", "pull", &format!("{ADDRESS}/team/layered:1")]);
+    let took = began.elapsed();
+    assert_eq!(pulled.status, 0, "{pulled:?}");
+    assert!(pulled.stderr.contains("layers here"), "a line for all of it: {pulled:?}");
+
+    let story = story(&agentd, "layered", &now["revision"].to_string());
+    let told: Vec<&Vec<Value>> =
+        story.iter().filter_map(|status| status["progress"]["layers"].as_array()).collect();
+    let most = took.as_millis() / 500 + 4;
+    assert!(told.len() as u128 <= most, "{} writes in {took:?}", told.len());
+    let on_its_way = |layer: &Value| {
+        let (done, total) = (layer["done"].as_u64(), layer["total"].as_u64());
+        layer["state"] == "downloading" && done > Some(0) && done < total
+    };
+    assert!(told.iter().any(|layers| layers.iter().any(on_its_way)), "{told:#?}");
+    let last = told.last().expect("layers were told of");
+    assert!(
+        last.iter().filter(|layer| layer["total"].as_u64() >= Some(60_000_000)).count() == 3,
+        "{last:#?}"
+    );
+    for layer in *last {
+        assert!(layer["id"].as_str().is_some_and(|id| id.len() == 12), "{layer}");
+        assert!(layer["state"] == "done" && layer["done"] == layer["total"], "{layer}");
+    }
+    let image = agentd.get("image", "layered").expect("there");
+    assert!(image["status"]["progress"].is_null(), "{image}");
+    agentd.ok(&["image", "rm", "layered"]);
+    assert_eq!(images(), before);
 });

@@ -194,7 +194,13 @@ impl Cp {
         let (what, step) = (what.to_owned(), step.to_owned());
         move |done, total| {
             if let Some(display) = &display {
-                let progress = Progress { step: step.clone(), done, total, unit: "bytes".to_owned() };
+                let progress = Progress {
+                    step: step.clone(),
+                    done,
+                    total,
+                    unit: "bytes".to_owned(),
+                    ..Progress::default()
+                };
                 display.lock().unwrap_or_else(PoisonError::into_inner).work(&what, &progress);
             }
         }

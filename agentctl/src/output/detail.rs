@@ -108,6 +108,7 @@ fn progress(value: Option<&Tree>) -> String {
         done: number("done").unwrap_or(0),
         total: number("total"),
         unit: scalar(value.field("unit")),
+        ..agentd_api::Progress::default()
     })
 }
 

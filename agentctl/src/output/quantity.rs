@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn progress_without_a_total_says_what_it_has() {
         let at = |done, total, unit: &str| {
-            progress(&Progress { step: "step".into(), done, total, unit: unit.into() })
+            progress(&Progress { step: "step".into(), done, total, unit: unit.into(), ..Progress::default() })
         };
         assert_eq!(at(1 << 20, Some(4 << 20), "bytes"), "step 1.00MiB of 4.00MiB (25 %)");
         assert_eq!(at(3, None, "packages"), "step 3 packages");

@@ -49,5 +49,5 @@ pub use name::{LabelKey, LabelValue, ObjectName};
 pub use net::{Cidr, MacAddr, PortMap, Protocol};
 pub use object::{Labels, Meta, Object, ObjectKey};
 pub use quantity::{ByteSize, Span};
-pub use status::{Attempts, Condition, Progress, State, StatusCommon};
+pub use status::{Attempts, Condition, LayerProgress, LayerState, Progress, State, StatusCommon};
 pub use time::Timestamp;

@@ -78,6 +78,55 @@ pub struct Progress {
     #[serde(default)]
     pub total: Option<u64>,
     pub unit: String,
+    /// What it is made of, where that comes in parts: the layers of a container's image that is pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 128)]
+    pub layers: Vec<LayerProgress>,
+}
+
+impl Progress {
+    /// How many layers are told of at most.
+    pub const LAYERS_MAX: usize = 128;
+}
+
+/// How far one layer of a container's image is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct LayerProgress {
+    /// The first twelve digits of its digest in the registry.
+    pub id: String,
+    pub state: LayerState,
+    /// In bytes as they come: of what is downloaded, and then of what is extracted.
+    pub done: u64,
+    /// Absent where it is not known yet. One that was there already has none to come.
+    #[serde(default)]
+    pub total: Option<u64>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerState {
+    /// For its turn.
+    #[default]
+    Waiting,
+    Downloading,
+    /// And checked, or about to be; it waits for those below it.
+    Downloaded,
+    Extracting,
+    Done,
+}
+
+impl LayerState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Downloading => "downloading",
+            Self::Downloaded => "downloaded",
+            Self::Extracting => "extracting",
+            Self::Done => "done",
+        }
+    }
 }
 
 /// A fact about an object beside its state, such as `backend_available` or `network_ready`.

@@ -87,7 +87,13 @@ impl FakeImage {
         let pause = self.state.lock().step;
         for done in 0..=total {
             let (step, unit) = (step.to_owned(), unit.to_owned());
-            work.progress.send_replace(Progress { step, done, total: Some(total), unit });
+            work.progress.send_replace(Progress {
+                step,
+                done,
+                total: Some(total),
+                unit,
+                ..Progress::default()
+            });
             // Cancel safety: neither arm holds anything.
             tokio::select! {
                 biased;

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use agentd_api::image::RegistryRef;
+use agentd_api::{LayerProgress, LayerState, Progress};
 use agentd_drivers::image::container::{ContainerImage, ContainerImageDriver};
 use agentd_drivers::image::{ImageError, Work};
 use uuid::Uuid;
@@ -88,14 +89,13 @@ impl Registry {
     }
 }
 
-async fn pull(shelf: &Shelf, reference: &str) -> (Uuid, Result<ContainerImage, ImageError>, Vec<String>) {
+async fn pull(shelf: &Shelf, reference: &str) -> (Uuid, Result<ContainerImage, ImageError>, Vec<Progress>) {
     let work = Work::detached(Uuid::now_v7());
     let mut progress = work.progress.subscribe();
     let watching = tokio::spawn(async move {
         let mut seen = Vec::new();
         while progress.changed().await.is_ok() {
-            let now = progress.borrow_and_update().clone();
-            seen.push(format!("{} {} of {:?} {}", now.step, now.done, now.total, now.unit));
+            seen.push(progress.borrow_and_update().clone());
         }
         seen
     });
@@ -121,7 +121,17 @@ fn docker_an_image_is_pulled_by_tag_and_by_digest_with_credentials_from_a_file()
             let pinned = format!("{ADDRESS}/team/tool@{}", registry.digest);
             assert_eq!(made.registry_digest.as_deref(), Some(pinned.as_str()));
             assert!(made.size.0 >= 30_000_000, "{made:?}");
-            assert!(seen.iter().any(|s| s.starts_with("pulling, ") && s.ends_with("bytes")), "{seen:?}");
+            assert!(seen.iter().any(|s| s.step.starts_with("pulling, ") && s.unit == "bytes"), "{seen:?}");
+            // The last that is told of layers: each is there.
+            let layers = &seen.iter().rev().find(|s| !s.layers.is_empty()).expect("layers").layers;
+            assert!(layers.iter().any(|layer| layer.total >= Some(30_000_000)), "{layers:?}");
+            let whole = |l: &LayerProgress| l.state == LayerState::Done && Some(l.done) == l.total;
+            assert!(layers.iter().all(whole), "{layers:?}");
+            let way = [LayerState::Downloading, LayerState::Extracting];
+            for state in way {
+                let met = |s: &Progress| s.layers.iter().any(|l| l.state == state && Some(l.done) < l.total);
+                assert!(seen.iter().any(met), "{state:?}: {seen:?}");
+            }
             let names = ok("docker image ls --digests --format '{{.Repository}}:{{.Tag}}@{{.Digest}}'").await;
             assert!(!names.contains("team/tool"), "no name but our mark: {names}");
             assert!(names.contains(&by_tag.to_string()), "{names}");

@@ -79,7 +79,8 @@ impl Work<'_> {
         common.state = State::Provisioning;
         common.reason = None;
         let step = "making it and its place on the network".to_owned();
-        common.progress = Some(Progress { step, done: 0, total: Some(2), unit: "steps".to_owned() });
+        common.progress =
+            Some(Progress { step, done: 0, total: Some(2), unit: "steps".to_owned(), ..Progress::default() });
         Ok(self.publish().await?)
     }
 

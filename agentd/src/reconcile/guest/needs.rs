@@ -66,8 +66,9 @@ pub fn not_ready(condition: &'static str, what: &str, common: StatusCommon) -> W
     Waiting { condition, reason, failed, progress: common.progress.map(coarse) }
 }
 
-/// In twentieths: many VMs can wait for one image, and each of them is written anew when this changes.
+/// In twentieths, and as a whole: many VMs can wait for one image, and each of them is written anew when this changes.
 fn coarse(progress: Progress) -> Progress {
+    let progress = Progress { layers: Vec::new(), ..progress };
     let Some(total) = progress.total.filter(|total| *total > 0) else { return progress };
     let twentieths = u128::from(progress.done) * 20 / u128::from(total);
     let done = u64::try_from(twentieths * u128::from(total) / 20).unwrap_or(progress.done);

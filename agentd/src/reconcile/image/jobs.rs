@@ -84,6 +84,11 @@ impl Jobs {
         end.map_or_else(|| JobState::Running(job.progress.borrow().clone()), JobState::Ended)
     }
 
+    /// What a job told of itself last.
+    pub fn told(&self, image: Uuid) -> Option<Progress> {
+        self.running.lock().get(&image).map(|job| job.progress.borrow().clone())
+    }
+
     /// Whether any job but that image's is there.
     pub fn others(&self, image: Option<Uuid>) -> bool {
         self.running.lock().keys().any(|id| Some(*id) != image)

@@ -176,6 +176,17 @@ impl Images {
         outcome
     }
 
+    /// Who watches layers sees the end of each. It may have come since the last look.
+    async fn show_end(&self, pass: &Pass, object: &Object<Image>, status: &ImageStatus) {
+        let told = self.jobs.told(object.meta.id).filter(|told| !told.layers.is_empty());
+        if let Some(told) = told.filter(|told| status.common.progress.as_ref() != Some(told)) {
+            let shown = working(status.clone(), told).status;
+            if let Err(fault) = pass.publish_noting::<Image>(&shown, Vec::new()).await {
+                tracing::debug!(object = %object.meta.key(), "the end of its layers is not shown: {fault}");
+            }
+        }
+    }
+
     async fn ended(
         &self,
         pass: &Pass,
@@ -183,6 +194,7 @@ impl Images {
         status: ImageStatus,
         made: Made,
     ) -> Outcome<ImageStatus> {
+        self.show_end(pass, object, &status).await;
         let (mut outcome, note) = match &made {
             Made::Disk(content) => {
                 let note = format!("{}, a disk of {}", content.digest, content.virtual_size);

@@ -211,12 +211,13 @@ async fn a_build_that_a_killed_daemon_cut_off_is_built_again_by_itself_and_leave
     let daemon = host.start();
     host.until_state(&at, State::Ready).await;
     assert_eq!(resumed(&host, &at), 1);
-    assert!(host.image.list_incoming().await.expect("listed").is_empty(), "the context goes with the build");
     // The sweep at the start may have met the build.
     daemon.kill();
     let _daemon = host.start();
     wait_until("nothing is left", || host.container_image.left().is_empty()).await;
     assert_eq!(resumed(&host, &at), 1);
+    host.until_quiet().await;
+    assert!(host.image.list_incoming().await.expect("listed").is_empty(), "the context goes with the build");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,6 +289,35 @@ async fn a_containers_image_is_waited_for_pinned_and_goes_from_the_engine_with_i
     host.delete(&at).await;
     host.until_gone(&at).await;
     assert!(!host.container_image.is_marked(id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_shows_its_layers_up_to_the_end_of_each() {
+    let host = Host::new();
+    host.container_image.step_takes(Duration::from_millis(700));
+    let mut changes = host.store.watch(None).expect("a watch");
+    let _daemon = host.start();
+    let at = key("image", "tool");
+    image(&host, "tool", registry("h:5000/tool:1")).await;
+    let seen = host.until(&at, "a layer", |o| o["status"]["progress"]["layers"][0]["state"] == "done").await;
+    let waiting = json!({"id": "ba9876543210", "state": "waiting", "done": 0, "total": null});
+    assert_eq!(seen["status"]["progress"]["layers"][1], waiting);
+    host.until_state(&at, State::Ready).await;
+    assert!(host.get::<Image>(&at).status.common.progress.is_none());
+    let mut last = serde_json::Value::Null;
+    loop {
+        let change = changes.next().await.expect("a change");
+        let status = change.object.value()["status"].clone();
+        match status["state"].as_str() {
+            Some("ready") => break,
+            _ if change.object.kind() == "image" => last = status,
+            _ => {}
+        }
+    }
+    assert_eq!(last["state"], "provisioning");
+    for layer in last["progress"]["layers"].as_array().expect("layers") {
+        assert_eq!((&layer["state"], &layer["done"]), (&json!("done"), &layer["total"]), "{last}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

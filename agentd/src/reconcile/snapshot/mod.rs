@@ -186,8 +186,13 @@ impl Snapshots {
         status.common.state = State::Provisioning;
         status.common.reason = None;
         let step = if object.spec.memory { "taking its disks and its memory" } else { "taking its disks" };
-        status.common.progress =
-            Some(Progress { step: step.to_owned(), done: 0, total: None, unit: "steps".to_owned() });
+        status.common.progress = Some(Progress {
+            step: step.to_owned(),
+            done: 0,
+            total: None,
+            unit: "steps".to_owned(),
+            ..Progress::default()
+        });
         status.vm_generation = Some(vm.meta.generation);
         status.freezing = !object.spec.memory;
         pass.publish::<Snapshot>(status).await?;

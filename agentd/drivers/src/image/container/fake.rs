@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentd_api::image::{BuildSource, Recipe, RegistryRef, UploadSource};
-use agentd_api::{ByteSize, Progress};
+use agentd_api::{ByteSize, LayerProgress, LayerState, Progress};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -140,9 +140,13 @@ impl FakeContainerImages {
                     done: n as u64,
                     total: Some(steps.len() as u64),
                     unit,
+                    layers: if method == "pull" { layers(n) } else { Vec::new() },
                 });
                 let pause = self.state.lock().step;
                 tokio::time::sleep(pause).await;
+            }
+            if method == "pull" {
+                work.progress.send_modify(|progress| progress.layers = layers(steps.len()));
             }
             Ok(())
         };
@@ -184,6 +188,21 @@ impl<'a> Building<'a> {
 impl Drop for Building<'_> {
     fn drop(&mut self) {
         self.0.state.lock().building.remove(&self.1);
+    }
+}
+
+/// Of an image of two layers: none is known of, the one is on its way, both are there.
+fn layers(step: usize) -> Vec<LayerProgress> {
+    let layer = |id: &str, state, done| LayerProgress { id: id.to_owned(), state, done, total: Some(1000) };
+    match step {
+        0 => Vec::new(),
+        1 => vec![
+            layer("0123456789ab", LayerState::Done, 1000),
+            LayerProgress { total: None, ..layer("ba9876543210", LayerState::Waiting, 0) },
+        ],
+        _ => {
+            vec![layer("0123456789ab", LayerState::Done, 1000), layer("ba9876543210", LayerState::Done, 1000)]
+        }
     }
 }
 

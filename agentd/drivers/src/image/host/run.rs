@@ -80,7 +80,7 @@ pub(crate) async fn files<T: Send + 'static>(
 /// Says how far the work is.
 pub(crate) fn report(work: &Work, step: &str, done: u64, total: Option<u64>, unit: &str) {
     let (step, unit) = (step.to_owned(), unit.to_owned());
-    work.progress.send_replace(Progress { step, done, total, unit });
+    work.progress.send_replace(Progress { step, done, total, unit, ..Progress::default() });
 }
 
 /// qemu-img, by its arguments.

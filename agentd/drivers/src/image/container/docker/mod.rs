@@ -6,6 +6,7 @@
 mod build;
 mod intermediates;
 mod journal;
+mod layers;
 mod leftovers;
 mod load;
 mod messages;

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::DockerImages;
-use super::messages::{Layers, hear};
+use super::layers::Layers;
+use super::messages::hear;
 use crate::engine::wire::query;
 use crate::engine::{ACT, EngineError, Flavor};
 use crate::image::container::ContainerImage;
@@ -130,8 +131,7 @@ impl DockerImages {
         let mut layers = Layers::default();
         let heard = hear(CALL, content, |message| {
             if layers.hear(message) {
-                let (done, total) = layers.bytes();
-                report(work, &layers.step(), done, total, "bytes");
+                work.progress.send_replace(layers.progress());
             }
         });
         heard.await?.map_err(|why| self.refused(from, &why))
