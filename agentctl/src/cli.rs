@@ -93,7 +93,7 @@ pub enum Noun {
     Info(noun::info::Info),
     /// Write all that the daemon knows into a file, for `agentd restore`; contents of disks are not in it
     Backup(noun::backup::Backup),
-    /// Check what agentd needs of this host, and say what mends what is missing
+    /// Check what agentd needs of this host, and what on it belongs to nobody or is gone; mend what is safe
     Doctor(noun::doctor::Doctor),
     /// Print a completion script for a shell
     Completion(noun::completion::Completion),

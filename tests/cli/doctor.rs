@@ -1,6 +1,7 @@
 //! `doctor` and `info`, with a daemon and without.
 
-use agent_tests::sim::{Sim, agentctl, finished};
+use agent_tests::host::wait_until;
+use agent_tests::sim::{LIMIT, Sim, agentctl, finished};
 use serde_json::Value;
 
 #[test]
@@ -46,4 +47,38 @@ fn info_names_the_host_and_its_backends() {
     for backend in info["backends"].as_array().expect("backends") {
         assert!(text.contains(backend["name"].as_str().expect("a name")), "{backend} in {text}");
     }
+}
+
+#[test]
+fn what_differs_is_told_and_mended_when_that_is_agreed_to() {
+    let mut sim = Sim::start(&[]);
+    sim.ok(&["image", "build", "micro"]);
+    sim.ok(&["vm", "run", "web", "--image", "micro"]);
+    sim.ok(&["vm", "stop", "web"]);
+    let nothing = sim.ctl(&["doctor", "--fix"]);
+    assert!(nothing.stderr.contains("nothing was found that can be mended"), "{nothing:?}");
+    // Its definition goes, and cannot be made again.
+    let id = sim.get("vm/web").expect("a VM")["id"].clone();
+    sim.order(&serde_json::json!({"do": "fail", "target": "vm.ensure_defined", "how": "permanent"}));
+    sim.order(&serde_json::json!({"do": "guest", "vm": id, "does": "undefined"}));
+    wait_until("it is given up", LIMIT, || match sim.state("vm/web").as_str() {
+        "failed" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let told = sim.ctl(&["doctor"]).stdout;
+    assert!(told.contains("missing  vm/default/web: libvirt has no domain of it"), "{told}");
+    assert!(told.contains("--fix: forgets failed attempts at it"), "{told}");
+    let unasked = sim.ctl(&["doctor", "--fix"]);
+    assert_eq!(unasked.status, 2, "{unasked:?}");
+    assert!(unasked.stderr.contains("hint: ") && unasked.stderr.contains("--yes"), "{unasked:?}");
+    assert_eq!(sim.state("vm/web"), "failed", "nobody agreed to it");
+    let mended = sim.ctl(&["doctor", "--fix", "--yes"]);
+    assert!(mended.stderr.contains("done  vm/default/web  it is on the host"), "{mended:?}\n{}", sim.log());
+    // On another host, where its disks are not.
+    sim.stop();
+    sim.again();
+    let told = sim.ctl(&["doctor", "--fix", "--yes"]);
+    assert!(told.stdout.contains("missing  vm/default/web: its disks are gone"), "{told:?}");
+    assert!(told.stdout.contains("by hand: put back "), "{told:?}");
+    assert!(!told.stderr.contains("vm/default/web"), "nothing mends that: {told:?}");
 }

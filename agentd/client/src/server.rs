@@ -1,7 +1,7 @@
 //! What the daemon says of itself.
 
 use agentd_api::container::{AdoptWish, ForeignList};
-use agentd_api::doctor::Report;
+use agentd_api::doctor::{RepairList, RepairWish, Report};
 use agentd_api::server::{Readiness, ServerInfo};
 use agentd_api::{ObjectName, paths};
 use bytes::Bytes;
@@ -59,6 +59,12 @@ impl Client {
     }
     pub async fn doctor(&self) -> Result<Report, ClientError> {
         self.read(paths::DOCTOR).await
+    }
+    /// Mends findings of [`Client::doctor`]. Takes as long as that takes.
+    pub async fn repair(&self, wish: &RepairWish) -> Result<RepairList, ClientError> {
+        let body = serde_json::to_vec(wish).expect("a wish is JSON");
+        let call = Call::new(Method::POST, Path::fixed(paths::DOCTOR)).json(body);
+        decode(&call.name(), &self.call(call).await?)
     }
     /// Answers also where the daemon is not ready, with its reasons.
     pub async fn readyz(&self) -> Result<Readiness, ClientError> {

@@ -301,7 +301,7 @@ impl http::Facts for Facts {
                 let verdict = agentd_api::doctor::Verdict::Fail;
                 let check =
                     agentd_api::doctor::Check { name: "doctor".to_owned(), verdict, detail, fix: None };
-                Report { checks: vec![check] }
+                Report { checks: vec![check], findings: Vec::new() }
             }
         }
     }

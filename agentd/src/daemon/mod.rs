@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::doctor::Sides;
 use crate::http::{App, HttpServer, Limits, Lines, Metrics, PeerRules};
 use crate::intent::{Intents, Wake};
 use crate::reconcile::{self, Trigger};
@@ -141,12 +142,11 @@ impl Daemon {
         let (http, background, passes) = (Part::default(), Part::default(), Part::default());
         reconcile::ensure_shipped_flavors(&store, state_dir).await?;
         default_network(&config, (&store, &drivers), &facts, &background).await;
-        let figures = figures::AllFigures::new(store.clone(), &drivers, instance.clone());
         let held = reconcile::Held::default();
         let (trigger, contents) = reconcile::start(reconcile::Runtime {
             store: store.clone(),
             drivers: drivers.clone(),
-            instance,
+            instance: instance.clone(),
             boot_id: facts.boot_id().to_owned(),
             bind_mounts: config.containers.bind_mounts.clone(),
             head_start: HEAD_START,
@@ -163,6 +163,7 @@ impl Daemon {
             store: store.clone(),
             intents: intents.clone(),
             facts: facts.clone(),
+            sides: Arc::new(Sides::new(&store, &drivers, &instance, &intents)),
             upload: Arc::new(upload::Uploads {
                 store: store.clone(),
                 images: drivers.image.clone(),
@@ -171,7 +172,7 @@ impl Daemon {
             subs: Arc::new(subs::Subs::new(&store, &drivers, &watches, (&intents, &held))),
             import: Arc::new(imports::Imports::new(intents.clone(), &drivers, contents, held)),
             backup: Arc::new(backups::Backups::new(store.clone(), state_dir)),
-            figures: Arc::new(figures),
+            figures: Arc::new(figures::AllFigures::new(store.clone(), &drivers, instance)),
             metrics: Arc::new(Metrics::default()),
             lines: Lines::default(),
             limits: Limits::default(),
@@ -187,8 +188,8 @@ impl Daemon {
 
         // Without systemd this does nothing.
         sd_notify::notify(&[NotifyState::Ready]).context("systemd cannot be told that agentd is ready")?;
-        let (socket_path, took) = (config.daemon.socket.display(), from.elapsed());
-        let passed = socket.is_passed();
+        let (socket_path, took, passed) =
+            (config.daemon.socket.display(), from.elapsed(), socket.is_passed());
         tracing::info!(socket = %socket_path, passed, state_dir = %state_dir.display(), ?took, "serving");
         Ok(Self { intents, store, drivers, config, reload, socket, http, background, passes })
     }

@@ -3,6 +3,7 @@
 mod adopt;
 mod archives;
 mod backups;
+mod sides;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

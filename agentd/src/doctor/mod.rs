@@ -1,10 +1,11 @@
 //! What this host lacks for agentd to do its work, and the command that mends each.
 //!
 //! `observe` looks at the host, `report` judges what was seen; the second is pure. Nothing here changes anything. A
-//! check that cannot be made says so and is no success.
+//! check that cannot be made says so and is no success. Where the host and the objects differ is [`sides`].
 
 mod observe;
 mod programs;
+mod sides;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use agentd_drivers::vm::AccelAnswer;
 
 pub use observe::{Looking, observe};
 pub use programs::{PROGRAMS, ProgramNeed};
+pub use sides::Sides;
 
 /// Less free space than this is worth a word.
 const SPACE_LOW: u64 = 5 << 30;
@@ -80,7 +82,7 @@ pub fn report(seen: &Seen) -> Report {
         let detail = "agentd does not run as root: it can make no bridge, firewall rule or guest";
         checks.push(check("root", Verdict::Fail, detail, Some("sudo agentd")));
     }
-    Report { checks }
+    Report { checks, findings: Vec::new() }
 }
 
 fn check(name: &str, verdict: Verdict, detail: impl Into<String>, fix: Option<&str>) -> Check {

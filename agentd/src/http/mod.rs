@@ -8,7 +8,7 @@
 //! ```
 //! It owns the connections and their limits, the paths, the wire forms of questions and the HTTP status of every
 //! answer. It knows no SQL, no driver and no reconciler, and nothing of any kind but its declaration. The store and the
-//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`GuestFigures`], [`Upload`], [`Import`], [`Backup`] and [`Subresources`].
+//! intents are called; what only the assembled daemon knows comes through [`Facts`], [`HostSides`], [`GuestFigures`], [`Upload`], [`Import`], [`Backup`] and [`Subresources`].
 //!
 //! On failure: whatever goes wrong is a `problem+json` with the request's id. A connection that breaks the limits is
 //! answered and closed; no caller can make another wait or the daemon grow without bound.
@@ -17,6 +17,7 @@ mod accept;
 mod archive;
 mod backup;
 mod body;
+mod doctor;
 mod error;
 mod events;
 mod joined;
@@ -49,6 +50,7 @@ use agentd_store::Store;
 pub use accept::HttpServer;
 pub use archive::{Import, ImportWish};
 pub use backup::Backup;
+pub use doctor::HostSides;
 pub use lines::Lines;
 pub use metrics::Metrics;
 pub use peer::{Membership, PeerError, PeerRules};
@@ -64,6 +66,7 @@ pub struct App {
     pub store: Store,
     pub intents: Intents,
     pub facts: Arc<dyn Facts>,
+    pub sides: Arc<dyn HostSides>,
     pub upload: Arc<dyn Upload>,
     pub import: Arc<dyn Import>,
     pub backup: Arc<dyn Backup>,

@@ -144,11 +144,11 @@ pub(super) async fn adopt(call: &Call, head: &Parts, body: Incoming) -> Answer {
     carry_out(async move { intents.adopt(&caller, &project, wish).await }).await
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Problem> {
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Problem> {
     agentd_api::fields::from_value(&body).map_err(|error| Problem::invalid(vec![error.below("")]))
 }
 
-fn required(body: Option<Value>) -> Result<Value, Problem> {
+pub(super) fn required(body: Option<Value>) -> Result<Value, Problem> {
     body.ok_or_else(|| Problem::field("body", "is empty; send a JSON object"))
 }
 

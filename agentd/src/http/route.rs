@@ -58,7 +58,7 @@ impl Place {
     /// The methods that it knows, as the `Allow` header has them. Of a subresource, all that one of them knows.
     pub const fn allow(self) -> &'static str {
         match self {
-            Self::Collection => "GET, HEAD, POST",
+            Self::Collection | Self::Doctor => "GET, HEAD, POST",
             Self::Object => "GET, HEAD, PUT, PATCH, DELETE",
             Self::Action | Self::Archives | Self::Adopt => "POST",
             Self::Sub => "GET, PUT, POST",

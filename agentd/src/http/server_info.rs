@@ -63,12 +63,6 @@ pub(super) async fn metrics(call: &Call, head: &Parts) -> Answer {
     Ok(typed(text, HeaderValue::from_static(metrics::CONTENT_TYPE)))
 }
 
-pub(super) async fn doctor(call: &Call, head: &Parts) -> Answer {
-    Params::parse(head.uri.query(), &[])?;
-    let facts: Arc<dyn Facts> = call.app.facts.clone();
-    json(&facts.doctor().await)
-}
-
 pub(super) async fn foreign(call: &Call, head: &Parts) -> Answer {
     Params::parse(head.uri.query(), &[])?;
     let facts: Arc<dyn Facts> = call.app.facts.clone();

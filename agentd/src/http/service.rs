@@ -24,7 +24,8 @@ use super::body::Body;
 use super::pace::{Busy, Pace};
 use super::route::{self, Found, Place};
 use super::{
-    App, archive, backup, error, events, list, objects, request, server_info, stats, sub, upload, watch,
+    App, archive, backup, doctor, error, events, list, objects, request, server_info, stats, sub, upload,
+    watch,
 };
 use crate::intent::{Caller, Principal};
 use agentd_api::paths;
@@ -193,7 +194,8 @@ async fn dispatch(call: Call, request: Request<Incoming>) -> Answer {
         Place::Backup => backup::get(&call, &head).await,
         Place::Foreign => server_info::foreign(&call, &head).await,
         Place::Events => events::get(&call, &head),
-        Place::Doctor => server_info::doctor(&call, &head).await,
+        Place::Doctor if reads => doctor::get(&call, &head).await,
+        Place::Doctor => doctor::repair(&call, &head, body).await,
         Place::Metrics => server_info::metrics(&call, &head).await,
         Place::Stats => stats::get(&call, &head).await,
         place => server_info::get(&call, place, &head),

@@ -24,7 +24,7 @@ const FOLDERS: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/loca
 pub fn report(unanswered: &ClientError) -> Report {
     let mut checks = vec![daemon(unanswered), kvm(Path::new("/dev/kvm"))];
     checks.extend(PROGRAMS.iter().map(|program| self::program(program, &FOLDERS)));
-    Report { checks }
+    Report { checks, findings: Vec::new() }
 }
 
 fn daemon(unanswered: &ClientError) -> Check {

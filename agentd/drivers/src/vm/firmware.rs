@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use agentd_api::vm::{Firmware, FirmwareThere};
+use uuid::Uuid;
 
 /// The firmware's program and what its variables are at first, by distribution: Debian and Ubuntu, Fedora, Arch.
 const PLAIN: [(&str, &str); 3] = [
@@ -18,6 +19,14 @@ const SECURE: [(&str, &str); 2] = [
 ];
 /// The TPM, and what libvirt makes its keys with.
 const TPM: [&str; 2] = ["swtpm", "swtpm_setup"];
+
+/// Where libvirt keeps the contents of TPMs, a folder a domain.
+const TPMS: &str = "/var/lib/libvirt/swtpm";
+
+/// Where the content of that domain's TPM is, if it has one.
+pub fn tpm_folder(id: Uuid) -> PathBuf {
+    Path::new(TPMS).join(id.to_string())
+}
 
 /// A UEFI as the host has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

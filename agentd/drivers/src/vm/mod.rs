@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 pub use console::GuestConsole;
 pub use disks::{Cdrom, DiskFormat, DiskSeen, DiskSource, DomainDisk, Unplugged, VmDisks};
-pub use firmware::HostFirmware;
+pub use firmware::{HostFirmware, tpm_folder};
 pub use graphics::GuestGraphics;
 pub use tuning::{Hardware, HardwareSeen, Nesting, Tuning, Uefi, Unmet, VmTuning};
 

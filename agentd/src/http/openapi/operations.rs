@@ -277,12 +277,27 @@ pub(super) fn server() -> Vec<(Place, Value)> {
                 answers,
             )
         }),
-        (Place::Doctor, read("doctor", "What the host has and lacks", json("Report"))),
+        (Place::Doctor, doctor(json("Report"))),
         (Place::Healthz, read("healthz", "Whether the daemon lives", other(text("text/plain")))),
         (Place::Readyz, read("readyz", "Whether the daemon does all that it should", json("Readiness"))),
         (Place::Metrics, read("metrics", "Counts and times", other(text("application/openmetrics-text")))),
         (Place::OpenApi, read("openapi", "This document", other(any))),
     ]
+}
+
+fn doctor(report: Answers) -> Value {
+    let mut both =
+        read("doctor", "What the host has and lacks, and where it differs from the objects", report);
+    let post = Operation {
+        tag: "server",
+        id: "repair".to_owned(),
+        summary: "Mends findings by their subjects, as far as nothing is lost by it".to_owned(),
+        parameters: Vec::new(),
+        body: body(&["application/json"], "RepairWish", true),
+        answers: Answers::new().with_body().json(200, "What came of each.", "RepairList"),
+    };
+    both["post"] = post.done();
+    both
 }
 
 fn stats() -> Value {

@@ -2,7 +2,7 @@
 
 use agentd_api::backup::Header as BackupHeader;
 use agentd_api::container::{AdoptWish, ForeignList};
-use agentd_api::doctor::Report;
+use agentd_api::doctor::{RepairList, RepairWish, Report};
 use agentd_api::event::{Event, EventList};
 use agentd_api::kind::KindDef;
 use agentd_api::object::Meta;
@@ -33,13 +33,15 @@ pub(super) fn value(schema: RefOr<Schema>) -> Value {
 
 pub(super) fn all() -> Value {
     let mut all = of_kinds();
-    let named: [fn(&mut Map<String, Value>); 10] = [
+    let named: [fn(&mut Map<String, Value>); 12] = [
         add::<Problem>,
         add::<Event>,
         add::<EventList>,
         add::<ServerInfo>,
         add::<Readiness>,
         add::<Report>,
+        add::<RepairWish>,
+        add::<RepairList>,
         add::<StatsList>,
         add::<ForeignList>,
         add::<AdoptWish>,

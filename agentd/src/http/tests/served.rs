@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use agentd_api::doctor::Report;
+use agentd_api::doctor::{Finding, FindingSort, Repair, Report};
 use agentd_api::kind::SubAnswer;
 use agentd_api::server::{HostInfo, Readiness, ServerInfo};
 use agentd_api::stats::{CpuFigures, DiskFigures, Figures, MemoryFigures, StatsList};
@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{
-    App, Backup, Content, Facts, GuestFigures, HttpServer, Import, ImportWish, Limits, Metrics, PeerRules,
-    SubCall, SubReply, Subresources, Upload,
+    App, Backup, Content, Facts, GuestFigures, HostSides, HttpServer, Import, ImportWish, Limits, Metrics,
+    PeerRules, SubCall, SubReply, Subresources, Upload,
 };
 use crate::intent::{Caller, HostFacts, Intents, Reply, Wake};
 
@@ -91,6 +91,18 @@ impl Facts for Known {
     async fn doctor(&self) -> Report {
         assert!(!self.broken.load(Ordering::Relaxed), "the test wants this to panic");
         Report::default()
+    }
+}
+
+#[async_trait]
+impl HostSides for Known {
+    async fn findings(&self) -> Vec<Finding> {
+        let subject = "domain/x".to_owned();
+        vec![Finding { sort: FindingSort::Orphan, subject, detail: String::new(), fix: None, by_hand: None }]
+    }
+    async fn repair(&self, subjects: Vec<String>, caller: Caller) -> Vec<Repair> {
+        let detail = caller.principal.actor();
+        subjects.into_iter().map(|subject| Repair { subject, done: true, detail: detail.clone() }).collect()
     }
 }
 
@@ -232,6 +244,7 @@ impl Served {
             upload: known.clone(),
             import: known.clone(),
             backup: known.clone(),
+            sides: known.clone(),
             subs: known.clone(),
             figures: known.clone(),
             metrics: Arc::new(Metrics::default()),

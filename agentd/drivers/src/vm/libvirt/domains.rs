@@ -9,7 +9,7 @@ use virt::sys;
 
 use super::fault::Fault;
 use crate::vm::xml::{self, Live, Mark};
-use crate::vm::{Change, DomainSeen, DomainSpec, OffReason, Power, VmError};
+use crate::vm::{Change, DomainSeen, DomainSpec, OffReason, Power, VmError, tpm_folder};
 
 /// The domain of that id, if it is ours. A foreign one is as none.
 pub(super) fn find(connect: &Connect, tag: &str, id: Uuid) -> Result<Option<(Domain, Mark)>, Fault> {
@@ -204,12 +204,9 @@ pub(super) fn resume(connect: &Connect, tag: &str, id: Uuid) -> Result<Change, F
     change(connect, tag, id, so, |domain| domain.resume().map(drop))
 }
 
-/// Where libvirt keeps the contents of TPMs, a folder a domain.
-const TPMS: &str = "/var/lib/libvirt/swtpm";
-
 /// The content of a TPM that the domain had once: libvirt removes that of one that its last definition has, and no other.
 fn forget_tpm(id: Uuid) -> Result<(), VmError> {
-    let folder = std::path::Path::new(TPMS).join(id.to_string());
+    let folder = tpm_folder(id);
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             let detail = format!("{}: {error}", folder.display());
