@@ -8,12 +8,22 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 /// Fields of the journal begin with this: `AGENTD_NAME=web`.
 const PREFIX: &str = "AGENTD";
+
+/// What `journalctl -p info` and the like choose by. There is nothing below `debug`.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};
 
 /// The log as it was started.
 #[derive(Debug, Clone)]
@@ -41,7 +51,8 @@ pub fn start(filter: &str) -> anyhow::Result<Log> {
     if stderr_is_the_journal() {
         match tracing_journald::layer() {
             Ok(journal) => {
-                subscriber.with(journal.with_field_prefix(Some(PREFIX.to_owned()))).try_init()?;
+                let journal = journal.with_field_prefix(Some(PREFIX.to_owned()));
+                subscriber.with(journal.with_priority_mappings(PRIORITIES)).try_init()?;
                 return Ok(Log { filter, journal: true });
             }
             Err(error) => eprintln!("agentd: the journal cannot be reached ({error}); logging to stderr"),
