@@ -52,6 +52,8 @@ pub fn of(top: &Path, programs: &Programs) -> Result<Tree> {
         File { kept: true, ..plain("etc/agentd/agentd.toml", "packaging/agentd.toml")? },
         plain(&format!("{UNITS}/agentd.service"), "systemd/agentd.service")?,
         plain(&format!("{UNITS}/agentd-guests.service"), "systemd/agentd-guests.service")?,
+        plain("usr/lib/agentd/podman.conf", "systemd/agentd-podman.conf")?,
+        program("usr/lib/systemd/system-generators/agentd-podman", &top.join("systemd/podman-generator"))?,
         program("usr/lib/agentd/stop-guests", &top.join("systemd/stop-guests"))?,
         plain(&format!("{UNITS}/agentd.socket"), "systemd/agentd.socket")?,
         plain(&format!("{UNITS}/agentd-dnsmasq@.service"), "systemd/agentd-dnsmasq@.service")?,

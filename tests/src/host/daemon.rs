@@ -57,7 +57,7 @@ impl Agentd {
     /// and its own do not leave, and no more than its capabilities.
     pub fn confined(mut self) -> Self {
         // Its dnsmasq, which is another unit there, is its own child here.
-        let units = ["agentd.service", "agentd-dnsmasq@.service"].map(|name| {
+        let units = ["agentd.service", "agentd-podman.conf", "agentd-dnsmasq@.service"].map(|name| {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
             std::fs::read_to_string(folder.join(name)).expect("the unit")
         });

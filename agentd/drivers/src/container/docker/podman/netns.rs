@@ -12,6 +12,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{Handle, LinkUnspec};
 
+/// What the unit needs for this and is not given where Docker is.
+const DROP_IN: &str = "/usr/lib/agentd/podman.conf";
 /// The loopback's index, in each of them.
 const LOOPBACK: u32 = 1;
 
@@ -47,7 +49,6 @@ where
 pub async fn remove(path: PathBuf) -> Result<(), String> {
     aside(move || {
         let gone = || -> Result<(), Errno> {
-            among_the_hosts_mounts()?;
             match umount2(&path, MntFlags::MNT_DETACH) {
                 Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
                 Err(error) => return Err(error),
@@ -57,6 +58,7 @@ pub async fn remove(path: PathBuf) -> Result<(), String> {
                 _ => Ok(()),
             }
         };
+        among_the_hosts_mounts()?;
         gone().map_err(|error| format!("{}: {error}", path.display()))
     })
     .await
@@ -76,16 +78,28 @@ async fn aside<T: Send + 'static>(
     told.await.map_err(|error| error.to_string())?
 }
 
-fn among_the_hosts_mounts() -> Result<(), Errno> {
-    // Needed first: its root and its folder are those of all threads of this process.
-    unshare(CloneFlags::CLONE_FS)?;
-    let mounts = File::open("/proc/1/ns/mnt").map_err(|error| errno(&error))?;
-    setns(mounts, CloneFlags::CLONE_NEWNS)
+fn among_the_hosts_mounts() -> Result<(), String> {
+    let go = || -> Result<(), Errno> {
+        // Needed first: its root and its folder are those of all threads of this process.
+        unshare(CloneFlags::CLONE_FS)?;
+        let mounts = File::open("/proc/1/ns/mnt").map_err(|error| errno(&error))?;
+        setns(mounts, CloneFlags::CLONE_NEWNS)
+    };
+    go().map_err(|error| match error {
+        Errno::EACCES | Errno::EPERM => {
+            format!("agentd's unit keeps it from the host's mounts ({error}): {DROP_IN} lets it, as a drop-in of agentd.service")
+        }
+        error => error.to_string(),
+    })
 }
 
 /// Whether it had to be made.
-fn enter(path: &Path) -> Result<bool, Errno> {
+fn enter(path: &Path) -> Result<bool, String> {
     among_the_hosts_mounts()?;
+    enter_here(path).map_err(|error| error.to_string())
+}
+
+fn enter_here(path: &Path) -> Result<bool, Errno> {
     let there = File::open(path).map_err(|error| errno(&error));
     match there.and_then(|there| setns(there, CloneFlags::CLONE_NEWNET)) {
         Ok(()) => return Ok(false),
