@@ -4,6 +4,7 @@
 mod kvm;
 mod limits;
 mod made;
+mod service;
 mod shaping;
 #[path = "../host/template.rs"]
 mod template;

@@ -3,7 +3,8 @@
 //! ```text
 //!   tests/host-vm/root ──► root.img, kernel, initrd     made once for each change of its recipe, kept in the target folder
 //!   a folder           ──► payload.img                  what is to be run: its file `run`, and whatever that needs
-//!   QEMU boots both; nothing is written to root.img. No network card: no packet leaves.
+//!   QEMU boots both; nothing is written to root.img, or what is goes to a file of the test's, for a machine that is
+//!   booted again. No network card: no packet leaves.
 //!   agent-test.output, .journal, .status                three virtio-serial ports, each a file out here
 //! ```
 //!
@@ -76,8 +77,26 @@ fn of_recipe() -> u64 {
     hasher.finish()
 }
 
-/// Boots the machine, has it run `payload`/run as root, and gives what became of that.
-pub fn run(payload: &Path, limit: Duration) -> Run {
+/// How a machine that is booted again is run for once.
+#[derive(Clone, Copy)]
+pub struct Boot {
+    body: fn(),
+    cut: Option<fn(&str) -> bool>,
+}
+
+/// It goes down in order once its body has ended.
+pub const fn whole(body: fn()) -> Boot {
+    Boot { body, cut: None }
+}
+
+/// Its power is cut as soon as that can be said of its output. The next finds the output in `/payload/said`.
+pub const fn until(body: fn(), cut: fn(&str) -> bool) -> Boot {
+    Boot { body, cut: Some(cut) }
+}
+
+/// Boots the machine, has it run `payload`/run as root, and gives what became of that. `kept` is where what it writes
+/// to its root goes, for the next boot; nowhere without it. What is cut has no status.
+fn run(payload: &Path, limit: Duration, kept: Option<&Path>, cut: Option<fn(&str) -> bool>) -> Run {
     assert!(nix::unistd::geteuid().is_root(), "a machine needs root: it makes disks with their owners");
     let root = root();
     let scratch = namespace::scratch_folder().expect("a scratch folder");
@@ -90,12 +109,18 @@ pub fn run(payload: &Path, limit: Duration) -> Run {
     );
     made.expect("a disk of what is to be run");
     clock("the test host boots");
-    let mut qemu = start(&root, &disk, &at);
+    let mut qemu = start(&root, &drive(&root, kept), &disk, &at);
     let from = Instant::now();
     let text = |name: &str| String::from_utf8_lossy(&fs::read(at(name)).unwrap_or_default()).into_owned();
     let ended = loop {
         if let Some(status) = qemu.try_wait().expect("QEMU") {
             break status.success();
+        }
+        if cut.is_some_and(|cut| cut(&text("output"))) {
+            // At once: nothing in there is asked, or told.
+            qemu.kill().and_then(|()| qemu.wait()).expect("an end");
+            clock("the test host has lost its power");
+            return Run { status: CUT, output: text("output"), journal: String::new() };
         }
         if from.elapsed() > limit {
             qemu.kill().and_then(|()| qemu.wait()).expect("an end");
@@ -117,8 +142,25 @@ pub fn run(payload: &Path, limit: Duration) -> Run {
     Run { status, output: text("output"), journal: text("journal") }
 }
 
+fn drive(root: &Path, kept: Option<&Path>) -> String {
+    let image = root.join("root.img");
+    let Some(kept) = kept else {
+        // Written to a file of QEMU's own that is gone with it.
+        return format!("file={},format=raw,if=virtio,snapshot=on", image.display());
+    };
+    if !kept.exists() {
+        let (image, kept) = (image.to_string_lossy(), kept.to_string_lossy());
+        namespace::run(
+            "/usr/bin/qemu-img",
+            &["create", "-q", "-f", "qcow2", "-b", &image, "-F", "raw", &kept],
+        )
+        .expect("a disk on top of the root");
+    }
+    format!("file={},format=qcow2,if=virtio,cache=unsafe", kept.display())
+}
+
 #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
-fn start(root: &Path, disk: &Path, at: &dyn Fn(&str) -> PathBuf) -> Child {
+fn start(root: &Path, drive: &str, disk: &Path, at: &dyn Fn(&str) -> PathBuf) -> Child {
     let log = File::create(at("qemu")).expect("a log");
     let mut command = Command::new("/usr/bin/qemu-system-x86_64");
     command
@@ -131,9 +173,7 @@ fn start(root: &Path, disk: &Path, at: &dyn Fn(&str) -> PathBuf) -> Child {
         .arg("-initrd")
         .arg(root.join("initrd"))
         .args(["-append", "root=/dev/vda ro console=ttyS0 quiet mitigations=off net.ifnames=0"])
-        .arg("-drive")
-        // Written to a file of QEMU's own that is gone with it.
-        .arg(format!("file={},format=raw,if=virtio,snapshot=on", root.join("root.img").display()))
+        .args(["-drive", drive])
         .arg("-drive")
         .arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()))
         .arg("-serial")
@@ -149,6 +189,8 @@ fn start(root: &Path, disk: &Path, at: &dyn Fn(&str) -> PathBuf) -> Child {
     command.spawn().expect("qemu-system-x86_64 starts")
 }
 
+/// The status of one whose power was cut.
+const CUT: i32 = -1;
 /// Set inside: that this is the machine.
 const INSIDE: &str = "AGENTD_TEST_MACHINE";
 /// Inside: where a test's files go.
@@ -169,6 +211,49 @@ macro_rules! machine_test {
     };
 }
 
+/// Declares a test whose machine is booted once for each [`Boot`](crate::machine::Boot), and keeps its root from one to the next. What the first
+/// argument makes, out here, lies in `/payload` in there.
+#[macro_export]
+macro_rules! boots_test {
+    ($name:ident, $seconds:expr, $furnish:expr, [$($boot:expr),+]) => {
+        #[test]
+        #[ignore = "needs a machine of its own: run by tests/run"]
+        fn $name() {
+            let path = concat!(module_path!(), "::", stringify!($name));
+            let test = path.split_once("::").map_or(path, |(_, rest)| rest);
+            let limit = std::time::Duration::from_secs($seconds);
+            $crate::machine::test_boots(test, limit, $furnish, &[$($boot),+]);
+        }
+    };
+}
+
+/// Outside: boots a machine once for each of `boots`, `limit` for each. Inside: runs the one that it was booted for.
+pub fn test_boots(name: &str, limit: Duration, furnish: fn(&Path), boots: &[Boot]) {
+    if let Some(boot) = std::env::var_os(INSIDE) {
+        let boot: usize = boot.to_string_lossy().parse().expect("the number of the boot");
+        return (boots[boot].body)();
+    }
+    template::ensure();
+    let kept = namespace::scratch_folder().expect("a scratch folder");
+    let payload = namespace::scratch_folder().expect("a scratch folder");
+    fs::create_dir_all(payload.path().join("debug/deps")).expect("a folder");
+    template::copy(&template::folder(), &payload.path().join("template"));
+    template::copy(
+        &std::env::current_exe().expect("this program's own path"),
+        &payload.path().join("debug/deps/test"),
+    );
+    furnish(payload.path());
+    for (n, boot) in boots.iter().enumerate() {
+        write_script(payload.path(), name, &n.to_string());
+        let run = run(payload.path(), limit, Some(&kept.path().join("root.qcow2")), boot.cut);
+        fs::write(payload.path().join("said"), &run.output).expect("what it said");
+        match boot.cut {
+            None => judge(&format!("boot {n} of {name}"), &run),
+            Some(_) => assert_eq!(run.status, CUT, "boot {n} of {name} ended by itself:\n{}", run.output),
+        }
+    }
+}
+
 /// Outside: boots a machine that runs this very test. Inside: runs its body, on a host whose systemd has libvirt and the
 /// rest at hand.
 pub fn test(name: &str, limit: Duration, body: impl FnOnce(&mut Host)) {
@@ -180,7 +265,11 @@ pub fn test(name: &str, limit: Duration, body: impl FnOnce(&mut Host)) {
     template::ensure();
     let payload = namespace::scratch_folder().expect("a scratch folder");
     pack(payload.path(), name);
-    let run = run(payload.path(), limit);
+    judge(name, &run(payload.path(), limit, None, None));
+}
+
+/// Shows what it said, and fails with it where it failed.
+fn judge(name: &str, run: &Run) {
     let lines: Vec<&str> = run.journal.lines().collect();
     let journal = lines[lines.len().saturating_sub(200)..].join("\n");
     assert!(
@@ -202,8 +291,12 @@ fn pack(payload: &Path, test: &str) {
     }
     template::copy(&own, &deps.join("test"));
     template::copy(&template::folder(), &payload.join("template"));
+    write_script(payload, test, "yes");
+}
+
+fn write_script(payload: &Path, test: &str, boot: &str) {
     let script = format!(
-        "#!/bin/sh\nexport {INSIDE}=yes RUST_BACKTRACE=1 {}=/payload/template\n\
+        "#!/bin/sh\nexport {INSIDE}={boot} RUST_BACKTRACE=1 {}=/payload/template\n\
          exec /payload/debug/deps/test --exact {test} --include-ignored --nocapture --test-threads 1\n",
         template::FOLDER
     );

@@ -1,0 +1,57 @@
+//! agentd as administrators have it: its package on a host whose init is systemd.
+
+mod package;
+mod power;
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent_tests::host::daemon::{binary, clock};
+use agent_tests::host::{Agentd, namespace, wait_until};
+
+const STATE: &str = "/var/lib/agentd";
+const SOCKET: &str = "/run/agentd/agentd.sock";
+
+/// Out here: a package and the one after it, of the programs that the other tests run.
+fn furnish(payload: &Path) {
+    for revision in ["1", "2"] {
+        let out = payload.to_string_lossy();
+        let line = ["deb", "--profile", "dev", "--revision", revision, "--out", &out];
+        let deb = namespace::run(&binary("xtask").to_string_lossy(), &line).expect("a package");
+        std::fs::rename(deb.trim(), payload.join(format!("agentd-{revision}.deb"))).expect("the package");
+    }
+    std::os::unix::fs::symlink("/usr/bin/agentctl", payload.join("debug/agentctl")).expect("a link");
+    std::fs::write(payload.join("orderly"), "").expect("a mark");
+}
+
+fn sh(script: &str) -> Result<String, String> {
+    let script = format!("set -e\nexport DEBIAN_FRONTEND=noninteractive\n{script}");
+    namespace::run("/bin/sh", &["-c", &script])
+        .map(|text| text.trim().to_owned())
+        .map_err(|e| format!("{e:#}"))
+}
+
+fn ok(script: &str) -> String {
+    clock(script.lines().next().unwrap_or_default());
+    sh(script).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn install(revision: u32) {
+    ok(&format!("dpkg -i --force-confdef /payload/agentd-{revision}.deb 2>&1"));
+}
+
+/// The state that tests begin with, in the place of the package's own, which is empty.
+fn begin_with_images() {
+    ok(&format!("rmdir {STATE} && cp -a /payload/template {STATE}"));
+}
+
+fn agentd() -> Agentd {
+    Agentd::new(Path::new(STATE), Path::new(SOCKET))
+}
+
+/// Asked of systemd and not at the socket: asking there would start it.
+fn started_by_the_boot() {
+    let more = "systemctl list-jobs; systemctl status agentd.service agentd.socket; journalctl -q -b -u agentd.service";
+    let script = format!("systemctl is-active agentd.service || {{ ( {more} ) >&2; false; }}");
+    wait_until("agentd is started by the boot", Duration::from_secs(120), || sh(&script));
+}
