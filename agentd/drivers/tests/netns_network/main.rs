@@ -100,6 +100,26 @@ fn netns_a_foreign_bridge_is_left_alone() {
     });
 }
 
+/// After a boot of the host an engine makes the bridge before us, of the network that it was given on it.
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn netns_a_bridge_that_the_engine_made_for_us_is_taken_over() {
+    netns::inside(async || {
+        let (driver, setup) = (driver("one"), contract::network(1));
+        let bridge = driver.bridge(setup.id);
+        let address = format!("{}/{}", setup.cidr.gateway(), setup.cidr.prefix());
+        ok(&format!("ip link add {bridge} type bridge && ip addr add {address} dev {bridge}")).await;
+        let index = ok(&format!("ip -o link show {bridge} | cut -d: -f1")).await;
+        driver.ensure(&setup).await.expect("taken over");
+        assert_eq!(ok(&format!("ip -o link show {bridge} | cut -d: -f1")).await, index);
+        assert_eq!(driver.list().await.expect("listed"), [setup.id]);
+        assert_eq!(driver.observe(setup.id).await.expect("observed"), contract::WHOLE);
+        driver.remove(setup.id).await.expect("removed");
+        let left = ok("ip -o link show type bridge").await;
+        assert!(!left.contains(&bridge), "it was ours to remove: {left}");
+    });
+}
+
 #[test]
 #[ignore = "needs the test host: run by tests/run"]
 fn netns_two_daemons_do_not_see_each_other() {

@@ -3,6 +3,10 @@
 //! A bridge is ours when its alias says so: `agentd <tag> <network id>`. The kernel takes no alias when a link is made,
 //! so a bridge of ours is also known by its address, which is derived from its name and which the kernel does take:
 //! otherwise a daemon killed between the two calls would later stand before its own bridge as before a stranger's.
+//!
+//! After a boot of the host Docker, which starts first, makes the bridges of all networks that it knows, also of those
+//! that it was given to put containers on ours: a bridge without any alias that has our name and our gateway's address.
+//! It is taken over.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -52,6 +56,8 @@ impl BridgeSeen {
 enum Found {
     Nothing,
     Ours(BridgeSeen),
+    /// A bridge of the name that nobody has marked.
+    Unmarked(BridgeSeen),
     Foreign(String),
 }
 
@@ -68,7 +74,7 @@ impl Links {
     pub async fn observe(&self, instance: &Instance, id: Uuid) -> Result<Option<BridgeSeen>, NetworkError> {
         Ok(match self.find(instance, id).await? {
             Found::Ours(seen) => Some(seen),
-            Found::Nothing | Found::Foreign(_) => None,
+            Found::Nothing | Found::Unmarked(_) | Found::Foreign(_) => None,
         })
     }
 
@@ -80,13 +86,22 @@ impl Links {
         cidr: Cidr,
     ) -> Result<BridgeSeen, NetworkError> {
         let name = instance.bridge(id);
-        if let Found::Nothing = self.find(instance, id).await? {
-            let link = LinkBridge::new(&name)
-                .down()
-                .address(bridge_address(&name).to_vec())
-                .stp_state(BridgeStpState::Disabled)
-                .build();
-            self.handle.link().add(link).execute().await.map_err(failed("making the bridge"))?;
+        match self.find(instance, id).await? {
+            Found::Nothing => {
+                let link = LinkBridge::new(&name)
+                    .down()
+                    .address(bridge_address(&name).to_vec())
+                    .stp_state(BridgeStpState::Disabled)
+                    .build();
+                self.handle.link().add(link).execute().await.map_err(failed("making the bridge"))?;
+            }
+            // The engine's, of ours. Known as ours from here on, also where this is where it ends.
+            Found::Unmarked(seen) if seen.has(cidr) => {
+                let link = LinkUnspec::new_with_index(seen.index).address(bridge_address(&name).to_vec());
+                let set = self.handle.link().set(link.build()).execute().await;
+                set.map_err(failed("taking the engine's bridge over"))?;
+            }
+            Found::Unmarked(_) | Found::Ours(_) | Found::Foreign(_) => {}
         }
         let seen = self.ours(instance, id).await?;
         if !seen.marked {
@@ -124,10 +139,8 @@ impl Links {
     async fn ours(&self, instance: &Instance, id: Uuid) -> Result<BridgeSeen, NetworkError> {
         match self.find(instance, id).await? {
             Found::Ours(seen) => Ok(seen),
-            Found::Foreign(detail) => {
-                let what = format!("the link {}", instance.bridge(id));
-                Err(NetworkError::Conflict { what, detail })
-            }
+            Found::Unmarked(_) => Err(in_the_way(instance, id, foreign(None))),
+            Found::Foreign(detail) => Err(in_the_way(instance, id, detail)),
             Found::Nothing => Err(NetworkError::Failed {
                 step: "making the bridge".to_owned(),
                 detail: "it is gone again".to_owned(),
@@ -146,19 +159,14 @@ impl Links {
         };
         let known = known(&link, &name);
         let marked = known.alias.as_deref() == Some(&alias(instance, id));
-        if !known.bridge || !(marked || (known.alias.is_none() && known.made_by_us)) {
-            let alias = known.alias.as_deref().unwrap_or("none");
-            return Ok(Found::Foreign(format!("agentd did not make it (its alias: {alias})")));
+        if !known.bridge || !(marked || known.alias.is_none()) {
+            return Ok(Found::Foreign(foreign(known.alias.as_deref())));
         }
         let index = link.header.index;
         let addresses = self.addresses().await?;
         let addresses = addresses.iter().filter(|m| m.header.index == index).filter_map(ipv4_of).collect();
-        Ok(Found::Ours(BridgeSeen {
-            index,
-            up: link.header.flags.contains(LinkFlags::Up),
-            marked,
-            addresses,
-        }))
+        let seen = BridgeSeen { index, up: link.header.flags.contains(LinkFlags::Up), marked, addresses };
+        Ok(if marked || known.made_by_us { Found::Ours(seen) } else { Found::Unmarked(seen) })
     }
 
     pub async fn all(&self) -> Result<Vec<LinkMessage>, NetworkError> {
@@ -168,6 +176,14 @@ impl Links {
     pub async fn addresses(&self) -> Result<Vec<AddressMessage>, NetworkError> {
         self.handle.address().get().execute().try_collect().await.map_err(failed("listing addresses"))
     }
+}
+
+fn foreign(alias: Option<&str>) -> String {
+    format!("agentd did not make it (its alias: {})", alias.unwrap_or("none"))
+}
+
+fn in_the_way(instance: &Instance, id: Uuid, detail: String) -> NetworkError {
+    NetworkError::Conflict { what: format!("the link {}", instance.bridge(id)), detail }
 }
 
 /// What a bridge of ours bears as its alias.
