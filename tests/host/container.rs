@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_tests::host::engine::{self, IMAGE, docker};
-use agent_tests::host::{Agentd, guest, traces, wait_until};
+use agent_tests::host::{Agentd, guest, namespace, traces, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
 
@@ -120,6 +120,32 @@ host_test!(docker_what_is_done_behind_our_back_is_seen_at_once, |host| {
     dockerd.start();
     let back = |c: &Value| c["status"]["state"] == "running" && !unseen(c);
     until(&agentd, "kept", "up again", Duration::from_secs(30), back);
+    wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
+});
+
+// As at a boot of the host: nothing runs, no link is there, and Docker is the first to start.
+host_test!(docker_that_makes_our_bridge_before_us_is_not_in_the_way, |host| {
+    let mut dockerd = host.start_docker();
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    run(&agentd, "web", &["--restart", "always"]);
+    let (web, engines) = (address(&agentd, "web"), engine_name(&agentd, "web"));
+    let network = agentd.get("network", "default").expect("the network");
+    let bridge = network["status"]["bridge"].as_str().expect("a bridge").to_owned();
+    agentd.stop();
+    docker(&["kill", &engines]).expect("docker kill");
+    dockerd.kill();
+    namespace::run("/usr/bin/pkill", &["-x", "dnsmasq"]).expect("dnsmasq ends");
+    namespace::run("/usr/sbin/ip", &["link", "delete", &bridge]).expect("the bridge goes");
+    dockerd.start();
+    let theirs = namespace::run("/usr/sbin/ip", &["link", "show", &bridge]).expect("Docker makes it");
+    assert!(!theirs.contains("alias"), "{theirs}");
+
+    agentd.start();
+    agentd.wait_ready();
+    let ours = namespace::run("/usr/sbin/ip", &["link", "show", &bridge]).expect("the bridge");
+    assert!(ours.contains("alias agentd "), "{ours}");
+    until(&agentd, "web", "up again", Duration::from_secs(30), |c| c["status"]["state"] == "running");
     wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
 });
 
