@@ -14,15 +14,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::DockerImages;
-use super::journal::{Copying, Journal, Noted};
+use super::journal::{Journal, Noted};
+use super::plan::{Listed, Maker, plan_images, seconds, under_way};
 use crate::Instance;
 use crate::engine::wire::query;
 use crate::engine::{ACT, ASK, EngineError};
 use crate::image::ImageError;
 
 const CALL: &str = "remove what a build left";
-/// For how long a step that copies files may go on after its build was cut off; and how long that is waited for at once.
-const COPY_MAX: Duration = Duration::from_secs(600);
+/// How long a step that copies files, and may go on after its build was cut off, is waited for at once.
 const COPY_SOON: Duration = Duration::from_secs(12);
 /// How often it is looked at what is still in use, and after how many looks the engine does not end it any more.
 const TRIES: usize = 24;
@@ -47,21 +47,6 @@ pub(super) fn seal(instance: &Instance, image: Uuid) -> Seal {
     Seal { name: "rttime".to_owned(), soft: number, hard: number }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    id: String,
-    #[serde(default)]
-    parent_id: String,
-    /// In seconds.
-    #[serde(default)]
-    created: u64,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    repo_digests: Option<Vec<String>>,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Made {
@@ -74,13 +59,6 @@ struct Made {
 struct Layer {
     #[serde(default)]
     created_by: String,
-}
-
-/// What an image was made by, as far as the engine says.
-#[derive(Debug, Default)]
-struct Maker {
-    container: String,
-    step: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,32 +80,6 @@ struct StepLook {
 struct StepHost {
     #[serde(default)]
     ulimits: Option<Vec<Seal>>,
-}
-
-impl Listed {
-    /// Whether it has no name and is no older than that.
-    fn may_be_of(&self, since: Timestamp) -> bool {
-        let none = |names: &Option<Vec<String>>| {
-            names.as_ref().is_none_or(|names| names.iter().all(|name| name.starts_with("<none>")))
-        };
-        none(&self.repo_tags) && none(&self.repo_digests) && self.created >= seconds(since)
-    }
-
-    fn is(&self, id: &str) -> bool {
-        self.id.trim_start_matches("sha256:").starts_with(id)
-    }
-
-    /// Nothing: on no image.
-    fn stands_on(&self, id: &str) -> bool {
-        let parent = self.parent_id.trim_start_matches("sha256:");
-        if id.is_empty() { parent.is_empty() } else { parent.starts_with(id) }
-    }
-
-    /// Whether it is what comes of that.
-    fn copied_by(&self, copy: &Copying, makers: &BTreeMap<String, Maker>) -> bool {
-        let step = format!("#(nop) {} ", copy.word);
-        self.stands_on(&copy.on) && makers.get(&self.id).is_some_and(|maker| maker.step.contains(&step))
-    }
 }
 
 impl DockerImages {
@@ -282,152 +234,11 @@ fn gone(removed: Result<(), EngineError>) -> Result<Option<String>, EngineError>
     }
 }
 
-fn seconds(at: Timestamp) -> u64 {
-    at.millis() / 1000
-}
-
-/// A step that copied when its build was cut off, and may not have ended: what comes of it is not there.
-fn under_way<'a>(
-    there: &[Listed],
-    makers: &BTreeMap<String, Maker>,
-    noted: &'a Noted,
-) -> Option<&'a Copying> {
-    let recent = noted.copies.iter().filter(|copy| noted.cut && copy.since.age() < COPY_MAX);
-    let ended = |copy: &Copying| there.iter().any(|one| one.copied_by(copy, makers));
-    recent.into_iter().find(|copy| !ended(copy))
-}
-
-/// Which images go, in that order. `makers`: the containers that nameless ones were made by, where they were asked for.
-fn plan_images(there: &[Listed], makers: &BTreeMap<String, Maker>, noted: &Noted) -> Vec<String> {
-    let mut ours: Vec<&Listed> = Vec::new();
-    let free = |one: &&Listed| one.may_be_of(noted.since);
-    for id in &noted.images {
-        ours.extend(there.iter().filter(free).filter(|one| one.is(id)));
-    }
-    if noted.cut {
-        let by_noted = |maker: &Maker| noted.containers.iter().any(|id| maker.container.starts_with(id));
-        ours.extend(there.iter().filter(free).filter(|one| makers.get(&one.id).is_some_and(by_noted)));
-        let copied = |one: &&Listed| {
-            let mut copies = noted.copies.iter().filter(|copy| one.created >= seconds(copy.since));
-            copies.any(|copy| one.copied_by(copy, makers))
-        };
-        ours.extend(there.iter().filter(free).filter(copied));
-        let mut next = 0;
-        // What stands on one of ours; the list grows while it is gone through.
-        while let Some(parent) = ours.get(next).map(|one| one.id.clone()) {
-            let known: BTreeSet<&str> = ours.iter().map(|one| one.id.as_str()).collect();
-            let more = there.iter().filter(free).filter(|one| one.parent_id == parent);
-            let more: Vec<&Listed> = more.filter(|one| !known.contains(one.id.as_str())).collect();
-            ours.extend(more);
-            next += 1;
-        }
-    }
-    let mut left: BTreeSet<&str> = ours.iter().map(|one| one.id.as_str()).collect();
-    let mut gone: Vec<String> = Vec::new();
-    // Each time those that nothing stands on.
-    loop {
-        let holds = |id: &str| there.iter().any(|one| one.parent_id == id && !gone.contains(&one.id));
-        let now: Vec<&str> = left.iter().copied().filter(|id| !holds(id)).collect();
-        if now.is_empty() {
-            return gone;
-        }
-        for id in now {
-            left.remove(id);
-            gone.push(id.to_owned());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-
-    fn image(id: &str, parent: &str, created: u64, tag: Option<&str>) -> Listed {
-        Listed {
-            id: format!("sha256:{id}"),
-            parent_id: if parent.is_empty() { String::new() } else { format!("sha256:{parent}") },
-            created,
-            repo_tags: Some(vec![tag.unwrap_or("<none>:<none>").to_owned()]),
-            repo_digests: None,
-        }
-    }
-
-    fn noted(cut: bool, images: &[&str], containers: &[&str]) -> Noted {
-        let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        Noted {
-            since: Timestamp(100_500),
-            cut,
-            images: owned(images),
-            containers: owned(containers),
-            copies: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn only_what_a_build_made_goes_and_nothing_that_something_stands_on() {
-        let there = [
-            image("ba5e", "", 50, Some("box:1")),
-            image("aaa1", "ba5e", 101, None),
-            image("aaa2", "aaa1", 102, None),
-            image("bbb1", "ba5e", 103, None),
-            image("bbb2", "bbb1", 104, Some("made:1")),
-            // Of others: made at that time, older, and a child of ours that got a name.
-            image("ccc1", "ba5e", 103, None),
-            image("ddd1", "ba5e", 60, None),
-            image("aaa3", "aaa1", 105, Some("theirs:1")),
-        ];
-        let none = BTreeMap::new();
-        let all = ["aaa1", "aaa2", "bbb1", "bbb2", "ddd1"];
-        assert_eq!(plan_images(&there, &none, &noted(false, &all, &[])), ["sha256:aaa2"]);
-        let fewer = &there[..7];
-        assert_eq!(plan_images(fewer, &none, &noted(false, &all, &[])), ["sha256:aaa2", "sha256:aaa1"]);
-        assert_eq!(plan_images(fewer, &none, &noted(false, &["aaa1"], &[])), [""; 0]);
-    }
-
-    #[test]
-    fn of_a_build_that_was_cut_off_goes_what_was_not_told_of_any_more() {
-        let there = [
-            image("ba5e", "", 50, Some("box:1")),
-            image("aaa1", "ba5e", 101, None),
-            image("aaa2", "aaa1", 102, None),
-            image("aaa3", "aaa2", 103, None),
-            image("bbb1", "ba5e", 103, None),
-            image("ccc1", "ba5e", 103, None),
-        ];
-        let id = |id: &str| format!("sha256:{id}");
-        let maker = |container: &str| Maker { container: container.to_owned(), step: String::new() };
-        let makers = [(id("bbb1"), maker("0123456789ab")), (id("ccc1"), maker("ffffffffffff"))].into();
-        let cut = plan_images(&there, &makers, &noted(true, &["aaa1"], &["012345"]));
-        assert_eq!(cut, ["aaa3", "bbb1", "aaa2", "aaa1"].map(id));
-    }
-
-    #[test]
-    fn a_step_that_copied_is_waited_for_and_what_comes_of_it_goes() {
-        let mut there = vec![
-            image("ba5e", "", 50, Some("box:1")),
-            image("ccc1", "ba5e", 103, None),
-            image("ddd1", "ba5e", 103, None),
-        ];
-        let id = |id: &str| format!("sha256:{id}");
-        let by = |step: &str| Maker { container: String::new(), step: format!("/bin/sh -c #(nop) {step}") };
-        let mut makers: BTreeMap<_, _> =
-            [(id("ccc1"), by("ADD file:00 in / ")), (id("ddd1"), by(" WORKDIR /x"))].into();
-        let copy = |since| Copying { since, on: "ba5".to_owned(), word: "COPY".to_owned() };
-        let now = Noted { copies: vec![copy(Timestamp::now())], ..noted(true, &[], &[]) };
-        assert!(under_way(&there, &makers, &now).is_some());
-        let long_ago = Noted { copies: vec![copy(Timestamp(102_000))], ..noted(true, &[], &[]) };
-        assert!(under_way(&there, &makers, &long_ago).is_none(), "it is given up");
-        assert_eq!(plan_images(&there, &makers, &long_ago), [""; 0]);
-
-        there.push(image("bbb1", "ba5e", 104, None));
-        makers.insert(id("bbb1"), by("COPY file:00 in /word "));
-        assert!(under_way(&there, &makers, &now).is_none());
-        assert_eq!(plan_images(&there, &makers, &long_ago), [id("bbb1")]);
-        // One that was there before was only found again.
-        assert_eq!(plan_images(&there, &makers, &now), [""; 0]);
-    }
 
     #[test]
     fn a_seal_is_one_builds_and_nobody_meets_it() {

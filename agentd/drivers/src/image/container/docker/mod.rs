@@ -10,6 +10,7 @@ mod layers;
 mod leftovers;
 mod load;
 mod messages;
+mod plan;
 mod pull;
 mod remove;
 
@@ -27,6 +28,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use self::plan::Listed;
 use super::credentials::Registries;
 use super::{ContainerImage, ContainerImageDriver, SavedPieces, mark, marked, repository};
 use crate::Instance;
@@ -58,13 +60,6 @@ struct Inspected {
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
     repo_digests: Option<Vec<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
 }
 
 impl DockerImages {
