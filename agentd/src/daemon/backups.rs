@@ -70,11 +70,10 @@ impl Backup for Backups {
 }
 
 /// A folder that goes with all that is in it.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(below: &Path) -> io::Result<Self> {
-        let folder = below.join(Uuid::now_v7().to_string());
+    pub(super) fn new(folder: PathBuf) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(Self(folder))
     }
@@ -90,7 +89,7 @@ impl Drop for Scratch {
 
 /// The file is open, read from its beginning, and has no name any more.
 fn make(snapshot: Snapshot, below: &Path) -> Result<(Header, File), Problem> {
-    let scratch = Scratch::new(below).map_err(|error| unwritten(&error))?;
+    let scratch = Scratch::new(below.join(Uuid::now_v7().to_string())).map_err(|error| unwritten(&error))?;
     let (revision, objects) = (snapshot.revision(), snapshot.objects() as u64);
     let path = scratch.0.join("agentd.db");
     snapshot.write(&path).map_err(|error| not_made(&error))?;

@@ -7,16 +7,16 @@
 //! Nothing is written before the file was found whole, and what was written goes where it fails. The place is locked
 //! meanwhile: no daemon runs on it, and none begins there.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use agentd_api::backup::{Header, HeaderError, LINE_MAX};
 use agentd_drivers::Instance;
 use agentd_store::{OpenError, Options, RestoreError, SCHEMA, Store, StoreError, Vacancy};
 
-use super::backups::checksum;
+use super::backups::{Scratch, checksum};
 use super::{lacking, state_dir};
 use crate::reconcile::note_shipped_flavors;
 
@@ -64,7 +64,7 @@ pub async fn restore(backup: &Path, wanted: &Path) -> anyhow::Result<Restored> {
     let state_dir = state_dir::prepare(wanted)?;
     let database = state_dir.join("agentd.db");
     let vacancy = Vacancy::take(&database).map_err(BackupFileError::from)?;
-    let scratch = Scratch::new(&state_dir).map_err(BackupFileError::Copy)?;
+    let scratch = scratch(&state_dir).map_err(BackupFileError::Copy)?;
     let copy = scratch.0.join("agentd.db");
     copy_content(backup, &header, &copy)?;
     let lacking = open_once(backup, &header, (&copy, &state_dir)).await?;
@@ -73,25 +73,12 @@ pub async fn restore(backup: &Path, wanted: &Path) -> anyhow::Result<Restored> {
     Ok(Restored { file: database, header, lacking })
 }
 
-/// A folder that goes with all that is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// The place is locked: what is there was left by one that was killed.
-    fn new(state_dir: &Path) -> io::Result<Self> {
-        let folder = state_dir.join(FOLDER);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => DirBuilder::new().mode(0o700).create(&folder)?,
-        }
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Whoever restores again removes it.
-        let _ = std::fs::remove_dir_all(&self.0);
+/// The place is locked: what is there was left by one that was killed.
+fn scratch(state_dir: &Path) -> io::Result<Scratch> {
+    let folder = state_dir.join(FOLDER);
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Scratch::new(folder),
     }
 }
 
