@@ -194,13 +194,7 @@ impl Cp {
         let (what, step) = (what.to_owned(), step.to_owned());
         move |done, total| {
             if let Some(display) = &display {
-                let progress = Progress {
-                    step: step.clone(),
-                    done,
-                    total,
-                    unit: "bytes".to_owned(),
-                    ..Progress::default()
-                };
+                let progress = Progress::of_bytes(step.clone(), done, total);
                 display.lock().unwrap_or_else(PoisonError::into_inner).work(&what, &progress);
             }
         }

@@ -62,13 +62,7 @@ async fn pieces(app: &App, wanted: &Receive<'_>, to: &mut File) -> Result<(), Fa
     while let Some(piece) = pieces.next().await.map_err(Failure::from)? {
         to.write_all(&piece).await.map_err(|error| unwritable(Path::new("the archive"), &error))?;
         done += piece.len() as u64;
-        let progress = Progress {
-            step: "receiving".to_owned(),
-            done,
-            total: None,
-            unit: "bytes".to_owned(),
-            ..Progress::default()
-        };
+        let progress = Progress::of_bytes("receiving", done, None);
         display.work(&shown, &progress);
     }
     to.flush().await.map_err(|error| unwritable(Path::new("the archive"), &error))

@@ -85,6 +85,16 @@ pub struct Progress {
 }
 
 impl Progress {
+    pub fn of_bytes(step: impl Into<String>, done: u64, total: Option<u64>) -> Self {
+        Self { step: step.into(), done, total, unit: "bytes".to_owned(), layers: Vec::new() }
+    }
+
+    pub fn of_steps(step: impl Into<String>, done: u64, total: Option<u64>) -> Self {
+        Self { unit: "steps".to_owned(), ..Self::of_bytes(step, done, total) }
+    }
+}
+
+impl Progress {
     /// How many layers are told of at most.
     pub const LAYERS_MAX: usize = 128;
 }

@@ -118,11 +118,5 @@ async fn digest(file: &mut File, size: u64, name: &str, display: &mut Display) -
 }
 
 fn bytes(step: &str, done: u64, total: u64) -> Progress {
-    Progress {
-        step: step.to_owned(),
-        done,
-        total: Some(total),
-        unit: "bytes".to_owned(),
-        ..Progress::default()
-    }
+    Progress::of_bytes(step, done, Some(total))
 }

@@ -67,16 +67,7 @@ impl Import {
         let (mut display, shown) = (Display::new(), about.clone());
         let progress = move |done| {
             let step = "sending".to_owned();
-            display.work(
-                &shown,
-                &Progress {
-                    step,
-                    done,
-                    total: Some(length),
-                    unit: "bytes".to_owned(),
-                    ..Progress::default()
-                },
-            );
+            display.work(&shown, &Progress::of_bytes(step, done, Some(length)));
         };
         let archive = Archive {
             project: app.project.clone(),

@@ -79,8 +79,7 @@ impl Work<'_> {
         common.state = State::Provisioning;
         common.reason = None;
         let step = "making it and its place on the network".to_owned();
-        common.progress =
-            Some(Progress { step, done: 0, total: Some(2), unit: "steps".to_owned(), ..Progress::default() });
+        common.progress = Some(Progress::of_steps(step, 0, Some(2)));
         Ok(self.publish().await?)
     }
 

@@ -186,13 +186,7 @@ impl Snapshots {
         status.common.state = State::Provisioning;
         status.common.reason = None;
         let step = if object.spec.memory { "taking its disks and its memory" } else { "taking its disks" };
-        status.common.progress = Some(Progress {
-            step: step.to_owned(),
-            done: 0,
-            total: None,
-            unit: "steps".to_owned(),
-            ..Progress::default()
-        });
+        status.common.progress = Some(Progress::of_steps(step, 0, None));
         status.vm_generation = Some(vm.meta.generation);
         status.freezing = !object.spec.memory;
         pass.publish::<Snapshot>(status).await?;

@@ -215,11 +215,5 @@ impl Work<'_> {
 }
 
 fn step(done: u64, name: &str) -> Option<Progress> {
-    Some(Progress {
-        step: name.to_owned(),
-        done,
-        total: Some(2),
-        unit: "steps".to_owned(),
-        ..Progress::default()
-    })
+    Some(Progress::of_steps(name, done, Some(2)))
 }

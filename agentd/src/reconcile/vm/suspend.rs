@@ -99,5 +99,5 @@ impl Work<'_> {
 }
 
 pub(super) fn doing(step: &str) -> Progress {
-    Progress { step: step.to_owned(), done: 0, total: None, unit: "steps".to_owned(), ..Progress::default() }
+    Progress::of_steps(step, 0, None)
 }
