@@ -66,7 +66,7 @@ struct Layer {
 struct Step {
     id: String,
     #[serde(default)]
-    created: u64,
+    created: i64,
 }
 
 #[derive(Debug, Deserialize)]

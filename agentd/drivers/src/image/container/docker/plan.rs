@@ -18,9 +18,9 @@ pub(super) struct Listed {
     pub(super) id: String,
     #[serde(default)]
     pub(super) parent_id: String,
-    /// In seconds.
+    /// In seconds; before 1970, thus below 0, of an image that has no date.
     #[serde(default)]
-    pub(super) created: u64,
+    pub(super) created: i64,
     #[serde(default)]
     pub(super) repo_tags: Option<Vec<String>>,
     #[serde(default)]
@@ -60,8 +60,8 @@ impl Listed {
     }
 }
 
-pub(super) fn seconds(at: Timestamp) -> u64 {
-    at.millis() / 1000
+pub(super) fn seconds(at: Timestamp) -> i64 {
+    i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX)
 }
 
 /// A step that copied when its build was cut off, and may not have ended: what comes of it is not there.
@@ -120,7 +120,7 @@ pub(super) fn plan_images(there: &[Listed], makers: &BTreeMap<String, Maker>, no
 mod tests {
     use super::*;
 
-    fn image(id: &str, parent: &str, created: u64, tag: Option<&str>) -> Listed {
+    fn image(id: &str, parent: &str, created: i64, tag: Option<&str>) -> Listed {
         Listed {
             id: format!("sha256:{id}"),
             parent_id: if parent.is_empty() { String::new() } else { format!("sha256:{parent}") },
@@ -139,6 +139,15 @@ mod tests {
             containers: owned(containers),
             copies: Vec::new(),
         }
+    }
+
+    #[test]
+    fn an_image_without_a_date_is_listed_and_is_of_no_build() {
+        let listed = r#"[{"Containers":-1,"Created":-62135596800,"Id":"sha256:aaa1","ParentId":"",
+            "RepoDigests":null,"RepoTags":null}]"#;
+        let there: Vec<Listed> = serde_json::from_str(listed).expect("as Docker lists it");
+        assert!(there.iter().all(|one| !one.may_be_of(Timestamp(0))));
+        assert_eq!(plan_images(&there, &BTreeMap::new(), &noted(true, &["aaa1"], &[])), [""; 0]);
     }
 
     #[test]
