@@ -3,7 +3,8 @@
 //! That `/dev/kvm` opens proves nothing, so a small real guest is run under KVM with a deadline, in the way that VMs are
 //! run (q35, the host's processor), once in a boot of the host. The answer is kept in `accel.json` of the state
 //! directory, with the boot's id and the emulator's identity; where either differs, the guest is run again. When the
-//! trial itself cannot be made (no QEMU), the answer is TCG, says so, and is not kept.
+//! trial itself cannot be made (no QEMU), the answer is TCG, says so, and is not kept. A guest that was not done in time
+//! proves nothing where the same guest is not done in time under TCG either: the host is too busy to tell.
 
 mod payload;
 #[cfg(test)]
@@ -67,6 +68,8 @@ pub struct Trial {
     pub next: Option<&'static str>,
     /// How it ended where that was not as it should: QEMU's own words, or the deadline.
     pub trouble: Option<String>,
+    /// It was ended because its time was over.
+    pub late: bool,
 }
 
 impl Trial {
@@ -128,9 +131,13 @@ impl AccelProbe {
         if let Some(kept) = self.read_kept().filter(|kept| kept.boot_id == boot_id && kept.qemu == qemu) {
             return Ok(settled(kept.accel, kept.reason));
         }
-        let trial =
-            try_guest("kvm", "host").await.map_err(|error| format!("KVM could not be tried: {error}"))?;
-        let answer = judge(&trial);
+        let untried = |error| format!("KVM could not be tried: {error}");
+        let trial = try_guest("kvm", "host").await.map_err(untried)?;
+        let without = match trial.late {
+            true => Some(try_guest("tcg", "max").await.map_err(untried)?),
+            false => None,
+        };
+        let answer = judge(&trial, without.as_ref())?;
         let kept = Kept { boot_id, qemu, accel: answer.accel, reason: answer.reason.clone() };
         if let Err(error) = self.keep(&kept) {
             tracing::warn!(path = %self.kept_at.display(), %error, "the answer about KVM could not be kept");
@@ -181,16 +188,23 @@ fn settled(accel: Accel, reason: String) -> AccelAnswer {
     AccelAnswer { accel, reason, settled: true }
 }
 
-fn judge(trial: &Trial) -> AccelAnswer {
+/// Of a trial under KVM and, where that was not done in time, of one without.
+fn judge(trial: &Trial, without: Option<&Trial>) -> Result<AccelAnswer, String> {
     if trial.passed() {
         let reason = format!("a trial guest ran under KVM and did all its {} steps", trial.of);
-        return settled(Accel::Kvm, reason);
+        return Ok(settled(Accel::Kvm, reason));
+    }
+    if without.is_some_and(|without| !without.passed()) {
+        let within = DEADLINE.as_secs();
+        return Err(format!(
+            "KVM could not be tried: no guest is done here within {within} s, with KVM or without"
+        ));
     }
     let how = trial.trouble.as_deref().unwrap_or("the guest was reset");
     let at = trial.next.map(|next| format!(" at '{next}'")).unwrap_or_default();
     let reason =
         format!("a trial guest under KVM did {} of its {} steps and ended{at}: {how}", trial.steps, trial.of);
-    settled(Accel::Tcg, reason)
+    Ok(settled(Accel::Tcg, reason))
 }
 
 fn qemu_identity() -> Result<String, ExecError> {
@@ -226,11 +240,12 @@ pub async fn try_guest(accelerator: &str, cpu: &str) -> Result<Trial, String> {
             other => said.push(other.to_owned()),
         })
         .await;
+    let late = matches!(ended, Err(ExecError::Deadline { .. }));
     let trouble = match ended {
         Ok(_) => None,
         Err(error @ (ExecError::Missing(_) | ExecError::Start { .. })) => return Err(chain(&error)),
         Err(ExecError::Status { status, .. }) => Some(format!("QEMU: {} ({status})", said.join("; "))),
         Err(error) => Some(error.to_string()),
     };
-    Ok(Trial { steps, of: payload::STEPS.len(), next: payload::STEPS.get(steps).copied(), trouble })
+    Ok(Trial { steps, of: payload::STEPS.len(), next: payload::STEPS.get(steps).copied(), trouble, late })
 }

@@ -2,22 +2,30 @@ use super::*;
 
 fn trial(steps: usize, trouble: Option<&str>) -> Trial {
     let next = payload::STEPS.get(steps).copied();
-    Trial { steps, of: payload::STEPS.len(), next, trouble: trouble.map(str::to_owned) }
+    Trial { steps, of: payload::STEPS.len(), next, trouble: trouble.map(str::to_owned), late: false }
 }
 
 #[test]
 fn only_a_guest_that_did_all_proves_kvm() {
-    assert_eq!(judge(&trial(8, None)).accel, Accel::Kvm);
-    assert_eq!(judge(&trial(8, Some("QEMU: aborted"))).accel, Accel::Tcg);
-    let seven = judge(&trial(6, None));
+    assert_eq!(judge(&trial(8, None), None).expect("told").accel, Accel::Kvm);
+    assert_eq!(judge(&trial(8, Some("QEMU: aborted")), None).expect("told").accel, Accel::Tcg);
+    let seven = judge(&trial(6, None), None).expect("told");
     assert_eq!(seven.accel, Accel::Tcg);
     assert!(
         seven.reason.contains("6 of its 8 steps") && seven.reason.contains("SYSCALL"),
         "{}",
         seven.reason
     );
-    let hung = judge(&trial(0, Some("was not done after 20 s")));
+}
+
+#[test]
+fn a_guest_that_was_late_tells_nothing_of_kvm_where_one_without_is_late_too() {
+    let late = Trial { late: true, ..trial(0, Some("was not done after 20 s")) };
+    let hung = judge(&late, Some(&trial(8, None))).expect("told");
+    assert_eq!(hung.accel, Accel::Tcg);
     assert!(hung.reason.contains("was not done after 20 s"), "{}", hung.reason);
+    let why = judge(&late, Some(&late)).expect_err("not told");
+    assert!(why.contains("with KVM or without"), "{why}");
 }
 
 #[test]
