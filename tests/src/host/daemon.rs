@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub struct Agentd {
     socket: PathBuf,
     /// What it is started by; nothing for plainly itself.
     by: Vec<String>,
+    /// A socket that it is passed and does not make.
+    passed: Option<OwnedFd>,
     child: Option<Child>,
 }
 
@@ -50,7 +53,7 @@ pub fn binary(name: &str) -> PathBuf {
 
 impl Agentd {
     pub fn new(state: &Path, socket: &Path) -> Self {
-        Self { state: state.to_owned(), socket: socket.to_owned(), by: Vec::new(), child: None }
+        Self { state: state.to_owned(), socket: socket.to_owned(), by: Vec::new(), passed: None, child: None }
     }
 
     /// Started as its unit starts it, of what that takes from it: a mount namespace of its own that others' mounts come into
@@ -88,6 +91,15 @@ impl Agentd {
         self
     }
 
+    /// Passed its socket, as by `agentd.socket`: who connects while it is away waits for the next one.
+    pub fn activated(mut self) -> Self {
+        self.passed = Some(UnixListener::bind(&self.socket).expect("a socket").into());
+        // It comes as the standard input, and goes where systemd puts it.
+        let script = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
+        self.by = ["/bin/sh", "-c", script].map(ToOwned::to_owned).to_vec();
+        self
+    }
+
     pub fn state(&self) -> &Path {
         &self.state
     }
@@ -110,6 +122,7 @@ impl Agentd {
         let config = self.state.with_extension("toml");
         let program = binary("agentd").display().to_string();
         let words: Vec<&String> = self.by.iter().chain([&program]).collect();
+        let passed = self.passed.as_ref().map(|passed| passed.try_clone().expect("a copy").into());
         let child = Command::new(words[0])
             .args(&words[1..])
             .args(
@@ -122,7 +135,7 @@ impl Agentd {
             .env("http_proxy", door::PROXY)
             .env("no_proxy", "127.0.0.1,localhost")
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::null())
+            .stdin(passed.unwrap_or_else(Stdio::null))
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()

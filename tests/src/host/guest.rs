@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{Agentd, wait_until};
+use super::{Agentd, virsh, wait_or_tell, wait_until};
 
 /// How long a guest may take to come up on a busy machine without KVM.
 pub const BOOT: Duration = Duration::from_secs(90);
@@ -42,11 +42,21 @@ pub fn answers(agentd: &Agentd, name: &str) -> String {
 /// For guests that boot beside many others.
 pub fn answers_within(agentd: &Agentd, name: &str, limit: Duration) -> String {
     let address = agentd.address(name);
-    wait_until(&format!("{name} answers at {address}"), limit, || {
-        listens(&address, 80)
-            .and_then(|()| get(&address, 80, "/"))
-            .map_err(|e| format!("{e}\nconsole:\n{}", console(agentd, name)))
-    })
+    let asks = || listens(&address, 80).and_then(|()| get(&address, 80, "/"));
+    wait_or_tell(&format!("{name} answers at {address}"), limit, asks, || doing(agentd, name))
+}
+
+/// What a guest is at that does not do what it should: what it said, and what its emulator does twice in three seconds.
+fn doing(agentd: &Agentd, name: &str) -> String {
+    let id = agentd.vm(name)["id"].as_str().unwrap_or_default().to_owned();
+    let look = || {
+        let figures = virsh(&["domstats", "--state", "--vcpu", "--block", "--interface", &id]);
+        let registers = virsh(&["qemu-monitor-command", &id, "--hmp", "info registers"]);
+        [figures, registers].map(|said| said.unwrap_or_else(|error| error)).join("\n")
+    };
+    let first = look();
+    std::thread::sleep(Duration::from_secs(3));
+    format!("console:\n{}\n{first}\n3 seconds later:\n{}", console(agentd, name), look())
 }
 
 /// Waits until its agent answers, which is started after its web server.

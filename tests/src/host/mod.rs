@@ -126,6 +126,15 @@ impl Host {
         agentd
     }
 
+    /// As `agentd`, of one that is passed its socket.
+    pub fn activated_agentd(&self, name: &str) -> Agentd {
+        let state = self.scratch.join(name);
+        template::copy_to(&state);
+        let mut agentd = Agentd::new(&state, &self.scratch.join(format!("{name}.sock"))).activated();
+        agentd.start();
+        agentd
+    }
+
     /// As `bare_agentd`, of one that is confined as by its unit.
     pub fn confined_agentd(&self, name: &str) -> Agentd {
         namespace::run("/bin/mount", &["--make-shared", "/run"]).expect("a /run as an init has it");
@@ -148,13 +157,25 @@ pub fn virsh(arguments: &[&str]) -> Result<String, String> {
 }
 
 /// Waits until `check` is Ok and gives its value; panics with the last thing that it said.
-pub fn wait_until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_until<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<T, String>) -> T {
+    wait_or_tell(what, limit, check, String::new)
+}
+
+/// As `wait_until`, and what is only looked at where it was in vain.
+pub fn wait_or_tell<T>(
+    what: &str,
+    limit: Duration,
+    mut check: impl FnMut() -> Result<T, String>,
+    tell: impl FnOnce() -> String,
+) -> T {
     daemon::clock(&format!("until {what}"));
     let from = Instant::now();
     loop {
         match check() {
             Ok(value) => return value,
-            Err(last) if from.elapsed() > limit => panic!("{what}: not within {limit:?}; last seen: {last}"),
+            Err(last) if from.elapsed() > limit => {
+                panic!("{what}: not within {limit:?}; last seen: {last}\n{}", tell())
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
