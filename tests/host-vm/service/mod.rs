@@ -12,13 +12,18 @@ use agent_tests::host::{Agentd, namespace, wait_until};
 const STATE: &str = "/var/lib/agentd";
 const SOCKET: &str = "/run/agentd/agentd.sock";
 
-/// Out here: a package and the one after it, of the programs that the other tests run.
+/// Out here: makes `agentd-REVISION.SORT`, of the programs that the other tests run.
+fn pack(payload: &Path, sort: &str, revision: &str) {
+    let out = payload.to_string_lossy();
+    let line = [sort, "--profile", "dev", "--revision", revision, "--out", &out];
+    let made = namespace::run(&binary("xtask").to_string_lossy(), &line).expect("a package");
+    std::fs::rename(made.trim(), payload.join(format!("agentd-{revision}.{sort}"))).expect("the package");
+}
+
+/// Out here: a package and the one after it.
 fn furnish(payload: &Path) {
     for revision in ["1", "2"] {
-        let out = payload.to_string_lossy();
-        let line = ["deb", "--profile", "dev", "--revision", revision, "--out", &out];
-        let deb = namespace::run(&binary("xtask").to_string_lossy(), &line).expect("a package");
-        std::fs::rename(deb.trim(), payload.join(format!("agentd-{revision}.deb"))).expect("the package");
+        pack(payload, "deb", revision);
     }
     std::os::unix::fs::symlink("/usr/bin/agentctl", payload.join("debug/agentctl")).expect("a link");
     std::fs::write(payload.join("orderly"), "").expect("a mark");
