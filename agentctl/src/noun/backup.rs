@@ -103,7 +103,7 @@ async fn receive(app: &App, (to, name): (&mut File, &Path)) -> Result<Header, Fa
     }
     to.flush().await.map_err(|error| unwritable(name, &error))?;
     let header = header.ok_or_else(|| not_one(&HeaderError::Foreign))?;
-    let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = hex::encode(sum.finalize());
     if got != header.bytes || sum != header.sha256 {
         return Err(Failure::new(
             Exit::Failed,

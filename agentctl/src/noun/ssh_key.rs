@@ -107,7 +107,7 @@ pub async fn ensure(app: &App, key: &str, dry_run: bool) -> Result<Option<String
     let stem = name_from(key).map_or_else(|| "key".to_owned(), |name| name.to_string());
     let short: String = stem.chars().take(50).collect();
     let digest = Sha256::digest(body(&line).as_bytes());
-    let marked = format!("{}-{}", short.trim_end_matches('-'), hex(&digest[..4]));
+    let marked = format!("{}-{}", short.trim_end_matches('-'), hex::encode(&digest[..4]));
     for name in [stem, marked] {
         match app.client.kind(DEF).get_as::<AnyObject>(Some(&app.project), &name).await {
             Ok(known) => {
@@ -137,10 +137,6 @@ pub fn body(line: &str) -> String {
     line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +156,5 @@ mod tests {
     #[test]
     fn a_comment_does_not_tell_keys_apart() {
         assert_eq!(body("ssh-ed25519 AAAA me@host"), body("ssh-ed25519  AAAA"));
-        assert_eq!(hex(&[0, 171]), "00ab");
     }
 }

@@ -93,7 +93,7 @@ impl Instance {
 
 /// Enough of a hash that two of a host's few thousand things do not meet.
 fn short_hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(4).map(|b| format!("{b:02x}")).collect()
+    hex::encode(&Sha256::digest(bytes)[..4])
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ pub(super) fn checksum(header: &Header, content: &mut dyn Read) -> io::Result<St
             read => sum.update(&piece[..read]),
         }
     }
-    Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(sum.finalize()))
 }
 
 fn failed(error: &StoreError) -> Problem {

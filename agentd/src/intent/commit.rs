@@ -23,7 +23,7 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     fn fingerprint(&self) -> String {
         let text = format!("{}\n{}\n{:?}\n{}", self.verb, self.key, self.if_match, self.body);
-        Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(Sha256::digest(text.as_bytes()))
     }
 }
 

@@ -13,7 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::{DEF, Making, USUAL, draft};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
-use crate::noun::ssh_key::hex;
 use crate::target::label;
 use crate::verb::create::{self, Create};
 use crate::wait::Wait;
@@ -109,7 +108,7 @@ async fn digest(file: &mut File, size: u64, name: &str, display: &mut Display) -
     loop {
         let count = file.read(&mut buffer).await?;
         if count == 0 {
-            return Ok(hex(&hash.finalize()));
+            return Ok(hex::encode(&hash.finalize()));
         }
         hash.update(&buffer[..count]);
         done += count as u64;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::format::{DISK, INITRD, KERNEL, further_name, further_number, hex};
+use super::format::{DISK, INITRD, KERNEL, further_name, further_number};
 use super::write::{Content, pieces};
 use super::{
     ArchiveDriver, ArchiveError, ArchiveReader, Entry, Manifest, Pack, Pieces, Stored, check_source, io_error,
@@ -71,7 +71,7 @@ impl ArchiveDriver for FakeArchive {
             .map(|(name, bytes, virtual_size)| Entry {
                 name: name.clone(),
                 size: bytes.len() as u64,
-                sha256: hex(Sha256::digest(bytes)),
+                sha256: hex::encode(Sha256::digest(bytes)),
                 virtual_size: *virtual_size,
             })
             .collect();

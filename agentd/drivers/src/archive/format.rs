@@ -70,10 +70,6 @@ pub fn padding(size: u64) -> usize {
 /// The two empty blocks behind the last file.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
-pub fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What is in a file of a checksum.
 pub fn sum_text(hex: &str) -> String {
     format!("{hex}\n")

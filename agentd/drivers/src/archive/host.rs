@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::format::{CMDLINE_MAX, DISK, INITRD, KERNEL, further_name, hex};
+use super::format::{CMDLINE_MAX, DISK, INITRD, KERNEL, further_name};
 use super::write::{Content, pieces};
 use super::{
     ArchiveDriver, ArchiveError, ArchiveReader, Entry, Manifest, Pack, Pieces, Stored, check_source, io_error,
@@ -87,7 +87,7 @@ fn entry(folder: &Path, name: &str) -> std::io::Result<Entry> {
     Ok(Entry {
         name: name.to_owned(),
         size,
-        sha256: hex(hash.finalize()),
+        sha256: hex::encode(hash.finalize()),
         virtual_size: virtual_size.transpose()?,
     })
 }

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::format::{
-    ARCHIVE_SUM, BLOCK, END, MANIFEST, MANIFEST_MAX, MANIFEST_SUM, header, hex, padding, size_in, sum_text,
+    ARCHIVE_SUM, BLOCK, END, MANIFEST, MANIFEST_MAX, MANIFEST_SUM, header, padding, size_in, sum_text,
 };
 use super::manifest::{Entry, Manifest};
 use super::{ArchiveError, io_error};
@@ -39,7 +39,7 @@ impl<'a> ArchiveReader<'a> {
         let mut text = vec![0u8; usize::try_from(size).map_err(|_| no_archive())?];
         self.fill(&mut text, MANIFEST).await?;
         self.padding(size, MANIFEST).await?;
-        self.sum(MANIFEST_SUM, &hex(Sha256::digest(&text)), MANIFEST).await?;
+        self.sum(MANIFEST_SUM, &hex::encode(Sha256::digest(&text)), MANIFEST).await?;
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| {
             ArchiveError::Refused(format!("{MANIFEST} in the archive is not understood: {error}"))
         })?;
@@ -69,7 +69,7 @@ impl<'a> ArchiveReader<'a> {
         }
         to.flush().await.map_err(|e| io_error("writing what came", &e))?;
         self.padding(entry.size, name).await?;
-        let seen = hex(hash.finalize());
+        let seen = hex::encode(hash.finalize());
         if seen != entry.sha256 {
             let wanted = &entry.sha256;
             return Err(ArchiveError::Refused(format!(
@@ -81,7 +81,7 @@ impl<'a> ArchiveReader<'a> {
 
     /// The checksum of all, and that nothing follows.
     pub async fn end(mut self) -> Result<(), ArchiveError> {
-        let whole = hex(self.whole.clone().finalize());
+        let whole = hex::encode(self.whole.clone().finalize());
         self.sum(ARCHIVE_SUM, &whole, "the archive").await?;
         let mut end = END;
         self.fill(&mut end, "its end").await?;

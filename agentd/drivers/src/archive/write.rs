@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::format::{ARCHIVE_SUM, END, MANIFEST, MANIFEST_SUM, header, hex, padding, sum_text};
+use super::format::{ARCHIVE_SUM, END, MANIFEST, MANIFEST_SUM, header, padding, sum_text};
 use super::manifest::Manifest;
 
 const PIECE: usize = 256 << 10;
@@ -41,7 +41,7 @@ struct Writing {
 /// The archive of these contents, which are those that the manifest names, in its order.
 pub fn pieces(manifest: &Manifest, contents: Vec<Content>) -> io::Result<Pieces> {
     let text = serde_json::to_vec_pretty(manifest).map_err(io::Error::other)?;
-    let sum = sum_text(&hex(Sha256::digest(&text)));
+    let sum = sum_text(&hex::encode(Sha256::digest(&text)));
     let mut parts = std::collections::VecDeque::new();
     for (name, bytes) in [(MANIFEST, text), (MANIFEST_SUM, sum.into_bytes())] {
         let size = bytes.len() as u64;
@@ -94,7 +94,7 @@ impl Writing {
                     piece
                 }
                 Part::Sum => {
-                    let text = sum_text(&hex(self.whole.clone().finalize()));
+                    let text = sum_text(&hex::encode(self.whole.clone().finalize()));
                     let size = text.len() as u64;
                     let mut last = header(ARCHIVE_SUM, size).to_vec();
                     last.extend(text.as_bytes());

@@ -337,5 +337,5 @@ pub(super) fn digest(def: &ContainerDef) -> String {
     let around = (health, restraints, security, mounts, dns, dns_search, log);
     // Debug quotes every text, so that no two definitions read alike.
     let text = format!("{VERSION} {program:?} {around:?}");
-    Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes())[..16])
 }

@@ -15,7 +15,7 @@ pub fn disk(mark: u8) -> Vec<u8> {
 }
 
 fn source(bytes: &[u8]) -> UploadSource {
-    let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let sha256 = hex::encode(Sha256::digest(bytes));
     UploadSource { size: bytes.len() as u64, sha256: Some(sha256) }
 }
 

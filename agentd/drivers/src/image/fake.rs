@@ -120,7 +120,7 @@ impl FakeImage {
         size: ByteSize,
         source_format: &str,
     ) -> ImageContent {
-        let hex = hex(seed);
+        let hex = hex::encode(Sha256::digest(seed));
         let folder: PathBuf = self.instance.images_dir().join(&hex);
         let boot = direct.then(|| DirectBoot {
             kernel: folder.join("kernel"),
@@ -145,7 +145,7 @@ impl FakeImage {
         if bytes.len() as u64 != source.size {
             return Err(ImageError::Incomplete { received: bytes.len() as u64, expected: source.size });
         }
-        let seen = hex(&bytes);
+        let seen = hex::encode(Sha256::digest(&bytes));
         if source.sha256.as_ref().is_some_and(|wanted| *wanted != seen) {
             let wanted = source.sha256.as_deref().unwrap_or_default();
             return Err(ImageError::Refused(format!("the file has the SHA-256 {seen}, not {wanted}")));
@@ -160,10 +160,6 @@ impl FakeImage {
         let size = ByteSize(virtual_size.unwrap_or(1 << 30));
         Ok(self.keep(bytes, false, size, format.as_str()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[async_trait]
@@ -191,7 +187,7 @@ impl ImageDriver for FakeImage {
         let Some(bytes) = served else {
             return Ok(self.keep(source.sha256.as_bytes(), false, ByteSize::gib(1), "qcow2"));
         };
-        let seen = hex(&bytes);
+        let seen = hex::encode(Sha256::digest(&bytes));
         if seen != source.sha256 {
             let wanted = &source.sha256;
             return Err(ImageError::Refused(format!("the file has the SHA-256 {seen}, not {wanted}")));

@@ -28,7 +28,7 @@ impl Tuning {
     /// None for one that limits nothing.
     pub fn digest(&self) -> Option<String> {
         let digest = Sha256::digest(format!("{self:?}").as_bytes());
-        (*self != Self::default()).then(|| digest.iter().take(8).map(|b| format!("{b:02x}")).collect())
+        (*self != Self::default()).then(|| hex::encode(&digest[..8]))
     }
 }
 

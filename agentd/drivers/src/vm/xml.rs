@@ -67,7 +67,7 @@ pub fn domain_name(spec: &DomainSpec, instance: &Instance) -> String {
 pub fn digest(spec: &DomainSpec, instance: &Instance) -> String {
     let plugged_apart = DomainSpec { disks: Vec::new(), cdrom: None, ..spec.clone() };
     let text = render_with(&plugged_apart, instance, ("", "")).text_of_tree();
-    Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes())[..16])
 }
 
 /// The same for definitions that a running guest can be brought from one to the other: what is changed while it runs

@@ -79,7 +79,7 @@ fn header(backup: &[u8]) -> (Header, &[u8]) {
 fn sealed(mut header: Header, content: &[u8]) -> Vec<u8> {
     header.bytes = content.len() as u64;
     let sum = Sha256::new().chain_update(header.covered()).chain_update(content).finalize();
-    header.sha256 = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    header.sha256 = hex::encode(sum);
     [&header.line()[..], content].concat()
 }
 

@@ -123,7 +123,7 @@ pub fn tuning(object: &Object<Vm>, tap: impl Fn(usize) -> String) -> Tuning {
 pub fn seeded(spec: &VmSpec) -> VmSeeded {
     fn digest(value: &impl Serialize) -> String {
         let text = serde_json::to_vec(value).unwrap_or_default();
-        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&Sha256::digest(text)[..8])
     }
     VmSeeded {
         user_data: digest(&spec.user_data),

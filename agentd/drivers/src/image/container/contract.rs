@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{ContainerImage, ContainerImageDriver};
-use crate::archive::format::{END, header, hex};
+use crate::archive::format::{END, header};
 use crate::image::{ImageDriver, ImageError, Work};
 
 /// A tar archive of these files.
@@ -25,13 +25,13 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 /// An image of one layer with one file, as `docker save` would write it, under that name.
 pub fn docker_archive(mark: u8, name: &str) -> Vec<u8> {
     let layer = tar(&[("etc/mark", &[mark; 100])]);
-    let diff = format!("sha256:{}", hex(Sha256::digest(&layer)));
+    let diff = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/none"]}, "created": "2026-01-01T00:00:00Z",
         "history": [{"created": "2026-01-01T00:00:00Z"}], "rootfs": {"type": "layers", "diff_ids": [diff]},
     });
     let config = config.to_string();
-    let file = format!("{}.json", hex(Sha256::digest(config.as_bytes())));
+    let file = format!("{}.json", hex::encode(Sha256::digest(config.as_bytes())));
     let manifest = json!([{"Config": file, "RepoTags": [name], "Layers": ["one/layer.tar"]}]).to_string();
     tar(&[(&file, config.as_bytes()), ("one/layer.tar", &layer), ("manifest.json", manifest.as_bytes())])
 }
@@ -39,7 +39,7 @@ pub fn docker_archive(mark: u8, name: &str) -> Vec<u8> {
 /// The same in OCI's layout.
 pub fn oci_archive(mark: u8) -> Vec<u8> {
     let layer = tar(&[("etc/mark", &[mark; 100])]);
-    let digest = |bytes: &[u8]| format!("sha256:{}", hex(Sha256::digest(bytes)));
+    let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
     let describe = |kind: &str, bytes: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest(bytes), "size": bytes.len()});
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/none"]},
@@ -63,7 +63,7 @@ pub fn oci_archive(mark: u8) -> Vec<u8> {
 }
 
 pub fn announced(bytes: &[u8]) -> UploadSource {
-    UploadSource { size: bytes.len() as u64, sha256: Some(hex(Sha256::digest(bytes))) }
+    UploadSource { size: bytes.len() as u64, sha256: Some(hex::encode(Sha256::digest(bytes))) }
 }
 
 /// Both drivers of one host.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::archive::{Recognised, recognise};
 use super::{ContainerImage, ContainerImageDriver, SavedPieces};
-use crate::archive::format::{END, header, hex};
+use crate::archive::format::{END, header};
 use crate::engine::{EngineError, EngineEvent, Subject};
 use crate::faults::Faults;
 use crate::image::fake::FakeImage;
@@ -207,7 +207,7 @@ fn layers(step: usize) -> Vec<LayerProgress> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex(Sha256::digest(bytes)))
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 #[async_trait]

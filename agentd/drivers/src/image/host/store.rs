@@ -88,11 +88,7 @@ fn content_digest(files: &[Entry]) -> String {
         return disk.sha256.clone();
     }
     let lines: String = files.iter().map(|f| format!("{}  {} {}\n", f.sha256, f.name, f.size)).collect();
-    hex(Sha256::digest(lines))
-}
-
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(Sha256::digest(lines))
 }
 
 /// Length and SHA-256 of a file. Stops between two pieces when cancelled.
@@ -110,7 +106,7 @@ pub(super) fn digest_file(
         }
         let n = file.read(&mut piece).map_err(io)?;
         if n == 0 {
-            return Ok((size, hex(hash.finalize())));
+            return Ok((size, hex::encode(hash.finalize())));
         }
         hash.update(&piece[..n]);
         size += n as u64;

@@ -44,7 +44,7 @@ pub(super) struct Domains {
 
 pub(super) fn digest(spec: &DomainSpec) -> String {
     let spec = DomainSpec { disks: Vec::new(), cdrom: None, ..spec.clone() };
-    Sha256::digest(format!("{spec:?}").as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
+    hex::encode(&Sha256::digest(format!("{spec:?}").as_bytes())[..16])
 }
 
 pub(super) fn fixed_digest(spec: &DomainSpec) -> String {

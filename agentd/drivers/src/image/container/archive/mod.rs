@@ -24,7 +24,6 @@ use sha2::{Digest, Sha256};
 pub(super) use rewrite::rewrite;
 use tar::Reader;
 
-use crate::archive::format::hex as archive_hex;
 use crate::image::ImageError;
 
 /// The longest document of an archive that is read.
@@ -187,7 +186,7 @@ fn inside(
 ) -> Result<Inside, ImageError> {
     let bytes = document(open, &config)?;
     let _: serde_json::Map<String, serde_json::Value> = parsed(&config, &bytes)?;
-    let id = format!("sha256:{}", archive_hex(Sha256::digest(&bytes)));
+    let id = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
     Ok(Inside { format, id, config, layers })
 }
 
@@ -246,7 +245,7 @@ fn oci(open: Open<'_>) -> Result<Inside, ImageError> {
         };
         let path = one.path()?;
         bytes = document(open, &path)?;
-        if archive_hex(Sha256::digest(&bytes)) != one.digest["sha256:".len()..] {
+        if hex::encode(Sha256::digest(&bytes)) != one.digest["sha256:".len()..] {
             return Err(refused(format!("holds a {path} whose digest is another")));
         }
         if one.media_type.contains("manifest.list") || one.media_type.contains("image.index") {

@@ -30,7 +30,7 @@ fn why(bytes: &[u8]) -> String {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", archive_hex(Sha256::digest(bytes)))
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
