@@ -1,9 +1,16 @@
 //! `backup` as a whole command. What is restored of one is the daemon's own matter, and the host's tests'.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use agent_tests::sim::Sim;
+use agent_tests::host::signal;
+use agent_tests::sim::{Sim, agentctl, finished};
 use agentd_api::backup::Header;
+use nix::sys::signal::Signal;
 
 fn header(bytes: &[u8]) -> Header {
     let end = bytes.iter().position(|byte| *byte == b'\n').expect("a line");
@@ -53,4 +60,51 @@ fn where_none_can_be_made_or_kept_nothing_is_left() {
     let failed = sim.ctl(&["backup", &file]);
     assert_eq!(failed.status, 7, "{failed:?}");
     assert!(!sim.path("agentd.backup").exists() && !sim.path("agentd.backup.partial").exists());
+}
+
+/// A daemon that sends the beginning of a backup and no more, for as long as what it gives is kept.
+fn half_a_daemon(socket: &Path) -> std::thread::JoinHandle<UnixStream> {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a caller");
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a request");
+            asked.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nagentd").expect("a beginning");
+        stream
+    })
+}
+
+#[test]
+fn what_is_cut_off_leaves_no_file_and_the_one_that_was_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("agentd.backup"), "an older one").expect("written");
+    let file = at("agentd.backup").to_string_lossy().into_owned();
+    for (name, interrupted) in [("interrupted.sock", true), ("killed.sock", false)] {
+        let daemon = half_a_daemon(&at(name));
+        let mut command = agentctl(&at(name), &["backup", &file, "--force"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("agentctl runs");
+        let stream = daemon.join().expect("it was asked");
+        let from = Instant::now();
+        while std::fs::metadata(at("agentd.backup.partial")).map_or(0, |part| part.len()) == 0 {
+            assert!(from.elapsed() < Duration::from_secs(30), "nothing is written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut stream = Some(stream);
+        if interrupted {
+            signal(child.id(), Signal::SIGINT);
+        } else {
+            stream = None;
+        }
+        let ended = finished(child.wait_with_output().expect("its end"));
+        drop(stream);
+        let (status, word) = if interrupted { (130, "no file was made") } else { (1, "") };
+        assert!(ended.status == status && ended.stderr.contains(word), "{ended:?}");
+        assert!(!at("agentd.backup.partial").exists(), "{ended:?}");
+        assert_eq!(std::fs::read_to_string(&file).expect("read"), "an older one");
+    }
 }
