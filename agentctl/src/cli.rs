@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use agentd_api::ObjectName;
 use agentd_api::name::DEFAULT_PROJECT;
-use agentd_api::{ObjectName, paths};
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -32,10 +34,12 @@ pub struct Cli {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The daemon's socket
+    /// The daemon's socket [default: /run/agentd/agentd.sock]
     #[arg(long, global = true, value_name = "PATH", env = "AGENTD_SOCKET", hide_env_values = true)]
-    #[arg(default_value = paths::SOCKET)]
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
+    /// Another machine's daemon, by the name that `remote join` gave it
+    #[arg(long, global = true, value_name = "NAME", env = "AGENTD_HOST", hide_env_values = true)]
+    pub host: Option<String>,
     /// The project to work in
     #[arg(long, global = true, value_name = "PROJECT", default_value = DEFAULT_PROJECT)]
     pub project: ObjectName,
@@ -93,6 +97,10 @@ pub enum Noun {
     Info(noun::info::Info),
     /// Write all that the daemon knows into a file, for `agentd restore`; contents of disks are not in it
     Backup(noun::backup::Backup),
+    /// Other machines: init, add-client, revoke, list-clients on the host that is called; join, list, forget
+    /// where it is called from
+    #[command(subcommand)]
+    Remote(noun::remote::Remote),
     /// Check what agentd needs of this host, and what on it belongs to nobody or is gone; mend what is safe
     Doctor(noun::doctor::Doctor),
     /// Print a completion script for a shell
@@ -101,9 +109,47 @@ pub enum Noun {
     Version(noun::version::Version),
 }
 
+impl Global {
+    /// What is typed wins over the environment; of two that are equal neither does.
+    fn settle(&mut self, given: &ArgMatches) -> Result<(), clap::Error> {
+        let typed = |id| given.value_source(id) == Some(ValueSource::CommandLine);
+        self.host.take_if(|host| host.is_empty());
+        if self.host.is_none() || self.socket.is_none() {
+            return Ok(());
+        }
+        match (typed("socket"), typed("host")) {
+            (true, false) => self.host = None,
+            (false, true) => self.socket = None,
+            _ => {
+                let message =
+                    "--socket and --host (AGENTD_SOCKET and AGENTD_HOST) name two daemons; give one of them";
+                return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Cli {
+    /// What the process was told. Ends it where that is nothing that can be done.
+    pub fn of_process() -> Self {
+        Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(
+        arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let given = Self::command().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&given).map_err(|error| error.format(&mut Self::command()))?;
+        cli.global.settle(&given)?;
+        Ok(cli)
+    }
+
     pub async fn run(self) -> Result<(), Failure> {
-        let app = App::new(self.global);
+        let app = match &self.noun {
+            Noun::Remote(_) | Noun::Completion(_) => App::asking_nobody(self.global),
+            _ => App::new(self.global)?,
+        };
         match self.noun {
             Noun::Vm(noun) => noun.run(&app).await,
             Noun::Container(noun) => noun.run(&app).await,
@@ -124,6 +170,7 @@ impl Cli {
             Noun::Top(noun) => noun.run(&app).await,
             Noun::Info(noun) => noun.run(&app).await,
             Noun::Backup(noun) => noun.run(&app).await,
+            Noun::Remote(noun) => noun.run(&app).await,
             Noun::Doctor(noun) => noun.run(&app).await,
             Noun::Completion(noun) => noun.run(),
             Noun::Version(noun) => noun.run(&app).await,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use agentd_api::{ErrorCode, FieldError, Problem, paths};
-use agentd_client::ClientError;
+use agentd_client::{Address, ClientError, Distrust, Refusal};
 
 /// The exit statuses of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,13 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Problem(problem) => (*problem).into(),
+            ClientError::NoDaemon { at: Address::Remote(ref at), .. } => {
+                Self::new(Exit::NoDaemon, caused(&error)).hint(format!(
+                    "agentd there needs [remote] listen in its configuration (`agentctl doctor` there tells), and port {} \
+                     to be reached from here",
+                    at.port()
+                ))
+            }
             ClientError::NoDaemon { .. } => {
                 Self::new(Exit::NoDaemon, caused(&error)).hint(format!(
                     "start it with `systemctl start agentd`, or say where it listens with --socket or AGENTD_SOCKET \
@@ -105,6 +112,12 @@ impl From<ClientError> for Failure {
             }
             ClientError::SocketForbidden { .. } => {
                 Self::new(Exit::Forbidden, caused(&error)).hint(MAY_NOT)
+            }
+            ClientError::Refused { ref why, .. } => {
+                Self::new(Exit::Forbidden, caused(&error)).hint(refusal_hint(why))
+            }
+            ClientError::Untrusted { ref at, ref why } => {
+                Self::new(Exit::Failed, caused(&error)).hint(distrust_hint(at, why))
             }
             ClientError::TimedOut { .. } => Self::new(Exit::TimedOut, caused(&error))
                 .hint("the daemon's log says more: `journalctl -u agentd`"),
@@ -120,6 +133,39 @@ impl From<ClientError> for Failure {
             }
             ClientError::Unsendable { .. } => Self::new(Exit::Usage, caused(&error)),
         }
+    }
+}
+
+const JOIN_AGAIN: &str = "`agentctl remote add-client` there, then `agentctl remote forget` and `join` here";
+
+fn refusal_hint(why: &Refusal) -> String {
+    match why {
+        Refusal::Expired | Refusal::Other(_) => JOIN_AGAIN.to_owned(),
+        Refusal::Revoked => {
+            format!("whoever runs that host took it back; if they let you in again: {JOIN_AGAIN}")
+        }
+        Refusal::UnknownAuthority => {
+            format!("it is another machine, or its authority was made anew: {JOIN_AGAIN}")
+        }
+    }
+}
+
+fn distrust_hint(at: &Address, why: &Distrust) -> String {
+    let host = match at {
+        Address::Remote(remote) => remote.host(),
+        Address::Socket(_) => "HOST",
+    };
+    match why {
+        Distrust::WrongName => {
+            format!(
+                "join it by a name of its certificate, or there: `agentctl remote init --renew --name {host}`"
+            )
+        }
+        Distrust::Expired => "there: `agentctl remote init --renew`".to_owned(),
+        Distrust::UnknownAuthority => {
+            format!("it is another machine, or its authority was made anew: {JOIN_AGAIN}")
+        }
+        Distrust::Other(_) => "see what listens there: `agentctl doctor` on that host tells".to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ mod cli;
 mod failure;
 mod noun;
 mod output;
+mod remotes;
 mod target;
 mod terminal;
 mod verb;
@@ -20,7 +21,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use crate::failure::{Exit, Failure};
 
@@ -31,7 +32,7 @@ pub fn command() -> clap::Command {
 
 /// Does what the process's arguments say.
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::of_process();
     // One thread: nothing here computes, and a list should cost no more than its bytes.
     let done = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {

@@ -1,31 +1,31 @@
 //! `watch` and `events --follow`: changes as they come, over a restart of the daemon too.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use agent_tests::sim::Sim;
 use serde_json::Value;
 
 /// agentctl that goes on until it is ended, read line by line.
-struct Following {
+pub(crate) struct Following {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Following {
     fn start(sim: &Sim, arguments: &[&str]) -> Self {
-        let mut child = sim
-            .command(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("agentctl starts");
+        Self::of(&mut sim.command(arguments))
+    }
+
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("agentctl starts");
         let lines = BufReader::new(child.stdout.take().expect("its output"));
         Self { child, lines }
     }
 
     /// The next line for which `wanted` holds. A line that never comes is ended by the test run's own limit.
-    fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let mut seen = String::new();
         loop {
             let mut line = String::new();

@@ -12,6 +12,7 @@ mod keys;
 mod life;
 mod pipe;
 mod refusals;
+mod remote;
 mod several;
 mod shutdown;
 mod stats;

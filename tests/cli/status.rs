@@ -62,7 +62,7 @@ fn a_stranger_gets_6_from_the_socket_and_from_the_daemon() {
 #[expect(clippy::disallowed_methods, reason = "a test starts programs; the rule is for the daemon")]
 fn clean(program: &std::path::Path) -> std::process::Command {
     let mut command = std::process::Command::new(program);
-    command.env_remove("AGENTD_SOCKET").current_dir("/");
+    command.env_remove("AGENTD_SOCKET").env_remove("AGENTD_HOST").current_dir("/");
     command
 }
 

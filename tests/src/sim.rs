@@ -158,7 +158,8 @@ impl Drop for Sim {
 #[expect(clippy::disallowed_methods, reason = "a harness starts programs; the rule is for the daemon")]
 pub fn agentctl(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("agentctl"));
-    command.env_remove("AGENTD_SOCKET").arg("--socket").arg(socket).args(arguments).stdin(Stdio::null());
+    command.env_remove("AGENTD_SOCKET").env_remove("AGENTD_HOST");
+    command.arg("--socket").arg(socket).args(arguments).stdin(Stdio::null());
     command
 }
 

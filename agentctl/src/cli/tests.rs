@@ -48,3 +48,21 @@ fn several_names_and_a_selector_exclude_each_other() {
         assert!(parse(bad).is_err(), "{bad}");
     }
 }
+
+/// What is left of both, where the environment is empty.
+fn daemon_of(line: &str) -> Result<(Option<String>, Option<String>), clap::error::ErrorKind> {
+    let cli = Cli::of(line.split(' ')).map_err(|error| error.kind())?;
+    Ok((cli.global.socket.map(|path| path.display().to_string()), cli.global.host))
+}
+
+#[test]
+fn one_daemon_is_meant_wherever_it_is_said() {
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(daemon_of("agentctl vm list"), Ok((None, None)));
+    assert_eq!(daemon_of("agentctl --host a vm list"), Ok((None, some("a"))));
+    assert_eq!(daemon_of("agentctl vm list --host a"), Ok((None, some("a"))));
+    assert_eq!(daemon_of("agentctl vm list --socket /s"), Ok((some("/s"), None)));
+    for both in ["agentctl --host a --socket /s vm list", "agentctl --host a vm list --socket /s"] {
+        assert_eq!(daemon_of(both), Err(clap::error::ErrorKind::ArgumentConflict), "{both}");
+    }
+}

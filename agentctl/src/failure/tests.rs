@@ -43,7 +43,7 @@ fn a_closed_pipe_is_no_failure() {
 #[test]
 fn no_daemon_says_how_to_start_one() {
     let source = io::Error::from(io::ErrorKind::NotFound);
-    let failure = Failure::from(ClientError::NoDaemon { path: "/run/x.sock".into(), source });
+    let failure = Failure::from(ClientError::NoDaemon { at: Address::Socket("/run/x.sock".into()), source });
     assert_eq!(failure.exit, Exit::NoDaemon);
     insta::assert_snapshot!(failure.text(), @r"
     error: no daemon answers on /run/x.sock: entity not found

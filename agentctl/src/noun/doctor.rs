@@ -8,7 +8,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use agentd_api::doctor::{FindingSort, Repair, RepairWish, Report, Verdict};
 use agentd_api::paths;
-use agentd_client::ClientError;
+use agentd_client::{Address, ClientError};
 use clap::Args;
 
 use crate::app::App;
@@ -30,7 +30,11 @@ impl Doctor {
     pub async fn run(self, app: &App) -> Result<(), Failure> {
         let (body, unanswered) = match app.client.raw(paths::DOCTOR).await {
             Ok(body) => (body.to_vec(), None),
-            Err(error @ (ClientError::NoDaemon { .. } | ClientError::SocketForbidden { .. })) => {
+            // Another machine cannot be looked at from here.
+            Err(
+                error @ (ClientError::NoDaemon { at: Address::Socket(_), .. }
+                | ClientError::SocketForbidden { .. }),
+            ) => {
                 let report = local::report(&error);
                 (serde_json::to_vec(&report).map_err(|e| undecodable(&e))?, Some(Failure::from(error)))
             }

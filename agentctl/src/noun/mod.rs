@@ -16,6 +16,8 @@ pub mod get;
 pub mod image;
 pub mod info;
 pub mod network;
+pub mod private;
+pub mod remote;
 pub mod retry;
 pub mod shutdown;
 pub mod snapshot;

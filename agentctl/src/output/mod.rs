@@ -77,6 +77,31 @@ pub fn print_list(def: &'static KindDef, pages: &[Bytes], output: Output) -> Res
     Ok(shown == 0)
 }
 
+/// What is no object of the daemon's: rows for a person, each with the document that it is for a program; the first column
+/// is its name. Says whether there was something.
+pub fn print_rows(
+    (headings, rows): (Vec<&'static str>, Vec<Vec<String>>),
+    documents: Vec<serde_json::Value>,
+    output: Output,
+) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    let some = !rows.is_empty();
+    match output {
+        Output::Table | Output::Wide if some => Table::with_headings(headings, rows).write(&mut out)?,
+        Output::Table | Output::Wide => {}
+        Output::Json | Output::Yaml => {
+            let text = serde_json::json!({"items": documents}).to_string();
+            print_raw(text.as_bytes(), output).map(drop)?;
+        }
+        Output::Name => {
+            for name in rows.iter().filter_map(|row| row.first()) {
+                writeln!(out, "{name}")?;
+            }
+        }
+    }
+    Ok(some)
+}
+
 /// Objects of one kind that were asked for by name, or that a command made.
 pub fn print_objects(def: &'static KindDef, objects: &[Bytes], output: Output) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());

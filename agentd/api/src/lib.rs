@@ -31,6 +31,7 @@ pub mod object;
 pub mod paths;
 pub mod quantity;
 pub mod registry;
+pub mod remote;
 mod schema;
 pub mod server;
 pub mod snapshot;

@@ -7,15 +7,24 @@ use std::time::Duration;
 
 use agentd_api::{ErrorCode, Problem};
 
+use crate::address::Address;
+use crate::trouble::{Distrust, Refusal};
+
 /// `request` is the method and path, as in `GET /v1/vms/web`.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing listens on the socket, or there is no socket.
-    #[error("no daemon answers on {}", path.display())]
-    NoDaemon { path: PathBuf, source: io::Error },
+    /// Nothing listens there, there is no socket, or no such machine.
+    #[error("no daemon answers on {at}")]
+    NoDaemon { at: Address, source: io::Error },
     /// The socket is there and this user may not open it.
     #[error("may not open {}", path.display())]
     SocketForbidden { path: PathBuf, source: io::Error },
+    /// Another machine's daemon does not take this client's certificate. Nothing was asked of it.
+    #[error("{at} does not let this client in: {why}")]
+    Refused { at: Address, why: Refusal },
+    /// What answers there does not prove that it is the daemon that was meant. Nothing was asked of it.
+    #[error("what answers on {at} is not trusted: {why}")]
+    Untrusted { at: Address, why: Distrust },
     /// The daemon answered that it will not, or cannot.
     #[error("{0}")]
     Problem(Box<Problem>),

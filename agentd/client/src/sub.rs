@@ -123,7 +123,7 @@ impl Client {
             answer => answer.protocol(),
         };
         let empty = Body::new(Empty::new().map_err(|never| match never {}));
-        let mut request = call.request(&self.inner.socket, empty)?;
+        let mut request = call.request(&self.inner.address, empty)?;
         if let Some(protocol) = protocol {
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));

@@ -13,9 +13,11 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::address::Address;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::path::Path;
+use crate::trouble;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -61,17 +63,12 @@ impl Call {
         ClientError::Unsendable { request: self.name(), why: why.to_string() }
     }
 
-    pub fn request(&self, socket: &std::path::Path, body: Body) -> Result<Request<Body>, ClientError> {
-        // hyperlocal panics on a path that is none, so it is parsed here first.
-        self.path.as_str().parse::<http::uri::PathAndQuery>().map_err(|e| self.unsendable(e))?;
-        if socket.to_str().is_none() {
-            return Err(self.unsendable(format!("the socket's path {} is not UTF-8", socket.display())));
-        }
-        let uri: Uri = hyperlocal::Uri::new(socket, self.path.as_str()).into();
+    pub fn request(&self, at: &Address, body: Body) -> Result<Request<Body>, ClientError> {
+        let (uri, host) = self.target(at)?;
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(uri)
-            .header(header::HOST, "agentd")
+            .header(header::HOST, host)
             .header(header::ACCEPT, self.accept)
             .header(HeaderName::from_static(paths::REQUEST_ID), &self.request_id);
         if self.body.is_some() {
@@ -85,6 +82,26 @@ impl Call {
             request = request.header(HeaderName::from_static(paths::IDEMPOTENCY_KEY), key);
         }
         request.body(body).map_err(|e| self.unsendable(e))
+    }
+
+    /// Where it goes, and what the host is called there.
+    fn target(&self, at: &Address) -> Result<(Uri, String), ClientError> {
+        // hyperlocal panics on a path that is none, so it is parsed here first.
+        let path: http::uri::PathAndQuery = self.path.as_str().parse().map_err(|e| self.unsendable(e))?;
+        match at {
+            Address::Socket(socket) if socket.to_str().is_none() => {
+                Err(self.unsendable(format!("the socket's path {} is not UTF-8", socket.display())))
+            }
+            Address::Socket(socket) => {
+                Ok((hyperlocal::Uri::new(socket, self.path.as_str()).into(), "agentd".to_owned()))
+            }
+            Address::Remote(remote) => {
+                let host = remote.to_string();
+                let uri =
+                    Uri::builder().scheme("https").authority(host.as_str()).path_and_query(path).build();
+                Ok((uri.map_err(|e| self.unsendable(e))?, host))
+            }
+        }
     }
 }
 
@@ -136,7 +153,7 @@ impl Client {
     }
 
     pub(crate) async fn send_body(&self, call: &Call, body: Body) -> Result<Response<Incoming>, ClientError> {
-        let request = call.request(&self.inner.socket, body)?;
+        let request = call.request(&self.inner.address, body)?;
         self.inner.http.request(request).await.map_err(|error| self.broken(call, Box::new(error)))
     }
 
@@ -169,20 +186,7 @@ impl Client {
     }
 
     pub(crate) fn broken(&self, call: &Call, error: Box<dyn StdError + Send + Sync>) -> ClientError {
-        let path = self.inner.socket.clone();
-        match connect_error(error.as_ref()) {
-            Some(kind @ (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)) => {
-                ClientError::NoDaemon { path, source: kind.into() }
-            }
-            Some(kind @ io::ErrorKind::PermissionDenied) => {
-                ClientError::SocketForbidden { path, source: kind.into() }
-            }
-            _ => ClientError::Transport {
-                request: call.name(),
-                request_id: call.request_id.clone(),
-                source: error,
-            },
-        }
+        trouble::of(&self.inner.address, call, error)
     }
 }
 
@@ -190,19 +194,6 @@ fn exact_length(body: &Incoming) -> u64 {
     use hyper::body::Body as _;
     // Trusted only so far: the daemon's word decides about memory before its bytes are there.
     body.size_hint().exact().unwrap_or(0).min(64 << 20)
-}
-
-/// What the connect failed with, where the connect failed.
-fn connect_error(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
-    let connecting = error.downcast_ref::<hyper_util::client::legacy::Error>()?.is_connect();
-    let mut cause = error.source();
-    while let Some(at) = cause.filter(|_| connecting) {
-        if let Some(io) = at.downcast_ref::<io::Error>() {
-            return Some(io.kind());
-        }
-        cause = at.source();
-    }
-    None
 }
 
 /// The error that an answer which is no success stands for.

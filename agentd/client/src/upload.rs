@@ -68,7 +68,7 @@ impl Client {
         content: Body,
         length: Option<u64>,
     ) -> Result<Bytes, ClientError> {
-        let mut request = call.request(&self.inner.socket, content)?;
+        let mut request = call.request(&self.inner.address, content)?;
         let kind = HeaderValue::from_static("application/octet-stream");
         request.headers_mut().insert(header::CONTENT_TYPE, kind);
         if let Some(length) = length {

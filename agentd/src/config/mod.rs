@@ -5,6 +5,7 @@
 //! path, line and column: a daemon that runs on half of its settings is worse than one that does not run.
 
 mod cli;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use agentd_api::{Cidr, network, paths};
 use serde::{Deserialize, Serialize};
 
 pub use cli::{Arguments, Command, Flags};
+pub use remote::RemoteConfig;
 
 /// Beside the usual file: what others add to it, and what the administrator changes of it. Taken in the order of names.
 const DROP_INS: &str = "conf.d";
@@ -43,6 +45,7 @@ pub struct Config {
     pub network: NetworkConfig,
     pub image: ImageConfig,
     pub containers: ContainersConfig,
+    pub remote: RemoteConfig,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +233,7 @@ impl Config {
             let message = format!("'{host}' is no registry's name, as in \"registry.example.com:5000\"");
             return wrong("containers.registries", message);
         }
+        self.remote.check()?;
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if self.image.mirror.as_ref().is_some_and(|m| !web(m) || !m.bytes().all(|b| b.is_ascii_graphic())) {
             return wrong("image.mirror", "must be an http:// or https:// address".to_owned());

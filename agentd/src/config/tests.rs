@@ -69,6 +69,8 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("[vm]\nlibvirt_uri = ''\n", "vm.libvirt_uri"),
         ("[network]\ncidr = '10.0.0.0/8'\n", "network.cidr"),
         ("[image]\nmirror = 'ftp://x'\n", "image.mirror"),
+        ("[remote]\nlisten = '0.0.0.0:0'\n", "remote.listen"),
+        ("[remote]\ndir = 'remote'\n", "remote.dir"),
         ("[containers]\nsocket = 'docker.sock'\n", "containers.socket"),
         ("[containers]\nbind_mounts = ['srv']\n", "containers.bind_mounts"),
         ("[containers]\nbind_mounts = ['/srv/../etc']\n", "containers.bind_mounts"),
@@ -87,6 +89,7 @@ fn what_is_printed_is_read_back() {
     config.network.cidr = "10.9.0.0/24".parse().ok();
     config.image.mirror = Some("http://deb.debian.org/debian".to_owned());
     config.containers.socket = Some("/run/docker.sock".into());
+    config.remote.listen = "[::]:7443".parse().ok();
     config.containers.bind_mounts = vec!["/srv".into()];
     let secret = super::RegistryConfig { auth_file: "/etc/agentd/secrets/one".into() };
     config.containers.registries.insert("registry.example.com:5000".to_owned(), secret);
@@ -160,6 +163,7 @@ fn the_shipped_file_says_the_defaults_and_shows_every_key() {
         .collect();
     let full = Config::parse(&uncommented, Path::new("agentd.toml")).expect("its examples are read");
     let all = full.network.cidr.is_some() && full.image.mirror.is_some() && full.containers.socket.is_some();
+    let all = all && full.remote.listen.is_some();
     assert!(all, "all options are shown: {full:?}");
     assert_eq!(keys(&uncommented), keys(&full.to_toml()));
 }

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use super::remote::Remote;
 use crate::bind;
 use crate::claims::ENGINE;
 use crate::config::Config;
@@ -30,6 +31,7 @@ use crate::{http, intent};
 
 /// What the container engine is called among the backends.
 const CONTAINERS: &str = "containers";
+const REMOTE: &str = "remote";
 const REFRESH: Duration = Duration::from_secs(5);
 /// How long a backend may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -41,6 +43,7 @@ pub struct Facts {
     drivers: Drivers,
     store: Store,
     started_at: Timestamp,
+    remote: Arc<Remote>,
     seen: RwLock<Seen>,
 }
 
@@ -57,9 +60,15 @@ struct Seen {
 }
 
 impl Facts {
-    pub fn new(config: Config, instance: Instance, drivers: Drivers, store: Store) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        instance: Instance,
+        drivers: Drivers,
+        store: Store,
+        remote: Arc<Remote>,
+    ) -> Arc<Self> {
         let (host, started_at, seen) = (Host::read(), Timestamp::now(), RwLock::default());
-        Arc::new(Self { host, config, instance, drivers, store, started_at, seen })
+        Arc::new(Self { host, config, instance, drivers, store, started_at, remote, seen })
     }
 
     /// Looks at the backends until `end`.
@@ -150,7 +159,13 @@ impl Facts {
             Some(Err(why)) => away(CONTAINERS, why.clone()),
             None => away(CONTAINERS, "not asked yet".to_owned()),
         };
-        vec![libvirt, engine, by_lacks("network", &seen.network_lacks), by_lacks("images", &seen.image_lacks)]
+        let (network, images) =
+            (by_lacks("network", &seen.network_lacks), by_lacks("images", &seen.image_lacks));
+        let remote = self.remote.seen().map(|remote| BackendInfo {
+            available: remote.serves.is_some(),
+            ..away(REMOTE, remote.detail())
+        });
+        [libvirt, engine, network, images].into_iter().chain(remote).collect()
     }
 
     /// Whether this daemon is to run containers: the configuration names an engine, or there are some.
@@ -186,6 +201,7 @@ impl Facts {
             default_network: seen.default_network,
             guest_program: super::guest_program(&self.config),
             firmware: self.drivers.vm.firmware().there(),
+            remote: self.remote.seen(),
         }
     }
 }
@@ -265,7 +281,7 @@ impl http::Facts for Facts {
         }
     }
 
-    /// Ready is what can run a VM, and a container where it is to. That no image can be built here is said, and is no reason
+    /// Ready is what can run a VM, and a container and other machines' calls where it is to. That no image can be built here is said, and is no reason
     /// to send nobody.
     fn readiness(&self) -> Readiness {
         let mut backends = self.backends();

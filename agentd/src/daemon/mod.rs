@@ -3,7 +3,7 @@
 //! ```text
 //! start   state directory -> store (locks it, checks it) -> drivers (connect to nothing yet) -> socket
 //!         -> reconcilers -> HTTP -> READY=1 -> in the background: the network `default`, the probes of backends
-//! SIGHUP  RELOADING=1 -> the configuration again -> READY=1
+//! SIGHUP  RELOADING=1 -> the configuration again -> READY=1; the certificates for other machines again
 //! stop    STOPPING=1 -> HTTP: no new connections, watches end, answers under way get a second
 //!         -> background -> reconcilers: no new pass, those under way end -> drivers: threads and connections
 //!         -> store -> the socket's file
@@ -22,6 +22,7 @@ mod imports;
 mod lacking;
 mod logging;
 mod reload;
+mod remote;
 mod restore;
 mod socket;
 mod state_dir;
@@ -74,6 +75,7 @@ pub struct Daemon {
     drivers: Drivers,
     config: Config,
     reload: Reload,
+    remote: Arc<remote::Remote>,
     socket: socket::Bound,
     http: Part,
     background: Part,
@@ -138,7 +140,9 @@ impl Daemon {
         let listener = UnixListener::from_std(listener).context("the socket cannot be served")?;
         let store = store.clone();
 
-        let facts = Facts::new(config.clone(), instance.clone(), drivers.clone(), store.clone());
+        let remote = remote::Remote::new(&config.remote);
+        let facts =
+            Facts::new(config.clone(), instance.clone(), drivers.clone(), store.clone(), remote.clone());
         let (http, background, passes) = (Part::default(), Part::default(), Part::default());
         reconcile::ensure_shipped_flavors(&store, state_dir).await?;
         default_network(&config, (&store, &drivers), &facts, &background).await;
@@ -177,8 +181,7 @@ impl Daemon {
             lines: Lines::default(),
             limits: Limits::default(),
         };
-        let server = HttpServer::new(Arc::new(app), PeerRules::new(config.daemon.group.clone()));
-        http.tasks.spawn(server.serve(listener, http.end.clone()));
+        serve(app, &config, (listener, &remote), &http);
         background.tasks.spawn(facts.keep_looking(background.end.clone()));
         if reload.in_journal() {
             background.tasks.spawn(story::tell(store.clone(), background.end.clone()));
@@ -186,12 +189,8 @@ impl Daemon {
         let watched = watchdog::Watched { store: store.clone(), socket: config.daemon.socket.clone() };
         background.tasks.spawn(watchdog::feed(watched, background.end.clone()));
 
-        // Without systemd this does nothing.
-        sd_notify::notify(&[NotifyState::Ready]).context("systemd cannot be told that agentd is ready")?;
-        let (socket_path, took, passed) =
-            (config.daemon.socket.display(), from.elapsed(), socket.is_passed());
-        tracing::info!(socket = %socket_path, passed, state_dir = %state_dir.display(), ?took, "serving");
-        Ok(Self { intents, store, drivers, config, reload, socket, http, background, passes })
+        tell_ready((&config, &socket), state_dir, from)?;
+        Ok(Self { intents, store, drivers, config, reload, remote, socket, http, background, passes })
     }
 
     pub fn intents(&self) -> &Intents {
@@ -214,7 +213,10 @@ impl Daemon {
             // Cancel-safe: as above.
             tokio::select! {
                 why = told() => break why,
-                _ = hangup.recv() => self.reload.again(&mut self.config, &self.drivers),
+                _ = hangup.recv() => {
+                    self.reload.again(&mut self.config, &self.drivers);
+                    self.remote.look_again();
+                }
             }
         };
         tracing::info!("stopping: {why}");
@@ -233,7 +235,7 @@ impl Daemon {
         let from = Instant::now();
         // A manager that does not hear it waits for the process's end all the same.
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        let Self { intents, store, drivers, socket, http, background, passes, config: _, reload: _ } = self;
+        let Self { intents, store, drivers, socket, http, background, passes, .. } = self;
         // The server bounds its own end by its grace.
         http.stop(PASSES_PATIENCE).await;
         background.stop(PASSES_PATIENCE).await;
@@ -251,6 +253,27 @@ impl Daemon {
         tracing::info!(took = ?from.elapsed(), "stopped");
         Ok(())
     }
+}
+
+/// Serves the Unix socket, and other machines where that is wanted, until the part is told to end.
+fn serve(app: App, config: &Config, (listener, remote): (UnixListener, &Arc<remote::Remote>), http: &Part) {
+    let peers = PeerRules::new(config.daemon.group.clone());
+    let server = Arc::new(HttpServer::new(Arc::new(app), peers));
+    http.tasks.spawn(server.clone().serve(listener, http.end.clone()));
+    http.tasks.spawn(remote.clone().keep(server, http.end.clone()));
+}
+
+/// Says that it serves, to systemd where there is one and in the log.
+fn tell_ready(
+    (config, socket): (&Config, &socket::Bound),
+    state_dir: &Path,
+    from: Instant,
+) -> anyhow::Result<()> {
+    // Without systemd this does nothing.
+    sd_notify::notify(&[NotifyState::Ready]).context("systemd cannot be told that agentd is ready")?;
+    let (socket_path, took, passed) = (config.daemon.socket.display(), from.elapsed(), socket.is_passed());
+    tracing::info!(socket = %socket_path, passed, state_dir = %state_dir.display(), ?took, "serving");
+    Ok(())
 }
 
 /// Sees to the network `default` before the first request can ask for it, or in the background where that takes long.

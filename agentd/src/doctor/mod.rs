@@ -5,6 +5,7 @@
 
 mod observe;
 mod programs;
+mod remote;
 mod sides;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use agentd_drivers::vm::AccelAnswer;
 
 pub use observe::{Looking, observe};
 pub use programs::{PROGRAMS, ProgramNeed};
+pub use remote::{RemoteSeen, RemoteServes};
 pub use sides::Sides;
 
 /// Less free space than this is worth a word.
@@ -63,6 +65,8 @@ pub struct Seen {
     /// Where agentd's program for guests is.
     pub guest_program: Option<std::path::PathBuf>,
     pub firmware: FirmwareThere,
+    /// The listener for other machines, where one is wanted.
+    pub remote: Option<RemoteSeen>,
 }
 
 pub fn report(seen: &Seen) -> Report {
@@ -74,6 +78,7 @@ pub fn report(seen: &Seen) -> Report {
     checks.extend(firmware(seen));
     checks.extend([kvm(seen), accel(seen), group(seen), store(seen), space(seen), forwarding(seen)]);
     checks.push(huge_pages(seen));
+    checks.extend(seen.remote.as_ref().map(remote::remote));
     if let Some(why) = &seen.default_network {
         let fix = "set [network] cidr in /etc/agentd/agentd.toml, and restart agentd";
         checks.push(check("default network", Verdict::Warn, why.clone(), Some(fix)));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Init, PROGRAMS, Seen};
+use super::{Init, PROGRAMS, RemoteSeen, Seen};
 
 /// What to look with, and what others have found out already.
 pub struct Looking {
@@ -25,6 +25,7 @@ pub struct Looking {
     /// agentd's program for guests.
     pub guest_program: Option<PathBuf>,
     pub firmware: agentd_api::vm::FirmwareThere,
+    pub remote: Option<RemoteSeen>,
 }
 
 /// What would serve Docker's API.
@@ -57,6 +58,7 @@ pub fn observe(looking: Looking) -> Seen {
         default_network: looking.default_network,
         guest_program: looking.guest_program,
         firmware: looking.firmware,
+        remote: looking.remote,
     }
 }
 

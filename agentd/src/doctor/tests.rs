@@ -18,6 +18,7 @@ fn bare(dir: &std::path::Path) -> Seen {
         default_network: None,
         guest_program: Some("/usr/lib/agentd/agentd-guest".into()),
         firmware: FirmwareThere::default(),
+        remote: None,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The socket's door: takes connections, finds out who they are from, bounds how many there are, and sees them out.
+//! The socket's door: takes connections, finds out who they are from, bounds how many there are, and sees them out. Those
+//! of other machines (`remote`) come into the same lanes once they are past their handshake.
 //!
 //! Three lanes, each bounded: callers who may call, strangers (each request answered 403), and callers beyond the
 //! first lane's bound (each answered 429). Past the bound of its lane a connection is closed unanswered.
@@ -7,9 +8,10 @@
 //! gets [`Limits::grace`]. Accepting that fails (no file descriptors left) is tried again, never given up.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use agentd_api::{ErrorCode, Problem};
@@ -17,19 +19,22 @@ use hyper::server::conn::http1;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::pace::{Pace, PacedIo, Patience, Phase, send_last};
-use super::service::{Access, End, Session};
+use super::pace::{Pace, PacedIo, Patience, Phase, Wire, send_last};
+use super::service::{Access, Berth, End, Session};
 use super::{App, Limits, PeerRules, error};
-use crate::intent::Principal;
+use crate::intent::{Peer, Principal};
 
 const SIDE_LANE: usize = 64;
 pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
 /// How long a connection is waited for that is only there to be refused.
 const REFUSED_IDLE: Duration = Duration::from_secs(5);
 
-/// The API's server. It is given its socket and its end.
+/// Whether one may call and as whom, and its place in a lane.
+pub(super) type Admitted = (Access, OwnedSemaphorePermit);
+
+/// The API's server. It is given its sockets and its end.
 pub struct HttpServer {
     app: Arc<App>,
     peers: Arc<PeerRules>,
@@ -52,45 +57,44 @@ impl HttpServer {
         Self { app, peers: Arc::new(peers), lanes }
     }
 
-    /// Serves until `cancel`, and returns once the last connection is closed, at most [`Limits::grace`] later.
-    pub async fn serve(self, listener: UnixListener, cancel: CancellationToken) {
-        let tasks = TaskTracker::new();
-        let this = Arc::new(self);
-        loop {
-            // Cancel-safe: accept() takes a connection only in the poll in which it returns it.
-            let accepted = tokio::select! {
-                () = cancel.cancelled() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let (this, cancel, end) = (this.clone(), cancel.clone(), tasks.clone());
-                    tasks.spawn(async move { this.connection(stream, cancel, end).await });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot take a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+    /// Serves the Unix socket until `cancel`, and returns once its last connection is closed, at most
+    /// [`Limits::grace`] later.
+    pub async fn serve(self: Arc<Self>, listener: UnixListener, cancel: CancellationToken) {
+        let accept = move |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+        take_all(accept, &cancel, |stream, tasks| {
+            let (this, cancel) = (self.clone(), cancel.clone());
+            async move {
+                let Some(admitted) = this.admit(&stream).await else { return };
+                this.converse(stream, admitted, None, (cancel, tasks)).await;
             }
-        }
-        drop(listener);
-        tasks.close();
-        tasks.wait().await;
+        })
+        .await;
     }
 
-    async fn connection(&self, stream: UnixStream, stop: CancellationToken, tasks: TaskTracker) {
-        let Some((access, place)) = self.admit(&stream).await else { return };
+    pub(super) fn limits(&self) -> &Limits {
+        &self.app.limits
+    }
+
+    /// Answers what is asked on a connection until it ends. `leash` is dropped with it, also where it was upgraded.
+    pub(super) async fn converse(
+        &self,
+        stream: impl Wire,
+        (access, place): Admitted,
+        leash: Option<AbortOnDropHandle<()>>,
+        (stop, tasks): (CancellationToken, TaskTracker),
+    ) {
         let limits = &self.app.limits;
         let idle = if access.is_ok() { limits.idle } else { REFUSED_IDLE };
         let patience = Patience { head: limits.head, idle, stalled: limits.stalled };
         let pace = Pace::new();
-        let end = End { stop: stop.clone(), tasks, place: Arc::new(place), pace: pace.clone() };
+        let berth = Arc::new(Berth { _place: place, _leash: leash });
+        let end = End { stop: stop.clone(), tasks, berth, pace: pace.clone() };
         let session = Session::new(self.app.clone(), access, end);
         drive(stream, session, &pace, patience, limits, stop).await;
     }
 
     /// Who is at the other end, and a place in a lane; nothing where there is no place.
-    async fn admit(&self, stream: &UnixStream) -> Option<(Access, OwnedSemaphorePermit)> {
+    async fn admit(&self, stream: &UnixStream) -> Option<Admitted> {
         let cred = match stream.peer_cred() {
             Ok(cred) => cred,
             Err(error) => {
@@ -98,7 +102,7 @@ impl HttpServer {
                 return None;
             }
         };
-        let peer = Principal { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() };
+        let peer = Peer { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() };
         let admitted = match self.peers.known(&peer) {
             Some(known) => known,
             None => {
@@ -107,12 +111,19 @@ impl HttpServer {
                 tokio::task::spawn_blocking(move || rules.admits(&peer)).await.unwrap_or(false)
             }
         };
-        if !admitted {
-            let place = self.lanes.strangers.clone().try_acquire_owned().ok()?;
-            return Some((Err(self.peers.refusal(&peer)), place));
-        }
+        if admitted { self.place(Principal::Local(peer)) } else { self.side_place(self.peers.refusal(&peer)) }
+    }
+
+    /// A place for a stranger, to be told why it is one.
+    pub(super) fn side_place(&self, refusal: Problem) -> Option<Admitted> {
+        let place = self.lanes.strangers.clone().try_acquire_owned().ok()?;
+        Some((Err(refusal), place))
+    }
+
+    /// A place for one who may call.
+    pub(super) fn place(&self, principal: Principal) -> Option<Admitted> {
         if let Ok(place) = self.lanes.callers.clone().try_acquire_owned() {
-            return Some((Ok(Arc::new(peer)), place));
+            return Some((Ok(Arc::new(principal)), place));
         }
         let place = self.lanes.overflow.clone().try_acquire_owned().ok()?;
         let full = format!("all {} connections are taken", self.app.limits.connections);
@@ -120,9 +131,38 @@ impl HttpServer {
     }
 }
 
+/// Takes connections until `cancel`, sees to each in a task of its own, and waits for the last of them.
+pub(super) async fn take_all<S, F>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+    cancel: &CancellationToken,
+    see_to: impl Fn(S, TaskTracker) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let tasks = TaskTracker::new();
+    loop {
+        // Cancel-safe: a connection is taken only in the poll that returns it.
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = poll_fn(&mut accept) => accepted,
+        };
+        match accepted {
+            Ok(stream) => drop(tasks.spawn(see_to(stream, tasks.clone()))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // The listener is closed with it.
+    drop(accept);
+    tasks.close();
+    tasks.wait().await;
+}
+
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would name the same six things twice")]
 async fn drive(
-    stream: UnixStream,
+    stream: impl Wire,
     session: Session,
     pace: &Arc<Pace>,
     patience: Patience,
@@ -174,7 +214,7 @@ async fn drive(
     };
     // None once it is upgraded, and then it is not in its head.
     let Some(parts) = conn.into_parts() else { return };
-    send_last(&parts.io.into_stream(), &answer);
+    send_last(&mut parts.io.into_stream(), &answer);
 }
 
 /// How serving a connection ended.

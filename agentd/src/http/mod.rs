@@ -1,8 +1,8 @@
 //! The API over HTTP: verify and convert, nothing else. One generic implementation for all kinds.
 //!
 //! ```text
-//!   accept --> peer (who?) --> service (id, place) --> objects, list, watch, events, server_info, stats,
-//!                                                          |  upload, archive, backup, sub
+//!   accept --> peer (who?) -----+-> service (id, place) --> objects, list, watch, events, server_info, stats,
+//!   remote --> trust (who?) ----+                          |  upload, archive, backup, sub
 //!                                                          |  reads: the store's memory
 //!                                                          |  wishes: the intents
 //! ```
@@ -28,6 +28,7 @@ mod objects;
 pub mod openapi;
 mod pace;
 mod peer;
+mod remote;
 mod request;
 mod route;
 mod select;
@@ -36,9 +37,12 @@ mod service;
 mod stats;
 mod stream;
 mod sub;
+mod trust;
 mod upload;
 mod watch;
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -54,9 +58,11 @@ pub use doctor::HostSides;
 pub use lines::Lines;
 pub use metrics::Metrics;
 pub use peer::{Membership, PeerError, PeerRules};
+pub use remote::Trusted;
 pub use server_info::Facts;
 pub use stats::GuestFigures;
 pub use sub::{Channel, Duplex, Pieces, Session, SubCall, SubReply, Subresources};
+pub use trust::{Pems, Trust, TrustError};
 pub use upload::{Content, Upload};
 
 use crate::intent::Intents;

@@ -18,13 +18,13 @@
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -141,9 +141,13 @@ impl Drop for Busy {
     }
 }
 
+/// What HTTP is spoken on: a Unix socket, or TLS over TCP.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for T {}
+
 /// A connection's socket, which tells its pace what passes through it.
-pub(super) struct PacedIo {
-    inner: TokioIo<UnixStream>,
+pub(super) struct PacedIo<S> {
+    inner: TokioIo<S>,
     pace: Arc<Pace>,
     stalled: bool,
     /// The requests begun by the last flush, if by then all were answered.
@@ -154,24 +158,24 @@ pub(super) struct PacedIo {
 /// What is answered in place of hyper's own refusal of that status.
 type Refusal = fn(u16) -> Vec<u8>;
 
-impl PacedIo {
-    pub fn new(stream: UnixStream, pace: Arc<Pace>, refusal: Refusal) -> Self {
+impl<S: Wire> PacedIo<S> {
+    pub fn new(stream: S, pace: Arc<Pace>, refusal: Refusal) -> Self {
         Self { inner: TokioIo::new(stream), pace, stalled: false, settled: Some(0), refusal }
     }
 
-    pub fn into_stream(self) -> UnixStream {
+    pub fn into_stream(self) -> S {
         self.inner.into_inner()
     }
 
     /// Sends our own refusal where `bytes` begin hyper's; gives how many of them are done with.
-    fn replaced(&self, bytes: &[u8]) -> Option<usize> {
+    fn replaced(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.settled.is_none() || self.settled != self.pace.all_answered() {
             return None;
         }
         let status =
             bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
         let status = std::str::from_utf8(status).ok()?.parse().ok()?;
-        send_last(self.inner.inner(), &(self.refusal)(status));
+        send_last(self.inner.inner_mut(), &(self.refusal)(status));
         Some(bytes.len())
     }
 
@@ -186,13 +190,17 @@ impl PacedIo {
 
 /// Sends the last answer of a connection, which is small enough for the socket's buffer: a peer that does not read it
 /// does not hold us up.
-pub(super) fn send_last(stream: &UnixStream, answer: &[u8]) {
-    if let Err(error) = stream.try_write(answer) {
+pub(super) fn send_last(stream: &mut impl Wire, answer: &[u8]) {
+    // Nobody is woken once there is room: this is tried once. Over TLS what is written is sent by the flush.
+    let mut cx = Context::from_waker(Waker::noop());
+    let written = Pin::new(&mut *stream).poll_write(&mut cx, answer).map_ok(drop);
+    let sent = [written, Pin::new(stream).poll_flush(&mut cx)];
+    if let Some(Poll::Ready(Err(error))) = sent.into_iter().find(|done| matches!(done, Poll::Ready(Err(_)))) {
         tracing::debug!(%error, "a peer does not read its last answer");
     }
 }
 
-impl Read for PacedIo {
+impl<S: Wire> Read for PacedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -206,7 +214,7 @@ impl Read for PacedIo {
     }
 }
 
-impl Write for PacedIo {
+impl<S: Wire> Write for PacedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -221,7 +229,9 @@ impl Write for PacedIo {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         // hyper flushes once it has nothing left to write.
         self.settled = self.pace.all_answered();
-        Pin::new(&mut self.inner).poll_flush(cx)
+        // TLS takes more than the kernel does, and holds it until it is flushed.
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.wrote(flushed)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)

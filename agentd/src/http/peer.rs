@@ -11,7 +11,7 @@ use agentd_api::{ErrorCode, Problem, paths};
 use nix::unistd::{Group, Uid, User, getgrouplist};
 use parking_lot::Mutex;
 
-use crate::intent::Principal;
+use crate::intent::Peer;
 
 /// How long a looked-up membership is believed. Someone put into the group is let in after this at the latest.
 const BELIEVED: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ impl PeerRules {
     }
 
     /// The answer where it is known without a look into the user database.
-    pub fn known(&self, peer: &Principal) -> Option<bool> {
+    pub fn known(&self, peer: &Peer) -> Option<bool> {
         if peer.uid == 0 || peer.uid == self.own_uid {
             return Some(true);
         }
@@ -64,7 +64,7 @@ impl PeerRules {
     }
 
     /// Whether the peer may call. Blocks where [`Self::known`] does not know.
-    pub fn admits(&self, peer: &Principal) -> bool {
+    pub fn admits(&self, peer: &Peer) -> bool {
         if let Some(known) = self.known(peer) {
             return known;
         }
@@ -82,7 +82,7 @@ impl PeerRules {
     }
 
     /// What someone is told who may not call.
-    pub fn refusal(&self, peer: &Principal) -> Problem {
+    pub fn refusal(&self, peer: &Peer) -> Problem {
         Problem::new(
             ErrorCode::Forbidden,
             format!(
@@ -112,8 +112,8 @@ fn member(group: &str, uid: u32, gid: u32) -> Result<bool, PeerError> {
 mod tests {
     use super::*;
 
-    fn peer(uid: u32, gid: u32) -> Principal {
-        Principal { uid, gid, pid: None }
+    fn peer(uid: u32, gid: u32) -> Peer {
+        Peer { uid, gid, pid: None }
     }
     fn even(_: &str, uid: u32, _: u32) -> Result<bool, PeerError> {
         Ok(uid.is_multiple_of(2))

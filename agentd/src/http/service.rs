@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
 use super::body::Body;
@@ -50,9 +50,15 @@ pub(super) struct End {
     pub stop: CancellationToken,
     /// The server waits for these tasks before it is done.
     pub tasks: TaskTracker,
-    /// Its place in its lane, which a stream keeps that has the connection after it was upgraded.
-    pub place: Arc<OwnedSemaphorePermit>,
+    /// Kept also by a stream that has the connection after it was upgraded.
+    pub berth: Arc<Berth>,
     pub pace: Arc<Pace>,
+}
+
+/// What a connection holds for as long as it is there: its place in its lane, and what ends it before its time.
+pub(super) struct Berth {
+    pub _place: OwnedSemaphorePermit,
+    pub _leash: Option<AbortOnDropHandle<()>>,
 }
 
 /// What every handler is given.

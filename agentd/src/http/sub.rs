@@ -171,7 +171,7 @@ fn upgraded(
 ) -> Response<Body> {
     let (end, grace) = (call.end.clone(), call.app.limits.grace);
     call.end.tasks.spawn(async move {
-        let End { stop, place: _place, pace, .. } = end;
+        let End { stop, berth: _berth, pace, .. } = end;
         let channel = match upgrade.await {
             Ok(io) => Box::new(TokioIo::new(io)),
             Err(error) => {

@@ -2,18 +2,35 @@
 
 use bytes::Bytes;
 
-/// Who is at the other end of the connection, as the kernel says (SO_PEERCRED).
+/// Who is at the other end of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
+pub enum Principal {
+    /// A process of this host, on the Unix socket.
+    Local(Peer),
+    /// Another machine, over TLS: the common name of the certificate that it proved to have.
+    Remote { name: String },
+}
+
+/// A process as the kernel knows it (SO_PEERCRED).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
     pub uid: u32,
     pub gid: u32,
     pub pid: Option<i32>,
 }
 
 impl Principal {
-    /// The name under which it stands in events.
+    /// A process of this host, whichever of its user's.
+    pub const fn local(uid: u32, gid: u32) -> Self {
+        Self::Local(Peer { uid, gid, pid: None })
+    }
+
+    /// The name under which it stands in events. A key of idempotency is one caller's, by this name.
     pub fn actor(&self) -> String {
-        format!("uid:{}", self.uid)
+        match self {
+            Self::Local(peer) => format!("uid:{}", peer.uid),
+            Self::Remote { name } => format!("remote:{name}"),
+        }
     }
 }
 

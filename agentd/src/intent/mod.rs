@@ -42,7 +42,7 @@ use agentd_store::Store;
 use async_trait::async_trait;
 
 pub use archive::Imported;
-pub use caller::{Caller, Principal, Reply};
+pub use caller::{Caller, Peer, Principal, Reply};
 
 /// What intents must know of the host. Asked before a transaction, never within.
 #[async_trait]

@@ -44,7 +44,7 @@ async fn create(intents: &Intents, kind: &str, draft: Value) -> Result<(), Probl
         .ok_or_else(|| Problem::new(ErrorCode::Internal, format!("there is no kind {kind}")))?;
     let project =
         ObjectName::parse("default").map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
-    let principal = Principal { uid: 0, gid: 0, pid: None };
+    let principal = Principal::local(0, 0);
     let caller = Caller {
         principal,
         request_id: "preload".to_owned(),

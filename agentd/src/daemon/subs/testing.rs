@@ -128,7 +128,7 @@ impl Bed {
     }
 
     pub async fn open(&self, sub: &str, params: &[(&'static str, &str)]) -> Result<SubReply, Problem> {
-        let principal = Principal { uid: 7, gid: 7, pid: None };
+        let principal = Principal::local(7, 7);
         let params: BTreeMap<_, _> =
             params.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         self.subs

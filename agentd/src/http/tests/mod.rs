@@ -4,6 +4,7 @@ mod events;
 mod limits;
 mod lists;
 mod objects;
+mod remote;
 mod served;
 mod server;
 mod stop;

@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ pub struct Served {
     pub known: Arc<Known>,
     pub cancel: CancellationToken,
     pub task: JoinHandle<()>,
+    pub server: Arc<HttpServer>,
 }
 
 /// What the daemon would know of itself, and what the hooks were given.
@@ -252,8 +254,9 @@ impl Served {
             limits,
         });
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(HttpServer::new(app, peers).serve(listener, cancel.clone()));
-        Self { dir, socket, store, known, cancel, task }
+        let server = Arc::new(HttpServer::new(app, peers));
+        let task = tokio::spawn(server.clone().serve(listener, cancel.clone()));
+        Self { dir, socket, store, known, cancel, task, server }
     }
 
     pub async fn call(&self, method: &str, path: &str) -> Answer {
@@ -371,10 +374,20 @@ pub struct Line(SendRequest<Full<Bytes>>);
 
 impl Line {
     pub async fn open(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).await.expect("connected");
+        Self::over(UnixStream::connect(socket).await.expect("connected")).await
+    }
+
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (send, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
         Self(send)
+    }
+
+    /// Until the server has closed it.
+    pub async fn closed(&mut self) {
+        while self.0.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn request(
@@ -417,7 +430,14 @@ pub struct Lines {
 
 impl Lines {
     pub async fn open(socket: &Path, path: &str, headers: &[(&str, &str)]) -> Self {
-        let mut line = Line::open(socket).await;
+        Self::asked(Line::open(socket).await, path, headers).await
+    }
+
+    pub async fn on(line: Line, path: &str) -> Self {
+        Self::asked(line, path, &[]).await
+    }
+
+    async fn asked(mut line: Line, path: &str, headers: &[(&str, &str)]) -> Self {
         let (head, body) = line.request("GET", path, headers, "").await.into_parts();
         Self { head, body, buffer: Vec::new(), _line: line }
     }

@@ -115,7 +115,7 @@ fn open(dir: &Path) -> Store {
 }
 
 fn caller() -> Caller {
-    let principal = Principal { uid: 1000, gid: 1000, pid: None };
+    let principal = Principal::local(1000, 1000);
     Caller {
         principal,
         request_id: "req-1".to_owned(),

@@ -66,7 +66,7 @@ async fn what_was_refused_may_be_tried_again_under_its_key() {
 async fn keys_of_two_users_do_not_meet() {
     let world = World::new().await;
     world.create_as(&keyed("k"), "vm", web(1)).await.expect("created");
-    let other = Caller { principal: Principal { uid: 1001, gid: 1001, pid: None }, ..keyed("k") };
+    let other = Caller { principal: Principal::local(1001, 1001), ..keyed("k") };
     let problem = world.create_as(&other, "vm", web(1)).await.expect_err("its own request");
     assert_eq!(code(&problem), ErrorCode::AlreadyExists);
 }

@@ -54,7 +54,7 @@ impl Tool {
         params: &[(&'static str, &str)],
         body: &str,
     ) -> Result<SubReply, Problem> {
-        let principal = Principal { uid: 7, gid: 7, pid: None };
+        let principal = Principal::local(7, 7);
         let params: BTreeMap<_, _> = params.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
         let body = Bytes::from(body.to_owned());
         let caller = Caller {
