@@ -108,7 +108,7 @@ async fn digest(file: &mut File, size: u64, name: &str, display: &mut Display) -
     loop {
         let count = file.read(&mut buffer).await?;
         if count == 0 {
-            return Ok(hex::encode(&hash.finalize()));
+            return Ok(hex::encode(hash.finalize()));
         }
         hash.update(&buffer[..count]);
         done += count as u64;
