@@ -291,6 +291,26 @@ fn guests_come_back_by_their_policy(agentd: &Agentd) {
     assert!(!ok("docker ps --format '{{.Names}}'").contains("idle"));
 }
 
+/// By the authority that `remote init` makes where the package has its configuration, and within what the unit lets.
+fn another_machine_calls_it_until_it_is_revoked() {
+    ok("agentctl remote init --name 127.0.0.1
+        printf '[remote]\nlisten = \"127.0.0.1:7443\"\n' >/etc/agentd/conf.d/60-remote.toml
+        systemctl restart agentd.service
+        agentctl remote add-client laptop --out /tmp/laptop.pem");
+    let laptop = |line: &str| format!("export XDG_CONFIG_HOME=/tmp/laptop; agentctl {line} 2>&1");
+    let join = laptop("remote join rack 127.0.0.1 /tmp/laptop.pem");
+    wait_until("the other machine has joined", Duration::from_secs(60), || sh(&join));
+    let list = laptop("--host rack get container -o name");
+    assert!(ok(&list).contains("container/box"), "{}", ok(&list));
+    ok("agentctl remote revoke laptop");
+    wait_until("it is refused", Duration::from_secs(30), || match sh(&list) {
+        Ok(said) => Err(said),
+        Err(said) if said.contains("revoked") => Ok(()),
+        Err(other) => Err(other),
+    });
+    agentd().ok(&["version"]);
+}
+
 /// Never from under what has something of it.
 fn a_purge_leaves_the_state_while_it_is_in_use() {
     ok(&format!("mkdir {STATE}/used && mount -t tmpfs none {STATE}/used"));
@@ -373,6 +393,7 @@ fn the_next_morning() {
     guests_come_back_by_their_policy(&agentd);
     // An emulated guest takes half of this host.
     agentd.ok(&["delete", "vm/web", "--timeout", "5m"]);
+    another_machine_calls_it_until_it_is_revoked();
     a_purge_leaves_the_state_while_it_is_in_use();
     an_rpm_is_installed_upgraded_and_removed(&agentd);
     a_purge_removes_all_of_it(&agentd);
