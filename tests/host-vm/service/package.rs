@@ -10,7 +10,7 @@ use agent_tests::host::{Agentd, guest, wait_until};
 use agent_tests::machine::whole;
 use serde_json::Value;
 
-use super::{SOCKET, STATE, agentd, begin_with_images, furnish, install, ok, pack, sh};
+use super::{SOCKET, STATE, agentd, begin_with_images, furnish, install, known_how_guests_run, ok, pack, sh};
 
 fn main_pid() -> String {
     ok("systemctl show --value -p MainPID agentd.service")
@@ -41,6 +41,7 @@ fn is_installed_and_started_by_the_first_who_asks() {
     agentd().ok(&["version"]);
     assert_eq!(ok("systemctl is-active agentd.service"), "active");
     assert_eq!(ok(&format!("stat -c '%a %U %G' {SOCKET}")), "660 root agentd", "the socket is systemd's");
+    known_how_guests_run();
 }
 
 fn systemd_finds_nothing_to_say_of_the_units() {
@@ -297,7 +298,7 @@ fn another_machine_calls_it_until_it_is_revoked() {
         printf '[remote]\nlisten = \"127.0.0.1:7443\"\n' >/etc/agentd/conf.d/60-remote.toml
         systemctl restart agentd.service
         agentctl remote add-client laptop --out /tmp/laptop.pem");
-    let laptop = |line: &str| format!("export XDG_CONFIG_HOME=/tmp/laptop; agentctl {line} 2>&1");
+    let laptop = |line: &str| format!("export XDG_CONFIG_HOME=/tmp/laptop\nagentctl {line}");
     let join = laptop("remote join rack 127.0.0.1 /tmp/laptop.pem");
     wait_until("the other machine has joined", Duration::from_secs(60), || sh(&join));
     let list = laptop("--host rack get container -o name");
