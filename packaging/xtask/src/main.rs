@@ -40,7 +40,7 @@ enum What {
 #[derive(Debug, Args)]
 struct How {
     /// The profile that agentd and agentctl are built in
-    #[arg(long, default_value = "dist")]
+    #[arg(long, default_value = "release")]
     profile: String,
     /// The package's revision of this version
     #[arg(long, default_value_t = 1)]
