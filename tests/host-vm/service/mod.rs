@@ -1,5 +1,6 @@
 //! agentd as administrators have it: its package on a host whose init is systemd.
 
+mod morning;
 mod package;
 mod power;
 
@@ -39,6 +40,10 @@ fn sh(script: &str) -> Result<String, String> {
 fn ok(script: &str) -> String {
     clock(script.lines().next().unwrap_or_default());
     sh(script).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn main_pid() -> String {
+    ok("systemctl show --value -p MainPID agentd.service")
 }
 
 fn install(revision: u32) {
