@@ -19,7 +19,7 @@ fn copy(from: &Path, to: &Path) {
     namespace::run("/usr/bin/cp", &["-a", &text(from), &text(to)]).expect("copied");
 }
 
-fn restore(file: &Path, state: &Path) -> Result<String, String> {
+pub fn restore(file: &Path, state: &Path) -> Result<String, String> {
     let arguments = ["restore", &text(file), "--state-dir", &text(state)];
     namespace::run(&text(&binary("agentd")), &arguments).map_err(|error| format!("{error:#}"))
 }

@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent_tests::host::daemon::binary;
 use agent_tests::host::engine::{IMAGE, STAY, containers, docker};
 use agent_tests::host::{Agentd, guest, namespace, traces, virsh, wait_until};
 use agent_tests::host_test;
 use serde_json::{Value, json};
+
+use crate::backup::restore;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -45,9 +46,7 @@ fn set_back(agentd: &mut Agentd, file: &Path) {
     for name in ["agentd.db", "agentd.db-wal", "agentd.db-shm", "agentd.db.mark"] {
         let _ = std::fs::remove_file(agentd.state().join(name));
     }
-    let state = agentd.state().to_string_lossy().into_owned();
-    let arguments = ["restore", &file.to_string_lossy(), "--state-dir", &state];
-    namespace::run(&binary("agentd").to_string_lossy(), &arguments).expect("restored");
+    restore(file, agentd.state()).expect("restored");
     agentd.start();
 }
 

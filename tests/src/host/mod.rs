@@ -112,6 +112,11 @@ impl Host {
         self.agentd("state")
     }
 
+    /// One that is not started, with a state directory and a socket of that name.
+    fn placed(&self, name: &str) -> Agentd {
+        Agentd::new(&self.scratch.join(name), &self.scratch.join(format!("{name}.sock")))
+    }
+
     /// An agentd on a copy of the template state, in a state directory of that name.
     pub fn agentd(&self, name: &str) -> Agentd {
         let state = self.scratch.join(name);
@@ -121,16 +126,15 @@ impl Host {
 
     /// An agentd on whatever that state directory holds; nothing at first.
     pub fn bare_agentd(&self, name: &str) -> Agentd {
-        let mut agentd = Agentd::new(&self.scratch.join(name), &self.scratch.join(format!("{name}.sock")));
+        let mut agentd = self.placed(name);
         agentd.start();
         agentd
     }
 
     /// As `agentd`, of one that is passed its socket.
     pub fn activated_agentd(&self, name: &str) -> Agentd {
-        let state = self.scratch.join(name);
-        template::copy_to(&state);
-        let mut agentd = Agentd::new(&state, &self.scratch.join(format!("{name}.sock"))).activated();
+        template::copy_to(&self.scratch.join(name));
+        let mut agentd = self.placed(name).activated();
         agentd.start();
         agentd
     }
@@ -138,8 +142,7 @@ impl Host {
     /// As `bare_agentd`, of one that is confined as by its unit.
     pub fn confined_agentd(&self, name: &str) -> Agentd {
         namespace::run("/bin/mount", &["--make-shared", "/run"]).expect("a /run as an init has it");
-        let agentd = Agentd::new(&self.scratch.join(name), &self.scratch.join(format!("{name}.sock")));
-        let mut agentd = agentd.confined();
+        let mut agentd = self.placed(name).confined();
         agentd.start();
         agentd
     }
