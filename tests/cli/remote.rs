@@ -3,12 +3,13 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use agent_tests::host::daemon::{Answer, binary};
+use agent_tests::host::daemon::Answer;
 use agent_tests::host::wait_until;
+use agent_tests::remote::OtherMachine;
 use agent_tests::sim::{LIMIT, Sim, finished};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::follow::Following;
@@ -16,36 +17,21 @@ use crate::follow::Following;
 /// A host that other machines can call, and the user of such a machine.
 struct Hosts {
     folder: tempfile::TempDir,
+    other: OtherMachine,
     sim: Sim,
     at: String,
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test starts programs; the rule is for the daemon")]
-fn agentctl(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary("agentctl"));
-    command.env_remove("AGENTD_SOCKET").env_remove("AGENTD_HOST").env("XDG_CONFIG_HOME", home.join("config"));
-    command.args(arguments).current_dir(home).stdin(Stdio::null());
-    command
 }
 
 impl Hosts {
     /// It listens on that address of loopback; its authority's daemon is for `localhost`, `127.0.0.1` and `rack.test`.
     fn start(address: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind((address, 0)).expect("a port").local_addr().expect("an address").port();
-        let at = format!("{address}:{port}");
-        let run = |arguments: &[&str]| {
-            let answer = finished(agentctl(folder.path(), arguments).output().expect("agentctl runs"));
-            assert_eq!(answer.status, 0, "{arguments:?}: {answer:?}");
-        };
-        run(&["remote", "init", "--dir", "authority", "--name", "rack.test"]);
-        run(&["remote", "add-client", "laptop", "--dir", "authority", "--out", "laptop.pem"]);
-        let dir = folder.path().join("authority");
+        let other = OtherMachine::at(folder.path());
+        let (at, text) = other.let_in(address);
         let config = folder.path().join("agentd.toml");
-        let text = format!("[remote]\nlisten = \"{at}\"\ndir = \"{}\"\n", dir.display());
         std::fs::write(&config, text).expect("written");
         let sim = Sim::start(&["--config", config.to_str().expect("text")]);
-        let hosts = Self { folder, sim, at };
+        let hosts = Self { folder, other, sim, at };
         hosts.listening();
         hosts
     }
@@ -63,10 +49,10 @@ impl Hosts {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        agentctl(self.folder.path(), arguments)
+        self.other.command(arguments)
     }
     fn ctl(&self, arguments: &[&str]) -> Answer {
-        finished(self.command(arguments).output().expect("agentctl runs"))
+        self.other.ctl(arguments)
     }
     #[track_caller]
     fn ok(&self, arguments: &[&str]) -> String {
@@ -252,10 +238,32 @@ fn without_files_or_a_port_the_socket_is_served_and_what_is_missing_is_told() {
         });
     };
     told("`agentctl remote init` makes it");
-    let init =
-        agentctl(folder.path(), &["remote", "init", "--dir", "authority"]).output().expect("agentctl runs");
-    assert!(init.status.success(), "{init:?}");
+    OtherMachine::at(folder.path()).ok(&["remote", "init", "--dir", "authority"]);
     told(&format!("`ss -ltnp sport = :{}` names it", at.port()));
     drop(taken);
     told(&format!("listens on {at} with a certificate until "));
+}
+
+#[test]
+fn a_host_is_called_by_an_address_of_ipv6() {
+    let hosts = Hosts::start("::1");
+    assert!(hosts.at.starts_with("[::1]:"), "{}", hosts.at);
+    hosts.ok(&["remote", "join", "rack", &hosts.at, "laptop.pem"]);
+    hosts.ok(&["--host", "rack", "vm", "run", "web", "--image", "micro"]);
+    assert_eq!(hosts.sim.state("vm/web"), "running");
+}
+
+#[test]
+fn files_are_read_at_once_when_it_is_told_to() {
+    let hosts = Hosts::start("127.0.0.1");
+    let read = "the certificates for other machines were read again";
+    // Files that are as they were are looked at and not read.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(!hosts.sim.log().contains(read), "{}", hosts.sim.log());
+    hosts.sim.signal(Signal::SIGHUP);
+    wait_until("they are read", LIMIT, || {
+        let log = hosts.sim.log();
+        if log.contains(read) { Ok(()) } else { Err(log) }
+    });
+    hosts.ok(&["remote", "join", "rack", &hosts.at, "laptop.pem"]);
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_tests::host::{Agentd, guest, signal, wait_until};
@@ -27,11 +27,14 @@ pub struct Person {
 
 impl Person {
     pub fn runs(agentd: &Agentd, arguments: &[&str]) -> Self {
+        Self::on(agentd.command(arguments))
+    }
+
+    pub fn on(mut command: Command) -> Self {
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("a terminal");
         let side = File::from(pair.slave);
         let of = || Stdio::from(side.try_clone().expect("its side"));
-        let mut command = agentd.command(arguments);
         let child = command.stdin(of()).stdout(of()).stderr(of()).spawn().expect("agentctl starts");
         Self { terminal: File::from(pair.master), side, child, seen: String::new() }
     }

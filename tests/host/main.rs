@@ -25,6 +25,7 @@ mod orphans;
 mod policies;
 mod pull;
 mod refusals;
+mod remote;
 mod screen;
 mod side_by_side;
 mod snapshot;

@@ -3,4 +3,5 @@
 pub mod door;
 pub mod host;
 pub mod machine;
+pub mod remote;
 pub mod sim;

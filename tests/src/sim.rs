@@ -70,6 +70,10 @@ impl Sim {
         child.wait().expect("an end");
     }
 
+    pub fn signal(&self, what: Signal) {
+        signal(self.child.as_ref().expect("it runs").id(), what);
+    }
+
     /// SIGTERM, and it has ended when this returns.
     pub fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
