@@ -3,6 +3,7 @@
 mod morning;
 mod package;
 mod power;
+mod schemas;
 
 use std::path::Path;
 use std::time::Duration;

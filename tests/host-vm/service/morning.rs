@@ -1,5 +1,5 @@
 //! The package's host after a boot: its guests were stopped in order and are back, another machine calls it, and the package
-//! goes, comes as an rpm, and goes with all that it had.
+//! goes, comes as an rpm, goes with all that it had, and comes over the state of another time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -132,4 +132,5 @@ pub(super) fn the_next_morning() {
     a_purge_leaves_the_state_while_it_is_in_use();
     an_rpm_is_installed_upgraded_and_removed(&agentd);
     a_purge_removes_all_of_it(&agentd);
+    super::schemas::the_state_of_another_time(&agentd);
 }
