@@ -19,9 +19,12 @@ const PROGRAMS: [&str; 12] = [
     "/bin/busybox",
     "/usr/bin/virsh",
 ];
+/// Not there either where libvirt is not installed.
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libvirt.so.0";
 
 host_test!(netns_bare_host_is_told_what_is_missing, |host| {
     namespace::hide(&PROGRAMS).expect("hidden programs");
+    namespace::hide(&[LIBRARY]).expect("a hidden library");
     let agentd = host.agentd("state");
     let answer = agentd.ctl(&["doctor"]);
     assert_eq!(answer.status, 1, "{answer:?}");
@@ -47,7 +50,7 @@ host_test!(netns_bare_host_is_told_what_is_missing, |host| {
             _ => Err(vm["status"].to_string()),
         }
     });
-    println!("{reason}");
+    assert!(reason.contains("libvirt.so.0"), "{reason}");
     let away = |vm: &serde_json::Value| {
         vm["status"]["conditions"]
             .as_array()
@@ -59,4 +62,15 @@ host_test!(netns_bare_host_is_told_what_is_missing, |host| {
     });
     agentd.ok(&["vm", "list"]);
     agentd.ok(&["vm", "rm", "web", "--no-wait"]);
+
+    // Installed while agentd runs, it is found.
+    for path in [LIBRARY, "/usr/sbin/libvirtd", "/usr/bin/virsh"] {
+        namespace::run("/bin/umount", &[path]).expect("it is there again");
+    }
+    host.start_libvirt();
+    wait_until("agentd has found libvirt", Duration::from_secs(30), || {
+        let doctor = agentd.ctl(&["doctor"]).stdout;
+        let line = doctor.lines().find(|line| line.contains("libvirt ")).map(str::to_owned);
+        line.filter(|line| line.starts_with("ok")).ok_or(doctor)
+    });
 });

@@ -77,6 +77,23 @@ fn the_program_for_guests_is_static() {
     assert!(bytes.len() < 3 << 20, "it has {} bytes", bytes.len());
 }
 
+/// It is loaded when a VM is first asked for: what starts with the process is a handful.
+#[test]
+fn the_daemon_starts_without_libvirt() {
+    let program = agent_tests::host::daemon::binary("agentd");
+    assert!(program.is_file(), "{} is not built: `tests/run build` builds it", program.display());
+    let read = "/usr/bin/readelf";
+    let needed =
+        agent_tests::host::namespace::run(read, &["--dynamic", "--wide", &program.to_string_lossy()]);
+    let needed = needed.expect("readelf, of binutils");
+    let libraries: Vec<&str> = needed.lines().filter(|line| line.contains("(NEEDED)")).collect();
+    assert!(!libraries.is_empty(), "{needed}");
+    assert!(
+        libraries.iter().all(|line| !line.contains("libvirt")),
+        "a function of libvirt's is not named in agentd/drivers/src/vm/libvirt/library.rs: {libraries:#?}"
+    );
+}
+
 #[test]
 fn layers_of_agentd_know_only_those_below() {
     let source = top().join("agentd/src");

@@ -4,6 +4,7 @@
 //! LibvirtVm --looks, acts--> workers (3 and 4 threads, blocking calls with deadlines) --Live--> libvirtd
 //!     link (1 thread): opens the connection, and again when it is gone
 //!     events (1 thread a process): libvirt's event loop --> broadcast of DomainEvent
+//!     library: libvirt itself, loaded by the link's thread and not with the process
 //! ```
 //! It owns the domains that bear this daemon's mark and no other. Where libvirt is not there, every call says
 //! Unavailable with the reason, until it is back; then an event without an id tells that changes may have been missed.
@@ -17,6 +18,7 @@ mod ffi;
 mod graphics;
 mod guest;
 mod hotplug;
+mod library;
 mod link;
 mod snapshot;
 mod stats;

@@ -19,6 +19,7 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
+use super::library;
 use super::stats::Record;
 
 /// Told of what happens on a connection, on the event loop's thread. Must not block nor call libvirt.
@@ -31,9 +32,11 @@ pub(super) trait Listener: Send + Sync {
     fn closed(&self, why: &str);
 }
 
-/// Starts the event loop, once in a process. Must have been called before the first connection is opened. The loop's
-/// thread ends with the process: libvirt has no way to end it, and later connections need it.
+/// Loads libvirt and starts its event loop, once in a process. Must have been called before the first connection is
+/// opened, and before anything else of libvirt is. The loop's thread ends with the process: libvirt has no way to end
+/// it, and later connections need it.
 pub(super) fn ensure_event_loop() -> Result<(), String> {
+    library::load()?;
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
