@@ -49,6 +49,8 @@ fn the_arrows_of_the_house_hold() {
     assert_eq!(ours("agentd-guest-tree"), BTreeSet::new());
     assert_eq!(arrows["agentd-guest"].len(), 3, "it stays small: {:?}", arrows["agentd-guest"]);
     assert_eq!(ours("agentd"), ["agentd-api", "agentd-drivers", "agentd-store"].into());
+    // What packages install as one file are two programs all the same.
+    assert_eq!(ours("agentd-one"), ["agentctl", "agentd"].into());
     for (package, never) in [
         ("agentd-api", &["tokio", "axum", "hyper", "rusqlite", "virt"][..]),
         ("agentd-store", &["axum", "hyper", "virt"]),

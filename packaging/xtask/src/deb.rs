@@ -43,7 +43,7 @@ pub fn make(tree: &Tree, release: &Release) -> Result<PathBuf> {
     }
     tree::date(&root, release.time)?;
     let package = release.out.join(format!("agentd_{}_amd64.deb", version(release)));
-    let compression = if release.small { ["-Zxz", "-z6"] } else { ["-Zgzip", "-z1"] };
+    let compression = if release.small { ["-Zxz", "-z6"] } else { ["-Znone", "-z0"] };
     output(
         command("dpkg-deb")
             .env("SOURCE_DATE_EPOCH", release.time.to_string())
@@ -94,14 +94,13 @@ fn fields(tree: &Tree, release: &Release, scratch: &Path) -> Result<String> {
     ))
 }
 
-/// The packages of the libraries that the programs are linked with, in the versions that they need.
+/// The packages of the libraries that the program is linked with, in the versions that it needs.
 fn libraries(tree: &Tree, scratch: &Path) -> Result<String> {
     let debian = scratch.join("debian");
     fs::create_dir(&debian)?;
     fs::write(debian.join("control"), "Source: agentd\n\nPackage: agentd\nArchitecture: any\n")?;
     let mut shlibdeps = command("dpkg-shlibdeps");
-    let [agentd, agentctl, _static] = &tree.programs;
-    shlibdeps.current_dir(scratch).args(["-O", "-xagentd"]).arg("-e").arg(agentd).arg("-e").arg(agentctl);
+    shlibdeps.current_dir(scratch).args(["-O", "-xagentd"]).arg("-e").arg(&tree.program);
     let text = output(&mut shlibdeps).context("dpkg-shlibdeps, of dpkg-dev")?;
     let found = text.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
     found.map(ToOwned::to_owned).context("dpkg-shlibdeps names no libraries")

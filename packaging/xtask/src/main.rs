@@ -1,7 +1,7 @@
 //! `cargo xtask deb|rpm`: agentd as a package.
 //!
 //! ```text
-//! programs.rs  builds and strips the three programs          manual.rs   manual pages and completions, from the CLIs
+//! programs.rs  builds and strips the programs                manual.rs   manual pages and completions, from the CLIs
 //! tree.rs      what the package puts where                   deb.rs, rpm.rs   the tree as a package
 //! ```
 //!

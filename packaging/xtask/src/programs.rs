@@ -1,17 +1,17 @@
-//! The three programs, built and stripped.
+//! The programs, built and stripped: agentd and agentctl, which are one file, and the one for guests.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::run::{command, output, target, top};
 
-/// What all three may have together.
-const BYTES_MAX: u64 = 25 << 20;
+/// What they may have together, as they are released.
+const BYTES_MAX: u64 = 25_000_000;
 
 pub struct Programs {
+    /// agentctl where it is called so.
     pub agentd: PathBuf,
-    pub agentctl: PathBuf,
     pub guest: PathBuf,
 }
 
@@ -20,7 +20,7 @@ pub fn build(profile: &str, into: &Path) -> Result<Programs> {
     let top = top();
     let mut cargo = command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     cargo.current_dir(&top).args(["build", "--locked", "--quiet", "--profile", profile]);
-    output(cargo.args(["--package", "agentd", "--package", "agentctl"]))?;
+    output(cargo.args(["--package", "agentd-one"]))?;
     let built = target().join(if profile == "dev" { "debug" } else { profile });
     output(command(&top.join("packaging/build-guest").to_string_lossy()).arg(&built))?;
     let stripped = |name: &str| -> Result<PathBuf> {
@@ -28,18 +28,13 @@ pub fn build(profile: &str, into: &Path) -> Result<Programs> {
         output(command("strip").arg("--strip-all").arg("-o").arg(&to).arg(built.join(name)))?;
         Ok(to)
     };
-    let programs = Programs {
-        agentd: stripped("agentd")?,
-        agentctl: stripped("agentctl")?,
-        guest: stripped("agentd-guest")?,
-    };
-    let sizes = [&programs.agentd, &programs.agentctl, &programs.guest]
+    let programs = Programs { agentd: stripped("agentd-one")?, guest: stripped("agentd-guest")? };
+    let sizes = [&programs.agentd, &programs.guest]
         .iter()
         .map(|path| std::fs::metadata(path).map(|m| m.len()).with_context(|| path.display().to_string()))
         .collect::<Result<Vec<u64>>>()?;
     let sum: u64 = sizes.iter().sum();
-    let mega = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
-    let over = if sum > BYTES_MAX { format!(", which is over {}", mega(BYTES_MAX)) } else { String::new() };
-    eprintln!("programs of {profile}: {} together{over}", mega(sum));
+    eprintln!("programs of {profile}: {:.1} MB together", sum as f64 / 1e6);
+    ensure!(profile == "dev" || sum <= BYTES_MAX, "the programs have {sum} bytes, which is over {BYTES_MAX}");
     Ok(programs)
 }

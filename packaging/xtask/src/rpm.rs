@@ -46,7 +46,7 @@ pub fn make(tree: &Tree, release: &Release) -> Result<PathBuf> {
             .args(define("use_source_date_epoch_as_buildtime", "1"))
             .args(define("clamp_mtime_to_source_date_epoch", "1"))
             .args(define("source_date_epoch_from_changelog", "0"))
-            .args(define("_binary_payload", if release.small { "w6.xzdio" } else { "w1.gzdio" }))
+            .args(define("_binary_payload", if release.small { "w6.xzdio" } else { "w.ufdio" }))
             .args(define("tree", &root.display().to_string()))
             .arg(&spec),
     )
@@ -77,6 +77,9 @@ fn spec_of(tree: &Tree, release: &Release) -> Result<String> {
     spec.push_str("%files\n%defattr(-,root,root,-)\n%dir /etc/agentd\n%dir /usr/lib/agentd\n");
     for folder in &tree.folders {
         let _ = writeln!(spec, "%dir %attr({:04o},root,root) /{}", folder.mode, folder.path);
+    }
+    for link in &tree.links {
+        let _ = writeln!(spec, "/{}", link.path);
     }
     for file in &tree.files {
         let kept = if file.kept { "%config(noreplace) " } else { "" };

@@ -1,7 +1,7 @@
 //! What the package puts where, in the same order for the same files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -26,10 +26,18 @@ pub struct Folder {
     pub mode: u32,
 }
 
+/// A name for a file beside it.
+pub struct Link {
+    pub path: &'static str,
+    pub to: &'static str,
+}
+
 pub struct Tree {
     pub files: Vec<File>,
     pub folders: Vec<Folder>,
-    pub programs: [PathBuf; 3],
+    pub links: Vec<Link>,
+    /// The one whose libraries are needed.
+    pub program: PathBuf,
 }
 
 impl File {
@@ -47,7 +55,6 @@ pub fn of(top: &Path, programs: &Programs) -> Result<Tree> {
         |to: &str, from: &Path| Ok::<_, anyhow::Error>(File { mode: 0o755, ..File::plain(to, read(from)?) });
     let mut files = vec![
         program("usr/bin/agentd", &programs.agentd)?,
-        program("usr/bin/agentctl", &programs.agentctl)?,
         program("usr/lib/agentd/agentd-guest", &programs.guest)?,
         File { kept: true, ..plain("etc/agentd/agentd.toml", "packaging/agentd.toml")? },
         plain(&format!("{UNITS}/agentd.service"), "systemd/agentd.service")?,
@@ -67,8 +74,8 @@ pub fn of(top: &Path, programs: &Programs) -> Result<Tree> {
         Folder { path: "etc/agentd/conf.d", mode: 0o755 },
         Folder { path: "etc/agentd/secrets", mode: 0o700 },
     ];
-    let programs = [&programs.agentd, &programs.agentctl, &programs.guest].map(Clone::clone);
-    Ok(Tree { files, folders, programs })
+    let links = vec![Link { path: "usr/bin/agentctl", to: "agentd" }];
+    Ok(Tree { files, folders, links, program: programs.agentd.clone() })
 }
 
 impl Tree {
@@ -82,6 +89,9 @@ impl Tree {
             make(root, file.path.parent().unwrap_or(Path::new("")))?;
             fs::write(&path, &file.content).with_context(|| path.display().to_string())?;
             fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+        }
+        for link in &self.links {
+            symlink(link.to, root.join(link.path)).with_context(|| link.path.to_owned())?;
         }
         for folder in &self.folders {
             fs::set_permissions(root.join(folder.path), fs::Permissions::from_mode(folder.mode))?;
@@ -108,10 +118,13 @@ fn make(root: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives all below `folder`, and itself, that time.
+/// Gives all below `folder`, and itself, that time. Links get it from whoever packs them.
 pub fn date(folder: &Path, time: u64) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.is_symlink() {
+            continue;
+        }
         if path.is_dir() { date(&path, time)? } else { touch(&path, time)? }
     }
     touch(folder, time)
