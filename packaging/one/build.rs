@@ -1,6 +1,6 @@
 //! How the program of the packages is linked for a release: what the loader has to add an address to, which is a twentieth
 //! of the file as a list, is a bitmap where the C library of this host knows such (2.36). A program that is built here is for
-//! hosts like this, and dpkg and rpm are told which library it needs.
+//! hosts like this, which its package says.
 
 use std::process::Command;
 

@@ -103,7 +103,11 @@ fn libraries(tree: &Tree, scratch: &Path) -> Result<String> {
     shlibdeps.current_dir(scratch).args(["-O", "-xagentd"]).arg("-e").arg(&tree.program);
     let text = output(&mut shlibdeps).context("dpkg-shlibdeps, of dpkg-dev")?;
     let found = text.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
-    found.map(ToOwned::to_owned).context("dpkg-shlibdeps names no libraries")
+    let found = found.context("dpkg-shlibdeps names no libraries")?;
+    // It looks at functions, and not at what the loader has to know.
+    let versions = output(command("readelf").args(["--version-info", "--wide"]).arg(&tree.program));
+    let packed = versions.context("readelf, of binutils")?.contains("GLIBC_ABI_DT_RELR");
+    Ok(if packed { format!("libc6 (>= 2.36), {found}") } else { found.to_owned() })
 }
 
 /// The checksums of all files, as dpkg keeps them.

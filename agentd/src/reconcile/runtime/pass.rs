@@ -76,6 +76,11 @@ impl Pass {
         }
     }
 
+    /// The daemon ends: what fails now failed for that, and says nothing of the host.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.core.cancel.is_cancelled()
+    }
+
     pub fn key(&self) -> &ObjectKey {
         &self.key
     }

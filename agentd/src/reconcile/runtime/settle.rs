@@ -35,6 +35,7 @@ pub(super) async fn settle<K: Kind>(pass: &Pass, object: &Object<K>, outcome: Ou
             let again = if delete { Some(Duration::ZERO) } else { again };
             again.map_or(Next::Woken, Next::After)
         }
+        Some(fault) if pass.is_cut_off() => return cut_off(pass, &fault),
         Some(fault) => {
             tracing::warn!(object = %pass.key(), code = %fault.code, "a pass failed: {fault}");
             if before.as_ref().is_none_or(|b| b.last_error != fault.message) {
@@ -55,6 +56,9 @@ pub(super) async fn settle<K: Kind>(pass: &Pass, object: &Object<K>, outcome: Ou
 
 /// Writes that `finalizer` could not be undone. No class of failure ends a deletion: it is tried on.
 pub(super) async fn refused<K: Kind>(pass: &Pass, object: &Object<K>, fault: Fault) -> Next {
+    if pass.is_cut_off() {
+        return cut_off(pass, &fault);
+    }
     let mut status = object.status.clone();
     let before = K::common(&status).attempts.clone();
     let note = before.as_ref().is_none_or(|b| b.last_error != fault.message);
@@ -68,6 +72,12 @@ pub(super) async fn refused<K: Kind>(pass: &Pass, object: &Object<K>, fault: Fau
     common.reason = Some(insistent.message);
     common.attempts = Some(attempts);
     written(pass, write::<K>(pass, &status, notes, false).await, next)
+}
+
+/// Of a pass that the daemon's end came upon: the object stays as it was, and the next daemon looks at it anew.
+fn cut_off(pass: &Pass, fault: &Fault) -> Next {
+    tracing::debug!(object = %pass.key(), code = %fault.code, "a pass was cut off: {fault}");
+    Next::Woken
 }
 
 fn count(before: Option<&Attempts>, fault: &Fault) -> (Attempts, Next) {

@@ -10,7 +10,7 @@ use agentd_api::{ObjectName, State};
 use agentd_store::Query;
 use serde_json::json;
 
-use super::super::Outcome;
+use super::super::{Fault, Outcome};
 use super::stage::{Actor, Stage, idle, play};
 use crate::reconcile::testing::{key, wait_until};
 
@@ -198,6 +198,32 @@ async fn what_somebody_else_wrote_into_the_status_meanwhile_stays() {
     gate.add_permits(1);
     stage.host.until_quiet().await;
     assert_eq!(networks.passes(&b), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_because_the_daemon_ends_is_told_as_no_failure() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let keys = {
+        let gate = gate.clone();
+        Arc::new(Actor::<SshKey>::new(move |_, object| {
+            let (gate, status) = (gate.clone(), object.status.clone());
+            Box::pin(async move {
+                gate.acquire().await.expect("open").forget();
+                Outcome::failed(status, Fault::internal("who would have answered has ended"))
+            })
+        }))
+    };
+    let stage = play(&keys, &idle());
+    let a = key("ssh-key", "a");
+    key_object(&stage, "a").await;
+    wait_until("its pass is under way", || keys.passes(&a) == 1).await;
+    let before = stage.host.get::<SshKey>(&a).meta.revision;
+    stage.cancel.cancel();
+    gate.add_permits(1);
+    stage.tracker.close();
+    stage.tracker.wait().await;
+    assert_eq!(stage.host.get::<SshKey>(&a).meta.revision, before, "it is as it was");
+    assert!(!stage.host.verbs(&a).contains(&"failed".to_owned()), "{:?}", stage.host.verbs(&a));
 }
 
 #[tokio::test(flavor = "multi_thread")]
