@@ -64,9 +64,8 @@ host_test!(netns_bare_host_is_told_what_is_missing, |host| {
     agentd.ok(&["vm", "rm", "web", "--no-wait"]);
 
     // Installed while agentd runs, it is found.
-    for path in [LIBRARY, "/usr/sbin/libvirtd", "/usr/bin/virsh"] {
-        namespace::run("/bin/umount", &[path]).expect("it is there again");
-    }
+    namespace::show(&PROGRAMS).expect("programs");
+    namespace::show(&[LIBRARY]).expect("a library");
     host.start_libvirt();
     wait_until("agentd has found libvirt", Duration::from_secs(30), || {
         let doctor = agentd.ctl(&["doctor"]).stdout;

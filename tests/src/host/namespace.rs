@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 
 use crate::door;
 
@@ -148,6 +148,14 @@ pub fn hide(paths: &[&str]) -> Result<()> {
     for path in paths.iter().filter(|p| Path::new(p).exists()) {
         mount(Some("/dev/null"), *path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("hiding {path}"))?;
+    }
+    Ok(())
+}
+
+/// Has back what was hidden, as if it were installed now.
+pub fn show(paths: &[&str]) -> Result<()> {
+    for path in paths.iter().filter(|p| Path::new(p).exists()) {
+        umount(*path).with_context(|| format!("showing {path}"))?;
     }
     Ok(())
 }
