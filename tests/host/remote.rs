@@ -45,5 +45,5 @@ host_test!(vm_programs_and_the_console_are_had_from_another_machine, |host| {
     person.sees("still-here");
     other.ok(&["remote", "revoke", "laptop", "--dir", "authority"]);
     assert_ne!(person.ends(), 0);
-    agentd.ok(&["vm", "rm", "web", "--force"]);
+    agentd.ok(&["vm", "rm", "web"]);
 });
