@@ -79,7 +79,7 @@ fn the_program_for_guests_is_static() {
     assert!(bytes.len() < 3 << 20, "it has {} bytes", bytes.len());
 }
 
-/// It is loaded when a VM is first asked for: what starts with the process is a handful.
+/// It is loaded once agentd runs, beside what else that does: what comes with the process is a handful.
 #[test]
 fn the_daemon_starts_without_libvirt() {
     let program = agent_tests::host::daemon::binary("agentd");
