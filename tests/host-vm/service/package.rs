@@ -20,9 +20,12 @@ fn guests() -> String {
         $(docker ps -q --no-trunc)")
 }
 
+/// On an emulated host libvirt may have no time for a daemon that has only just begun.
 fn answers(agentd: &Agentd) {
-    let said = agentd.ok(&["vm", "exec", "web", "--", "echo", "alive"]);
-    assert_eq!(said.trim(), "alive");
+    wait_until("the guest's program answers", Duration::from_secs(90), || {
+        let answer = agentd.ctl(&["vm", "exec", "web", "--", "echo", "alive"]);
+        if answer.stdout.trim() == "alive" { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
 }
 
 /// Nothing runs before somebody asks; whoever asks is answered.
