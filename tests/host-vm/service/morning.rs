@@ -20,7 +20,8 @@ fn told(agentd: &Agentd) -> Vec<String> {
 }
 
 fn state(agentd: &Agentd, what: &str) -> String {
-    let object: Value = serde_json::from_str(&agentd.ok(&["get", what, "-o", "json"])).expect("an object");
+    let (kind, name) = what.split_once('/').expect("KIND/NAME");
+    let object = agentd.get(kind, name).unwrap_or_else(|| panic!("there is no {what}"));
     object["status"]["state"].as_str().expect("a state").to_owned()
 }
 
