@@ -11,10 +11,15 @@ use agent_tests::host::{Agentd, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
 
-/// All that the engine has, with what has no name.
+/// All that the engine has, with what has no name, in an order of its own: of two images without a date either may be
+/// said first.
 fn images() -> String {
     let format = "{{.ID}} {{.Repository}}:{{.Tag}} {{.Digest}}";
-    docker(&["images", "-a", "--digests", "--no-trunc", "--format", format]).expect("docker images")
+    let listed =
+        docker(&["images", "-a", "--digests", "--no-trunc", "--format", format]).expect("docker images");
+    let mut lines: Vec<_> = listed.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
 }
 
 /// What a program says in a container of that image, which goes again.
@@ -219,7 +224,7 @@ host_test!(docker_an_image_on_its_way_outlives_a_killed_daemon_and_a_killed_engi
 
 /// What the engine has, with all containers.
 fn everything() -> String {
-    format!("{}{}", images(), docker(&["ps", "-aq"]).expect("docker ps"))
+    format!("{}\n{}", images(), docker(&["ps", "-aq"]).expect("docker ps"))
 }
 
 /// What agentd has below that folder of its state.
