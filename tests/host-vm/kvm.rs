@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use agent_tests::host::{Agentd, guest};
-use agent_tests::machine_test;
 
 fn run(agentd: &Agentd, name: &str, more: &[&str]) {
     let common = ["vm", "run", name, "--image", "micro", "--memory", "192MiB", "--timeout", "8m"];
@@ -19,9 +18,8 @@ fn flags(agentd: &Agentd, name: &str) -> Vec<String> {
     line.split_whitespace().map(ToOwned::to_owned).collect()
 }
 
-machine_test!(vm_kvm_is_found_by_running_a_guest_and_used, 900, |host| {
-    let agentd = host.agentd("state");
-    run(&agentd, "plain", &[]);
+pub fn kvm_is_found_by_running_a_guest_and_used(agentd: &Agentd) {
+    run(agentd, "plain", &[]);
     assert_eq!(agentd.vm("plain")["status"]["accel"], "kvm");
     let doctor = agentd.ctl(&["doctor"]).stdout;
     let line = doctor.lines().find(|line| line.contains("kvm")).unwrap_or_else(|| panic!("{doctor}"));
@@ -29,9 +27,10 @@ machine_test!(vm_kvm_is_found_by_running_a_guest_and_used, 900, |host| {
     // The guest's own kernel says what it runs on.
     let said = agentd.ok(&["vm", "exec", "plain", "--", "dmesg"]);
     assert!(said.contains("Hypervisor detected: KVM"), "{said}");
-    assert!(!flags(&agentd, "plain").contains(&"svm".to_owned()), "guests of its own only where asked for");
+    assert!(!flags(agentd, "plain").contains(&"svm".to_owned()), "guests of its own only where asked for");
     agentd.ok(&["vm", "stop", "plain"]);
-    run(&agentd, "nested", &["--nested"]);
-    assert!(flags(&agentd, "nested").contains(&"svm".to_owned()), "{:?}", flags(&agentd, "nested"));
+    run(agentd, "nested", &["--nested"]);
+    let flags = flags(agentd, "nested");
+    assert!(flags.contains(&"svm".to_owned()), "{flags:?}");
     agentd.ok(&["vm", "rm", "plain", "nested"]);
-});
+}

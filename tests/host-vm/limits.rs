@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use agent_tests::host::engine::{IMAGE, STAY, docker};
 use agent_tests::host::{Agentd, wait_until};
-use agent_tests::machine_test;
 
 const EATS: &str = "busybox dd if=/dev/zero of=/dev/null bs=200M count=1";
 
@@ -14,20 +13,17 @@ fn cgroup(agentd: &Agentd, file: &str) -> String {
     agentd.ok(&["container", "exec", "one", "--", "cat", &file]).trim().to_owned()
 }
 
-machine_test!(docker_limits_hold_by_cgroups_of_version_2, 900, |host| {
-    host.start_docker_of_systemd();
+pub fn limits_hold_by_cgroups_of_version_2(agentd: &Agentd) {
     let version = docker(&["info", "--format", "{{.CgroupVersion}}"]).expect("docker info");
     assert_eq!(version.trim(), "2", "this host is for that");
-    let agentd = host.bare_agentd("state");
-    agentd.wait_ready();
     let limits = ["--cpus", "0.5", "--memory", "64MiB", "--pids", "40", "--shm", "16MiB"];
     let more = ["--ulimit", "nofile=100:200", "--disk-limit", "write=1MiB,read-iops=50", "--timeout", "5m"];
     let line = [&["container", "run", "one", "--image", IMAGE], &limits[..], &more[..]].concat();
     agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
-    assert_eq!(cgroup(&agentd, "memory.max"), (64 << 20).to_string());
-    assert_eq!(cgroup(&agentd, "cpu.max"), "50000 100000");
-    assert_eq!(cgroup(&agentd, "pids.max"), "40");
-    let io = cgroup(&agentd, "io.max");
+    assert_eq!(cgroup(agentd, "memory.max"), (64 << 20).to_string());
+    assert_eq!(cgroup(agentd, "cpu.max"), "50000 100000");
+    assert_eq!(cgroup(agentd, "pids.max"), "40");
+    let io = cgroup(agentd, "io.max");
     assert!(io.contains("wbps=1048576") && io.contains("riops=50"), "{io}");
     let says = |script: &str| agentd.ok(&["container", "exec", "one", "--", "sh", "-c", script]);
     // Of its own program: what is run beside it is let have as much as the hard limit by the runtimes of some years.
@@ -56,9 +52,9 @@ machine_test!(docker_limits_hold_by_cgroups_of_version_2, 900, |host| {
         "--timeout",
         "5m",
     ]);
-    assert_eq!(cgroup(&agentd, "memory.max"), (96 << 20).to_string());
-    assert_eq!(cgroup(&agentd, "cpu.max"), "100000 100000");
-    assert_eq!(cgroup(&agentd, "pids.max"), "50");
+    assert_eq!(cgroup(agentd, "memory.max"), (96 << 20).to_string());
+    assert_eq!(cgroup(agentd, "cpu.max"), "100000 100000");
+    assert_eq!(cgroup(agentd, "pids.max"), "50");
 
     // And who takes more is ended, which its status says.
     let eats = [
@@ -81,4 +77,4 @@ machine_test!(docker_limits_hold_by_cgroups_of_version_2, 900, |host| {
     assert_eq!((&status["oom_killed"], &status["exit_code"]), (&true.into(), &137.into()), "{status:#}");
     assert_eq!(status["last_stop"]["how"], "oom_killed", "{status:#}");
     agentd.ok(&["container", "rm", "one", "eats", "--timeout", "5m"]);
-});
+}

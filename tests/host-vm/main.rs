@@ -9,3 +9,19 @@ mod shaping;
 #[path = "../host/template.rs"]
 mod template;
 mod volumes;
+
+use agent_tests::machine_test;
+
+// What such a host gives its guests, one after the other: guests of two at once would get no time.
+machine_test!(vm_and_docker_have_what_a_whole_host_gives, 1200, |host| {
+    let mut agentd = host.agentd("state");
+    kvm::kvm_is_found_by_running_a_guest_and_used(&agentd);
+    shaping::interfaces_carry_what_their_limits_let_through(&agentd);
+    host.start_docker_of_systemd();
+    // By the engine that it finds now.
+    agentd.kill();
+    agentd.start();
+    agentd.wait_ready();
+    limits::limits_hold_by_cgroups_of_version_2(&agentd);
+    volumes::volumes_grow_under_containers_that_run(&mut agentd);
+});

@@ -5,7 +5,6 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use agent_tests::host::{Agentd, guest, virsh, wait_until};
-use agent_tests::machine_test;
 
 const PIECE: usize = 768 << 10;
 
@@ -60,8 +59,7 @@ fn until_limited(limited: bool) {
     });
 }
 
-machine_test!(vm_interfaces_carry_what_their_limits_let_through, 900, |host| {
-    let agentd = host.agentd("state");
+pub fn interfaces_carry_what_their_limits_let_through(agentd: &Agentd) {
     let limited = "default,in=128KiB,out=128KiB";
     agentd.ok(&[
         "vm",
@@ -76,17 +74,17 @@ machine_test!(vm_interfaces_carry_what_their_limits_let_through, 900, |host| {
         "--timeout",
         "8m",
     ]);
-    guest::answers_within(&agentd, "web", Duration::from_secs(300));
-    guest::runs_programs(&agentd, "web");
+    guest::answers_within(agentd, "web", Duration::from_secs(300));
+    guest::runs_programs(agentd, "web");
     let piece = format!("dd if=/dev/zero of=/www/piece bs=1024 count={} 2>/dev/null", PIECE >> 10);
     agentd.ok(&["vm", "exec", "web", "--", "sh", "-c", &piece]);
-    let slow = (fetches(&agentd), serves(&agentd));
+    let slow = (fetches(agentd), serves(agentd));
     agentd.ok(&["vm", "set", "web", "--network-limit", "default,none"]);
     until_limited(false);
-    let free = (fetches(&agentd), serves(&agentd));
+    let free = (fetches(agentd), serves(agentd));
     agentd.ok(&["vm", "set", "web", "--network-limit", limited]);
     until_limited(true);
-    let again = (fetches(&agentd), serves(&agentd));
+    let again = (fetches(agentd), serves(agentd));
     println!(
         "seconds for {PIECE} bytes in and out: limited {slow:?}, free {free:?}, limited while it runs {again:?}"
     );
@@ -101,4 +99,4 @@ machine_test!(vm_interfaces_carry_what_their_limits_let_through, 900, |host| {
         assert!(free < limited * 0.6, "{way}: {limited} s with the limit, {free} s without");
     }
     agentd.ok(&["vm", "rm", "web"]);
-});
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 use agent_tests::host::engine::{IMAGE, STAY};
 use agent_tests::host::namespace::run;
 use agent_tests::host::{Agentd, wait_until};
-use agent_tests::machine_test;
 
 fn says(agentd: &Agentd, script: &str) -> String {
     agentd.ok(&["container", "exec", "one", "--", "sh", "-c", script]).trim().to_owned()
@@ -18,23 +17,20 @@ fn size(agentd: &Agentd) -> u64 {
     size.unwrap_or_else(|| panic!("{said}")) >> 10
 }
 
-machine_test!(docker_volumes_grow_under_containers_that_run, 900, |host| {
-    host.start_docker_of_systemd();
-    let mut agentd = host.bare_agentd("state");
-    agentd.wait_ready();
+pub fn volumes_grow_under_containers_that_run(agentd: &mut Agentd) {
     agentd.ok(&["volume", "create", "data", "--mode", "filesystem", "--size", "64MiB"]);
     let line = ["container", "run", "one", "--image", IMAGE, "--volume", "data:/data", "--timeout", "5m"];
     agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
-    says(&agentd, "echo kept >/data/file");
-    let first = size(&agentd);
+    says(agentd, "echo kept >/data/file");
+    let first = size(agentd);
     assert!((50..=64).contains(&first), "{first} MiB");
 
     // The container has it open all the while.
     agentd.ok(&["volume", "resize", "data", "160MiB", "--timeout", "5m"]);
-    let second = size(&agentd);
+    let second = size(agentd);
     assert!((140..=160).contains(&second), "{second} MiB");
     assert_eq!(
-        says(&agentd, "yes 0123456789 | head -c 100000000 >/data/much; ls /data; cat /data/file"),
+        says(agentd, "yes 0123456789 | head -c 100000000 >/data/much; ls /data; cat /data/file"),
         "file\nmuch\nkept"
     );
 
@@ -49,9 +45,9 @@ machine_test!(docker_volumes_grow_under_containers_that_run, 900, |host| {
             if status["size"] == size { Ok(()) } else { Err(status.to_string()) }
         });
     }
-    let third = size(&agentd);
+    let third = size(agentd);
     assert!((260..=288).contains(&third), "{third} MiB");
-    assert_eq!(says(&agentd, "cat /data/file"), "kept");
+    assert_eq!(says(agentd, "cat /data/file"), "kept");
     let there = agentd.get("volume", "data").expect("a volume");
     let file = there["status"]["path"].as_str().expect("a path").to_owned();
     agentd.ok(&["container", "rm", "one", "--timeout", "5m"]);
@@ -61,4 +57,4 @@ machine_test!(docker_volumes_grow_under_containers_that_run, 900, |host| {
     });
     run("e2fsck", &["-f", "-n", &file]).expect("a sound file system");
     agentd.ok(&["volume", "rm", "data"]);
-});
+}

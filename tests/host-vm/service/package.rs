@@ -16,8 +16,10 @@ use super::{
 
 /// The guests' emulator, dnsmasq and container: what must be the same processes whatever happens to agentd.
 fn guests() -> String {
-    ok("pgrep -f '^/usr/bin/qemu-system' ; pgrep -x dnsmasq ; docker inspect -f '{{.State.Pid}}' \
-        $(docker ps -q --no-trunc)")
+    let pids = ok("pgrep -f '^/usr/bin/qemu-system' ; pgrep -x dnsmasq ; \
+                   pgrep -P \"$(pgrep -d, -f '^/usr/bin/containerd-shim')\"");
+    assert_eq!(pids.lines().count(), 3, "{pids}");
+    pids
 }
 
 /// On an emulated host libvirt may have no time for a daemon that has only just begun.
