@@ -102,7 +102,7 @@ impl<R: Reconciler> Controller<R> {
         // Told in `drop`, so that a pass that is aborted does not stay marked as running.
         let mut running = Running { queue: &self.queue, key: &key, end: Finish::default() };
         let Some(stored) = self.core.store.get(&key) else {
-            self.core.edges.lock().forget(&key);
+            self.core.trigger.edges().forget(&key);
             return;
         };
         running.end.read = stored.revision();
@@ -119,7 +119,7 @@ impl<R: Reconciler> Controller<R> {
         } else {
             self.pass(&pass, object).await
         };
-        self.core.edges.lock().replace(&key, &pass.take_read());
+        self.core.trigger.edges().replace(&key, &pass.take_read());
         running.end.wrote = pass.revisions();
         (running.end.again, running.end.held) = match next {
             Next::Woken | Next::Gone => (None, false),
@@ -127,7 +127,7 @@ impl<R: Reconciler> Controller<R> {
             Next::Held(wait) => (Some(wait), true),
         };
         if next == Next::Gone {
-            self.core.edges.lock().forget(&key);
+            self.core.trigger.edges().forget(&key);
         }
     }
 

@@ -36,7 +36,6 @@ use std::time::Duration;
 use agentd_api::{Kind, Object};
 use agentd_store::Store;
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,8 +44,6 @@ pub use fault::Fault;
 pub use outcome::{Note, Outcome};
 pub use pass::Pass;
 pub use trigger::Trigger;
-
-use edges::Edges;
 
 /// Who acts, in the events of passes.
 pub const ACTOR: &str = "agentd";
@@ -89,7 +86,6 @@ pub trait Reconciler: Send + Sync + 'static {
 #[derive(Clone)]
 struct Core {
     store: Store,
-    edges: Arc<Mutex<Edges>>,
     trigger: Trigger,
     cancel: CancellationToken,
     /// How long after the start all are looked at.
@@ -134,7 +130,7 @@ impl Controllers {
     /// Runs until `cancel`. What is in flight then is given a short while to finish; all tasks are in `tracker`.
     pub fn start(self, store: Store, cancel: CancellationToken, tracker: &TaskTracker) -> Trigger {
         let (trigger, head_start) = (self.trigger.clone(), self.head_start);
-        let core = Core { store, edges: Arc::default(), trigger, cancel, head_start };
+        let core = Core { store, trigger, cancel, head_start };
         tracker.spawn(watcher::run(core.clone(), watcher::from_now(&core.store)));
         for spawn in self.spawn {
             spawn(core.clone(), tracker);

@@ -95,7 +95,7 @@ impl Pass {
     /// Another object of this project. The pass is made again when it changes, appears or goes.
     pub fn get<K: Kind>(&self, name: &ObjectName) -> Result<Option<Object<K>>, Fault> {
         let key = ObjectKey::of::<K>(self.key.project.clone(), name.clone());
-        self.core.edges.lock().add_object(&self.key, &key);
+        self.core.trigger.edges().add_object(&self.key, &key);
         self.read.lock().objects.insert(key.clone());
         let Some(stored) = self.core.store.get(&key) else { return Ok(None) };
         stored.object::<K>().map(Some).map_err(|e| Fault::internal(format!("{key} cannot be read: {e}")))
@@ -103,7 +103,7 @@ impl Pass {
 
     /// The objects that `query` finds. The pass is made again when one of them changes, appears or goes.
     pub fn list(&self, query: &Query) -> Vec<Arc<Stored>> {
-        self.core.edges.lock().add_list(&self.key, query);
+        self.core.trigger.edges().add_list(&self.key, query);
         self.read.lock().lists.push(query.clone());
         self.core.store.list(query).items
     }

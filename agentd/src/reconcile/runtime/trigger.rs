@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentd_api::ObjectKey;
+use parking_lot::{Mutex, MutexGuard};
 
+use super::edges::Edges;
 use super::queue::{Queue, Urgency};
 
 /// Wakes passes. Cheap to clone; a kind that nobody reconciles is ignored. A wake carries no data: the pass reads all
-/// anew.
+/// anew. Who keeps one keeps all that is known of who wakes whom.
 #[derive(Debug, Clone, Default)]
 pub struct Trigger {
     queues: Arc<BTreeMap<&'static str, Arc<Queue>>>,
+    edges: Arc<Mutex<Edges>>,
 }
 
 impl Trigger {
     pub(super) fn new(queues: BTreeMap<&'static str, Arc<Queue>>) -> Self {
-        Self { queues: Arc::new(queues) }
+        Self { queues: Arc::new(queues), edges: Arc::default() }
     }
 
     /// Has the object looked at now.
@@ -47,6 +50,9 @@ impl Trigger {
                 (*kind, ready, running)
             })
             .collect()
+    }
+    pub(super) fn edges(&self) -> MutexGuard<'_, Edges> {
+        self.edges.lock()
     }
     pub(super) fn queue(&self, kind: &str) -> Option<&Arc<Queue>> {
         self.queues.get(kind)

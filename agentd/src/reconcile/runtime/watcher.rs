@@ -38,14 +38,14 @@ pub(super) fn from_now(store: &Store) -> Watch {
 
 fn tell(core: &Core, change: &Arc<Change>) {
     let key = change.object.key();
-    let readers = core.edges.lock().readers(&change.object, change.before.as_deref());
+    let readers = core.trigger.edges().readers(&change.object, change.before.as_deref());
     for reader in readers {
         if let Some(queue) = core.trigger.queue(&reader.kind) {
             queue.wake(&reader, Urgency::Now);
         }
     }
     if change.what == WatchKind::Deleted {
-        let mut edges = core.edges.lock();
+        let mut edges = core.trigger.edges();
         // Another object of this name may be there by now, and what its pass has read is not to be forgotten.
         if core.store.get(key).is_none() {
             edges.forget(key);
