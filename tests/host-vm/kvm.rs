@@ -1,15 +1,6 @@
 //! Guests under KVM, on a host where a guest really runs under it.
 
-use std::time::Duration;
-
-use agent_tests::host::{Agentd, guest};
-
-fn run(agentd: &Agentd, name: &str, more: &[&str]) {
-    let common = ["vm", "run", name, "--image", "micro", "--memory", "192MiB", "--timeout", "8m"];
-    agentd.ok(&[&common, more].concat());
-    guest::answers_within(agentd, name, Duration::from_secs(300));
-    guest::runs_programs(agentd, name);
-}
+use agent_tests::host::Agentd;
 
 /// What the guest's processors can do.
 fn flags(agentd: &Agentd, name: &str) -> Vec<String> {
@@ -18,19 +9,20 @@ fn flags(agentd: &Agentd, name: &str) -> Vec<String> {
     line.split_whitespace().map(ToOwned::to_owned).collect()
 }
 
-pub fn kvm_is_found_by_running_a_guest_and_used(agentd: &Agentd) {
-    run(agentd, "plain", &[]);
-    assert_eq!(agentd.vm("plain")["status"]["accel"], "kvm");
+/// By a guest that runs, and has no guests of its own.
+pub fn kvm_is_found_by_running_a_guest_and_used(agentd: &Agentd, plain: &str) {
+    assert_eq!(agentd.vm(plain)["status"]["accel"], "kvm");
     let doctor = agentd.ctl(&["doctor"]).stdout;
     let line = doctor.lines().find(|line| line.contains("kvm")).unwrap_or_else(|| panic!("{doctor}"));
     assert!(line.starts_with("ok"), "{line}");
     // The guest's own kernel says what it runs on.
-    let said = agentd.ok(&["vm", "exec", "plain", "--", "dmesg"]);
+    let said = agentd.ok(&["vm", "exec", plain, "--", "dmesg"]);
     assert!(said.contains("Hypervisor detected: KVM"), "{said}");
-    assert!(!flags(agentd, "plain").contains(&"svm".to_owned()), "guests of its own only where asked for");
-    agentd.ok(&["vm", "stop", "plain"]);
-    run(agentd, "nested", &["--nested"]);
-    let flags = flags(agentd, "nested");
+    assert!(!flags(agentd, plain).contains(&"svm".to_owned()), "guests of its own only where asked for");
+}
+
+/// By a guest that was asked for with `--nested`.
+pub fn guests_of_its_own_are_for_who_asked(agentd: &Agentd, nested: &str) {
+    let flags = flags(agentd, nested);
     assert!(flags.contains(&"svm".to_owned()), "{flags:?}");
-    agentd.ok(&["vm", "rm", "plain", "nested"]);
 }

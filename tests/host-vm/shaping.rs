@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use agent_tests::host::{Agentd, guest, virsh, wait_until};
+use agent_tests::host::{Agentd, virsh, wait_until};
 
 const PIECE: usize = 768 << 10;
+/// What `web` is run with.
+pub const LIMITED: &str = "default,in=128KiB,out=128KiB";
 
 /// Seconds that the guest takes to fetch PIECE from this host.
 fn fetches(agentd: &Agentd) -> f64 {
@@ -59,30 +61,15 @@ fn until_limited(limited: bool) {
     });
 }
 
+/// Of `web`, which runs with them.
 pub fn interfaces_carry_what_their_limits_let_through(agentd: &Agentd) {
-    let limited = "default,in=128KiB,out=128KiB";
-    agentd.ok(&[
-        "vm",
-        "run",
-        "web",
-        "--image",
-        "micro",
-        "--memory",
-        "192MiB",
-        "--network",
-        limited,
-        "--timeout",
-        "8m",
-    ]);
-    guest::answers_within(agentd, "web", Duration::from_secs(300));
-    guest::runs_programs(agentd, "web");
     let piece = format!("dd if=/dev/zero of=/www/piece bs=1024 count={} 2>/dev/null", PIECE >> 10);
     agentd.ok(&["vm", "exec", "web", "--", "sh", "-c", &piece]);
     let slow = (fetches(agentd), serves(agentd));
     agentd.ok(&["vm", "set", "web", "--network-limit", "default,none"]);
     until_limited(false);
     let free = (fetches(agentd), serves(agentd));
-    agentd.ok(&["vm", "set", "web", "--network-limit", limited]);
+    agentd.ok(&["vm", "set", "web", "--network-limit", LIMITED]);
     until_limited(true);
     let again = (fetches(agentd), serves(agentd));
     println!(
@@ -98,5 +85,4 @@ pub fn interfaces_carry_what_their_limits_let_through(agentd: &Agentd) {
         assert!(limited > 3.0, "{way}: {limited} s");
         assert!(free < limited * 0.6, "{way}: {limited} s with the limit, {free} s without");
     }
-    agentd.ok(&["vm", "rm", "web"]);
 }
