@@ -12,26 +12,19 @@ mod volumes;
 
 use std::time::Duration;
 
-use agent_tests::host::{Agentd, guest};
+use agent_tests::host::guest;
 use agent_tests::machine_test;
 
-fn run(agentd: &Agentd, name: &str, more: &[&str]) {
-    let common = ["vm", "run", name, "--image", "micro", "--memory", "192MiB", "--timeout", "8m"];
-    agentd.ok(&[&common, more].concat());
-    guest::answers_within(agentd, name, Duration::from_secs(300));
-    guest::runs_programs(agentd, name);
-}
-
-// What such a host gives its guests, one after the other: guests of two at once would get no time.
+// One after the other: guests of two such hosts at once would get no time.
 machine_test!(vm_and_docker_have_what_a_whole_host_gives, 1200, |host| {
     let mut agentd = host.agentd("state");
-    run(&agentd, "web", &["--network", shaping::LIMITED]);
-    kvm::kvm_is_found_by_running_a_guest_and_used(&agentd, "web");
+    let line = ["vm", "run", "web", "--image", "micro", "--memory", "192MiB", "--timeout", "8m"];
+    agentd.ok(&[&line[..], &["--nested", "--network", shaping::LIMITED]].concat());
+    guest::answers_within(&agentd, "web", Duration::from_secs(300));
+    guest::runs_programs(&agentd, "web");
+    kvm::guests_of_its_own_are_for_who_asked(&agentd, "web");
     shaping::interfaces_carry_what_their_limits_let_through(&agentd);
     agentd.ok(&["vm", "rm", "web"]);
-    run(&agentd, "nested", &["--nested"]);
-    kvm::guests_of_its_own_are_for_who_asked(&agentd, "nested");
-    agentd.ok(&["vm", "rm", "nested"]);
     host.start_docker_of_systemd();
     // By the engine that it finds now.
     agentd.kill();

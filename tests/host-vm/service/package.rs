@@ -14,11 +14,11 @@ use super::{
     SOCKET, agentd, begin_with_images, furnish, install, known_how_guests_run, main_pid, ok, pack, sh,
 };
 
-/// The guests' emulator, dnsmasq and container: what must be the same processes whatever happens to agentd.
+/// The guests' emulator, dnsmasq and containers: what must be the same processes whatever happens to agentd.
 fn guests() -> String {
     let pids = ok("pgrep -f '^/usr/bin/qemu-system' ; pgrep -x dnsmasq ; \
                    pgrep -P \"$(pgrep -d, -f '^/usr/bin/containerd-shim')\"");
-    assert_eq!(pids.lines().count(), 3, "{pids}");
+    assert_eq!(pids.lines().count(), 4, "{pids}");
     pids
 }
 
@@ -118,9 +118,13 @@ test -z "$(ls -A /root)"
 fn guests_run_outside_of_the_unit(agentd: &Agentd) {
     ok("systemctl start docker.service");
     engine::import(Path::new("/tmp"));
+    // What the next boot looks for: one that is started first and thus is stopped last, and one that no boot starts.
+    for (name, autostart) in [("box", &["--autostart-order", "1"][..]), ("idle", &["--autostart=false"][..])]
+    {
+        let line = ["container", "run", name, "--image", IMAGE, "--timeout", "5m"];
+        agentd.ok(&[&line[..], autostart, &["--", "sh", "-c", STAY]].concat());
+    }
     agentd.ok(&["vm", "run", "web", "--image", "micro", "--memory", "192MiB", "--timeout", "8m"]);
-    let line = ["container", "run", "box", "--image", IMAGE, "--autostart-order", "1", "--timeout", "5m"];
-    agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
     guest::answers_within(agentd, "web", Duration::from_secs(300));
     guest::runs_programs(agentd, "web");
     // What it runs for a moment is there for a moment.
@@ -250,21 +254,16 @@ fn an_upgrade_and_a_downgrade_stop_nothing(agentd: &Agentd) {
     }
 }
 
-/// What the next boot looks for: one that is started first and thus is stopped last, and one that no boot starts.
-fn one_more_is_there_that_no_boot_starts(agentd: &Agentd) {
-    let line = ["container", "run", "idle", "--image", IMAGE, "--autostart=false", "--timeout", "5m"];
-    agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
-}
-
 /// The guest's web server, asked without agentd.
 fn guest_page() -> String {
     ok("curl -sf --retry 3 http://$(cat /tmp/web.address)/")
 }
 
-fn furnish_with_rpms(payload: &Path) {
+/// Out here: a package of either sort, and the one after it.
+fn furnish_with_all(payload: &Path) {
     furnish(payload);
-    for revision in ["1", "2"] {
-        pack(payload, "rpm", revision);
+    for (sort, revision) in [("deb", "2"), ("rpm", "1"), ("rpm", "2")] {
+        pack(payload, sort, revision);
     }
 }
 
@@ -275,6 +274,7 @@ fn an_administrators_day() {
     the_unit_has_more_where_it_needs_more();
     the_unit_lets_its_programs_work();
     guests_run_outside_of_the_unit(&agentd);
+    crate::kvm::kvm_is_found_by_running_a_guest_and_used(&agentd, "web");
     std::fs::write("/tmp/web.address", agentd.address("web")).expect("noted");
     the_journal_tells_its_story();
     the_log_level_changes_while_it_runs(&agentd);
@@ -282,12 +282,11 @@ fn an_administrators_day() {
     a_restart_stops_nothing_and_refuses_nobody(&agentd);
     removal_keeps_guests_state_and_configuration(&agentd);
     an_upgrade_and_a_downgrade_stop_nothing(&agentd);
-    one_more_is_there_that_no_boot_starts(&agentd);
 }
 
 boots_test!(
     vm_package_from_installation_to_its_purge,
     1200,
-    furnish_with_rpms,
+    furnish_with_all,
     [whole(an_administrators_day), whole(the_next_morning)]
 );
