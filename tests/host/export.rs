@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use agent_tests::host::guest::{both, read_both, write_both};
-use agent_tests::host::{Agentd, guest, traces, wait_until};
+use agent_tests::host::{Agentd, guest, traces, wait_or_tell, wait_until};
 use agent_tests::host_test;
 
 fn run(agentd: &Agentd) {
@@ -197,6 +197,8 @@ host_test!(vm_export_and_import_killed_at_any_moment_leave_nothing, |host| {
             let _ = std::fs::remove_file(&archive);
             let arguments = ["vm", "import", &text(&whole), "--name", "new"];
             killed(&mut agentd, &arguments, moment, daemon);
+            // An archive that had come whole becomes a VM, also after its caller has gone.
+            nothing_left(&agentd);
             wait_until("it is there or not", Duration::from_secs(60), || {
                 let Some(vm) = agentd.get("vm", "new") else { return Ok(()) };
                 if vm["status"]["state"] == "running" { Ok(()) } else { Err(vm["status"].to_string()) }
@@ -213,10 +215,12 @@ host_test!(vm_export_and_import_killed_at_any_moment_leave_nothing, |host| {
     // What was stored and is nobody's any more goes with the next sweep, which a start begins with.
     agentd.stop();
     agentd.start();
-    wait_until("only the image's content is left", Duration::from_secs(30), || {
+    let only_the_images = || {
         let left = names(&agentd.state().join("images"));
         if left == contents { Ok(()) } else { Err(format!("{left:?}")) }
-    });
+    };
+    let said = || format!("{}\n{}", agentd.ok(&["vm", "list"]), agentd.log_text());
+    wait_or_tell("only the image's content is left", Duration::from_secs(30), only_the_images, said);
     agentd.ok(&["vm", "rm", "web"]);
     assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
 });
