@@ -159,7 +159,8 @@ pub fn virsh(arguments: &[&str]) -> Result<String, String> {
     namespace::run("/usr/bin/virsh", &all).map_err(|e| format!("{e:#}"))
 }
 
-/// Waits until `check` is Ok and gives its value; panics with the last thing that it said.
+/// Waits until `check` is Ok and gives its value; panics with the last thing that it said. In a machine of a test's own, whose
+/// processors are emulated and shared, everything takes longer than here.
 pub fn wait_until<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<T, String>) -> T {
     wait_or_tell(what, limit, check, String::new)
 }
@@ -173,6 +174,7 @@ pub fn wait_or_tell<T>(
 ) -> T {
     daemon::clock(&format!("until {what}"));
     let from = Instant::now();
+    let limit = if crate::machine::inside() { limit * 3 } else { limit };
     loop {
         match check() {
             Ok(value) => return value,
