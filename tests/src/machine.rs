@@ -193,11 +193,6 @@ fn start(root: &Path, drive: &str, disk: &Path, at: &dyn Fn(&str) -> PathBuf) ->
 const CUT: i32 = -1;
 /// Set inside: that this is the machine.
 const INSIDE: &str = "AGENTD_TEST_MACHINE";
-/// Whether this is such a machine.
-pub fn inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
-}
-
 /// Inside: where a test's files go.
 const SCRATCH: &str = "/var/lib/agent-test";
 
@@ -262,7 +257,7 @@ pub fn test_boots(name: &str, limit: Duration, furnish: fn(&Path), boots: &[Boot
 /// Outside: boots a machine that runs this very test. Inside: runs its body, on a host whose systemd has libvirt and the
 /// rest at hand.
 pub fn test(name: &str, limit: Duration, body: impl FnOnce(&mut Host)) {
-    if inside() {
+    if std::env::var_os(INSIDE).is_some() {
         fs::create_dir_all(SCRATCH).expect("a folder");
         fs::set_permissions(SCRATCH, fs::Permissions::from_mode(0o711)).expect("a folder of ours");
         return body(&mut Host::new(PathBuf::from(SCRATCH)));
