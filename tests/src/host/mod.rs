@@ -159,7 +159,7 @@ pub fn virsh(arguments: &[&str]) -> Result<String, String> {
     namespace::run("/usr/bin/virsh", &all).map_err(|e| format!("{e:#}"))
 }
 
-/// Waits until `check` is Ok and gives its value; panics with the last thing that it said. A limit below ten seconds is
+/// Waits until `check` is Ok and gives its value; panics with the last thing that it said. A limit of up to ten seconds is
 /// what agentd promises; a longer one says how long things take, and a machine that has others to serve takes several times
 /// that.
 pub fn wait_until<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<T, String>) -> T {
@@ -175,7 +175,7 @@ pub fn wait_or_tell<T>(
 ) -> T {
     daemon::clock(&format!("until {what}"));
     let from = Instant::now();
-    let limit = if limit < Duration::from_secs(10) { limit } else { limit * 4 };
+    let limit = if limit <= Duration::from_secs(10) { limit } else { limit * 4 };
     loop {
         match check() {
             Ok(value) => return value,
