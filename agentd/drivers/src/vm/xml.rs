@@ -32,6 +32,7 @@ use super::{DomainNic, DomainSpec, Tuning, VmError};
 use crate::Instance;
 pub use firmware::same_firmware;
 pub use live::{Live, read_live};
+pub use machine::on_the_cpu_of;
 pub use ports::has_room;
 pub use tuning::{kib, read_tuning};
 

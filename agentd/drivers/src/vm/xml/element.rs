@@ -43,6 +43,14 @@ impl Element {
         self
     }
 
+    /// With this child in the place of those of its name.
+    pub(super) fn with(mut self, child: Self) -> Self {
+        for place in self.children.iter_mut().filter(|other| other.name == child.name) {
+            place.clone_from(&child);
+        }
+        self
+    }
+
     pub(super) fn text_of_tree(&self) -> String {
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
         self.write(&mut writer).expect("writing to memory does not fail");

@@ -69,6 +69,18 @@ fn a_vm_with_its_own_kernel_under_tcg() {
     insta::assert_snapshot!(render_domain(&micro(), &instance()));
 }
 
+#[test]
+fn memory_is_gone_on_with_on_the_cpu_that_it_ran_on() {
+    let domain = |cpu: &str, name: &str| format!("<domain><name>{name}</name>{cpu}<devices/></domain>");
+    let without = r#"<cpu mode="maximum"><feature policy="disable" name="erms"/></cpu>"#;
+    let (saved, wanted) = (domain(r#"<cpu mode="maximum"/>"#, "old"), domain(without, "new"));
+    let made = on_the_cpu_of(&saved, &wanted);
+    assert!(made.contains("<name>new</name>") && !made.contains("erms"), "{made}");
+    let host = domain(r#"<cpu mode="host-passthrough"/>"#, "new");
+    assert_eq!(on_the_cpu_of(&saved, &host), host, "the host's own is not emulated");
+    assert_eq!(on_the_cpu_of("", &wanted), wanted);
+}
+
 fn with_disks() -> DomainSpec {
     let disk = |serial: &str, source: DiskSource, format, read_only| DomainDisk {
         serial: serial.to_owned(),

@@ -145,13 +145,13 @@ impl Start {
         // be another, and libvirt refuses one that the guest would notice.
         let saved = Domain::save_image_get_xml_desc(connect, file, 0)?;
         let same = xml::read_mark(&saved).is_some_and(|mark| mark.digest == self.digest);
-        let other = (!same).then_some(self.xml.as_str());
+        let other = (!same).then(|| xml::on_the_cpu_of(&saved, &self.xml));
         if !same && !xml::same_firmware(&saved, &self.xml) {
             let text = "the memory is of a machine with another firmware or TPM than this VM has now";
             return Err(VmError::Refused(text.to_owned()).into());
         }
         let how = if self.paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
-        match Domain::domain_restore_flags(connect, file, other, how) {
+        match Domain::domain_restore_flags(connect, file, other.as_deref(), how) {
             Ok(()) => Ok(Change::Made),
             Err(error) if error.message().contains("does not match source") => {
                 let text =
