@@ -245,10 +245,11 @@ fn add_guest_program(root: &Path, program: &[u8]) -> std::io::Result<()> {
 
 /// The initrd: busybox of the tree or the host, and a script that finds the root by its label.
 async fn initrd(kitchen: &Kitchen<'_>, kernel: &Kernel) -> Result<Vec<u8>, ImageError> {
-    const APPLETS: [&str; 7] = ["sh", "mount", "insmod", "findfs", "switch_root", "usleep", "poweroff"];
+    const APPLETS: [&str; 8] =
+        ["sh", "mount", "modprobe", "xargs", "findfs", "switch_root", "usleep", "poweroff"];
     let (busybox, _) = busybox(kitchen, None, &APPLETS).await?;
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "lib", "lib/modules", "proc", "root", "sys"] {
+    for folder in ["bin", "dev", "lib", "proc", "root", "sys"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
@@ -257,8 +258,7 @@ async fn initrd(kitchen: &Kitchen<'_>, kernel: &Kernel) -> Result<Vec<u8>, Image
         archive.link(&format!("bin/{applet}"), "busybox");
     }
     archive.program("init", include_bytes!("debian/init"));
-    let names = kernel.add_modules(kitchen, &mut archive, &MODULES).await?;
-    archive.file("lib/modules/order", (names.join("\n") + "\n").as_bytes());
+    kernel.add_modules(kitchen, &mut archive, &[("order", &MODULES)]).await?;
     Ok(archive.finish())
 }
 

@@ -39,33 +39,42 @@ impl Kernel {
         Ok(Self { image: root.join("boot").join(format!("vmlinuz-{release}")), modules, release })
     }
 
-    /// Adds `wanted` and what they need below `lib/modules`. Answers the names of the files in the order in which they
-    /// load; what is built into the kernel needs no file.
+    /// Adds the modules of each list with what they need, and the list in the order in which they load. What is built into
+    /// the kernel needs no file. That one needs another is not said to the guest: a list has what each needs before it.
     pub(super) async fn add_modules(
         &self,
         kitchen: &Kitchen<'_>,
         archive: &mut Archive,
-        wanted: &[&str],
-    ) -> Result<Vec<String>, ImageError> {
+        lists: &[(&str, &[&str])],
+    ) -> Result<(), ImageError> {
         let folder = self.modules.clone();
         let (dependencies, builtin) = files(STEP, move || {
             let read = |name: &str| std::fs::read_to_string(folder.join(name));
             Ok((read("modules.dep")?, read("modules.builtin")?))
         })
         .await?;
-        let order = load_order(&dependencies, &builtin, wanted)
-            .map_err(|module| failed(format!("kernel {} has no module {module}", self.release)))?;
-        let mut names = Vec::new();
-        for path in order {
-            let content = self.read_module(kitchen, &path).await?;
-            let name = format!("{}.ko", module_name(&path));
-            archive.file(&format!("lib/modules/{name}"), &content);
-            names.push(name);
+        let release = format!("lib/modules/{}", self.release);
+        archive.folder("lib/modules");
+        archive.folder(&release);
+        let mut all = BTreeSet::new();
+        for (list, wanted) in lists {
+            let order = load_order(&dependencies, &builtin, wanted)
+                .map_err(|module| failed(format!("kernel {} has no module {module}", self.release)))?;
+            let mut names = Vec::new();
+            for path in order {
+                let name = module_name(&path);
+                if all.insert(format!("{name}.ko:")) {
+                    archive.file(&format!("{release}/{name}.ko"), &self.read_module(kitchen, &path).await?);
+                }
+                names.push(name);
+            }
+            archive.file(&format!("lib/modules/{list}"), text(names).as_bytes());
         }
-        Ok(names)
+        archive.file(&format!("{release}/modules.dep"), text(all).as_bytes());
+        Ok(())
     }
 
-    /// A module as the guest's insmod wants it: not compressed.
+    /// A module as the guest's modprobe wants it: not compressed.
     async fn read_module(&self, kitchen: &Kitchen<'_>, path: &str) -> Result<Vec<u8>, ImageError> {
         let whole = self.modules.join(path);
         let unpacker = match path.rsplit('.').next() {
@@ -76,6 +85,10 @@ impl Kernel {
         };
         kitchen.run(STEP, kitchen.program(unpacker)?.arg("-dc").arg(whole)).await
     }
+}
+
+fn text(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 fn failed(detail: String) -> ImageError {

@@ -45,14 +45,14 @@ const CMDLINE: [&str; 14] = [
     "i8042.noaux",
     "i8042.nokbd",
     // Tables for tracing and of each slab, self-tests of a key derivation, keys that modules are signed by; and what
-    // would have all type information of the kernel read: one TCP variant, and functions for BPF.
+    // would have all type information of the kernel read: one TCP variant, functions for BPF, and each module.
     "initcall_blacklist=init_kprobe_trace,slab_sysfs_init,crypto_kdf108_init,load_system_certificate_list,\
      cubictcp_register,bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,bpf_tcp_ca_kfunc_init,\
-     bpf_key_sig_kfuncs_init",
+     bpf_key_sig_kfuncs_init,btf_module_init",
 ];
 /// What the guest's scripts use.
 const APPLETS: [&str; 9] =
-    ["httpd", "udhcpc", "acpid", "nslookup", "wget", "insmod", "findfs", "cttyhack", "uevent"];
+    ["httpd", "udhcpc", "acpid", "nslookup", "wget", "modprobe", "findfs", "cttyhack", "uevent"];
 
 pub(super) async fn build(kitchen: &Kitchen<'_>) -> Result<PathBuf, ImageError> {
     kitchen.step("reading the package lists", 0, STEPS);
@@ -99,7 +99,6 @@ async fn initrd(
         "etc/acpi",
         "etc/acpi/PWRF",
         "lib",
-        "lib/modules",
         "proc",
         "root",
         "run",
@@ -144,9 +143,6 @@ async fn initrd(
     archive.file("etc/hosts", b"127.0.0.1 localhost\n");
     archive.file("etc/nsswitch.conf", b"hosts: files dns\n");
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n");
-    for (list, wanted) in [("early", &EARLY[..]), ("late", &LATE[..])] {
-        let names = kernel.add_modules(kitchen, &mut archive, wanted).await?;
-        archive.file(&format!("lib/modules/{list}"), (names.join("\n") + "\n").as_bytes());
-    }
+    kernel.add_modules(kitchen, &mut archive, &[("early", &EARLY), ("late", &LATE)]).await?;
     Ok(archive.finish())
 }
