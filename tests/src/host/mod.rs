@@ -166,6 +166,11 @@ pub fn wait_until<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<
     wait_or_tell(what, limit, check, String::new)
 }
 
+/// Whoever has waited longer looks less often: to look takes from what is waited for.
+fn pause(waited: Duration) -> Duration {
+    (waited / 50).clamp(Duration::from_millis(20), Duration::from_millis(100))
+}
+
 /// As `wait_until`, and what is only looked at where it was in vain.
 pub fn wait_or_tell<T>(
     what: &str,
@@ -182,7 +187,7 @@ pub fn wait_or_tell<T>(
             Err(last) if from.elapsed() > limit => {
                 panic!("{what}: not within {limit:?}; last seen: {last}\n{}", tell())
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => std::thread::sleep(pause(from.elapsed())),
         }
     }
 }
