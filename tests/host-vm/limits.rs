@@ -16,11 +16,12 @@ fn cgroup(agentd: &Agentd, file: &str) -> String {
 pub fn limits_hold_by_cgroups_of_version_2(agentd: &Agentd) {
     let version = docker(&["info", "--format", "{{.CgroupVersion}}"]).expect("docker info");
     assert_eq!(version.trim(), "2", "this host is for that");
-    let limits = ["--cpus", "0.5", "--memory", "64MiB", "--pids", "40", "--shm", "16MiB"];
+    let limits = ["--cpus", "0.5", "--memory", "64MiB", "--swap", "24MiB", "--pids", "40", "--shm", "16MiB"];
     let more = ["--ulimit", "nofile=100:200", "--disk-limit", "write=1MiB,read-iops=50", "--timeout", "5m"];
     let line = [&["container", "run", "one", "--image", IMAGE], &limits[..], &more[..]].concat();
     agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
     assert_eq!(cgroup(agentd, "memory.max"), (64 << 20).to_string());
+    assert_eq!(cgroup(agentd, "memory.swap.max"), (24 << 20).to_string());
     assert_eq!(cgroup(agentd, "cpu.max"), "50000 100000");
     assert_eq!(cgroup(agentd, "pids.max"), "40");
     let io = cgroup(agentd, "io.max");
@@ -39,20 +40,10 @@ pub fn limits_hold_by_cgroups_of_version_2(agentd: &Agentd) {
     assert_ne!(throttled, "0", "{stat}");
 
     // Changed while it runs.
-    agentd.ok(&[
-        "container",
-        "resize",
-        "one",
-        "--memory",
-        "96MiB",
-        "--pids",
-        "50",
-        "--cpus",
-        "1",
-        "--timeout",
-        "5m",
-    ]);
+    let more = ["--memory", "96MiB", "--swap", "16MiB", "--pids", "50", "--cpus", "1", "--timeout", "5m"];
+    agentd.ok(&[&["container", "resize", "one"], &more[..]].concat());
     assert_eq!(cgroup(agentd, "memory.max"), (96 << 20).to_string());
+    assert_eq!(cgroup(agentd, "memory.swap.max"), (16 << 20).to_string());
     assert_eq!(cgroup(agentd, "cpu.max"), "100000 100000");
     assert_eq!(cgroup(agentd, "pids.max"), "50");
 
