@@ -8,6 +8,7 @@ mod console;
 mod container;
 mod container_adopt;
 mod container_files;
+mod container_image;
 mod container_many;
 mod container_podman;
 mod container_streams;
