@@ -15,7 +15,7 @@ pub fn container(agentd: &Agentd, name: &str) -> Value {
     agentd.get("container", name).unwrap_or_else(|| panic!("no container {name}"))
 }
 
-fn address(agentd: &Agentd, name: &str) -> String {
+pub fn address(agentd: &Agentd, name: &str) -> String {
     container(agentd, name)["status"]["addresses"][0]["ip"].as_str().expect("an address").to_owned()
 }
 

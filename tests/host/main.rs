@@ -7,6 +7,7 @@ mod clone;
 mod console;
 mod container;
 mod container_adopt;
+mod container_behind;
 mod container_files;
 mod container_image;
 mod container_many;

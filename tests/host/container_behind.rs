@@ -1,0 +1,108 @@
+//! What becomes of a real dockerd and of its containers while agentd is away, or behind its back.
+
+use std::time::{Duration, Instant};
+
+use agent_tests::host::engine::{self, docker};
+use agent_tests::host::{Agentd, guest, wait_until};
+use agent_tests::host_test;
+use serde_json::Value;
+
+use crate::container::{address, container, engine_name, run, until};
+
+/// Of what is done behind its back.
+const SEEN: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(20);
+
+/// Whether it says that the engine does not answer.
+fn unseen(container: &Value) -> bool {
+    let conditions = container["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
+}
+
+host_test!(docker_that_is_down_when_agentd_starts_is_said_to_be_and_found_when_it_comes, |host| {
+    let mut dockerd = host.start_docker();
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    run(&agentd, "web", &[]);
+    let web = address(&agentd, "web");
+    wait_until("it answers", SOON, || guest::get(&web, 80, "/"));
+    agentd.stop();
+    dockerd.kill();
+
+    agentd.start();
+    let listed = agentd.ok(&["container", "list", "-o", "name"]);
+    assert_eq!(listed, "container/web\n");
+    let known = until(&agentd, "web", "unseen", Duration::from_secs(10), unseen);
+    assert_eq!(known["status"]["state"], "running", "as it was known last: {known}");
+    assert_eq!(address(&agentd, "web"), web);
+    let table = agentd.ok(&["container", "list"]);
+    assert!(table.lines().any(|line| line.starts_with("web ") && line.contains("running")), "{table}");
+
+    dockerd.start();
+    let back = |c: &Value| c["status"]["state"] == "running" && !unseen(c);
+    until(&agentd, "web", "up again", Duration::from_secs(30), back);
+    let page = wait_until("it answers again", SOON, || guest::get(&web, 80, "/"));
+    assert_eq!(page.trim(), "web");
+    assert_eq!(agentd.ok(&["container", "exec", "web", "--", "hostname"]), "web\n");
+    assert_eq!(engine::containers().len(), 1, "one, and once");
+});
+
+/// As the API has it at this moment.
+fn read(agentd: &Agentd, path: &str) -> Value {
+    let text = agentd.raw(path);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// What happened to the container since that event.
+fn happened(agentd: &Agentd, name: &str, since: &Value) -> Vec<Value> {
+    let list = read(agentd, &format!("/v1/events?kind=container&name={name}&since={since}"));
+    list["items"].as_array().expect("events").clone()
+}
+
+/// What is seen of something that is done with docker, and in time: from before it was begun.
+fn seen<T>(what: &str, done: &[&str], look: impl FnMut() -> Result<T, String>) -> T {
+    let from = Instant::now();
+    docker(done).expect("docker");
+    let found = wait_until(what, SEEN, look);
+    let took = from.elapsed();
+    println!("{what}: {took:?} after docker {} was begun", done[0]);
+    assert!(took <= SEEN, "{what}: {took:?} after docker {} was begun", done[0]);
+    found
+}
+
+host_test!(docker_what_is_unplugged_or_stopped_by_hand_is_shown_within_two_seconds, |host| {
+    let _dockerd = host.start_docker();
+    let agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    run(&agentd, "web", &[]);
+    let (web, engines) = (address(&agentd, "web"), engine_name(&agentd, "web"));
+    wait_until("it answers", SOON, || guest::get(&web, 80, "/"));
+    let networks = || {
+        let names = "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}}{{end}}";
+        docker(&["inspect", "-f", names, &engines]).expect("docker inspect").trim().to_owned()
+    };
+    let network = networks();
+
+    let since = read(&agentd, "/v1/events?limit=1")["next"].clone();
+    let plugged = seen("it is plugged in again", &["network", "disconnect", &network, &engines], || {
+        let told = happened(&agentd, "web", &since);
+        let found = told.iter().find(|event| event["verb"] == "attached").cloned();
+        found.ok_or_else(|| format!("{told:?}"))
+    });
+    assert!(plugged["message"].as_str().is_some_and(|said| said.contains(&web)), "{plugged}");
+    assert_eq!(networks(), network);
+    wait_until("it answers again", Duration::from_secs(10), || guest::get(&web, 80, "/"));
+    assert_eq!(container(&agentd, "web")["status"]["state"], "running");
+
+    let since = read(&agentd, "/v1/events?limit=1")["next"].clone();
+    let off = seen("it is stopped", &["stop", "-t", "5", &engines], || {
+        let now = read(&agentd, "/v1/containers/web");
+        if now["status"]["state"] == "stopped" { Ok(now) } else { Err(now["status"].to_string()) }
+    });
+    assert_eq!(off["status"]["last_stop"]["how"], "exited", "{off}");
+    assert_eq!(off["status"]["exit_code"], 0, "{off}");
+    let told = happened(&agentd, "web", &since);
+    assert!(told.iter().any(|e| e["verb"] == "stopped" && e["outcome"] == "seen"), "{told:?}");
+    agentd.ok(&["container", "start", "web"]);
+    wait_until("it answers again", SOON, || guest::get(&web, 80, "/"));
+});
