@@ -8,6 +8,7 @@ mod console;
 mod container;
 mod container_adopt;
 mod container_behind;
+mod container_binds;
 mod container_files;
 mod container_image;
 mod container_many;
