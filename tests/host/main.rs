@@ -13,6 +13,7 @@ mod container_files;
 mod container_image;
 mod container_many;
 mod container_podman;
+mod container_policies;
 mod container_streams;
 mod container_volumes;
 mod exec;
