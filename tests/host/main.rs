@@ -3,6 +3,7 @@
 mod backup;
 mod bare;
 mod behind;
+mod beside_docker;
 mod clone;
 mod console;
 mod container;

@@ -107,6 +107,13 @@ impl Dockerd {
         child.wait().expect("an end");
     }
 
+    /// SIGTERM, as `systemctl stop docker` has it: it takes its containers with it.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("dockerd runs");
+        signal(child.id(), Signal::SIGTERM);
+        child.wait().expect("an end");
+    }
+
     fn cgroup(&self) -> String {
         format!("/{}", self.scratch.file_name().expect("a name").to_string_lossy())
     }

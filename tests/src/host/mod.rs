@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod engine;
 pub mod guest;
 pub mod namespace;
+pub mod outside;
 pub mod registry;
 pub mod template;
 pub mod traces;
