@@ -8,6 +8,7 @@ use agent_tests::host_test;
 use serde_json::Value;
 
 use crate::container::{address, container, engine_name, run, until};
+use crate::container_events::Following;
 
 /// Of what is done behind its back.
 const SEEN: Duration = Duration::from_secs(2);
@@ -74,7 +75,9 @@ host_test!(docker_what_is_unplugged_or_stopped_by_hand_is_shown_within_two_secon
     let _dockerd = host.start_docker();
     let agentd = host.bare_agentd("state");
     agentd.wait_ready();
+    let lines = Following::begin(&agentd, "container/web");
     run(&agentd, "web", &[]);
+    lines.tells("started", "done");
     let (web, engines) = (address(&agentd, "web"), engine_name(&agentd, "web"));
     wait_until("it answers", SOON, || guest::get(&web, 80, "/"));
     let networks = || {
@@ -103,6 +106,8 @@ host_test!(docker_what_is_unplugged_or_stopped_by_hand_is_shown_within_two_secon
     assert_eq!(off["status"]["exit_code"], 0, "{off}");
     let told = happened(&agentd, "web", &since);
     assert!(told.iter().any(|e| e["verb"] == "stopped" && e["outcome"] == "seen"), "{told:?}");
+    lines.tells("stopped", "seen");
     agentd.ok(&["container", "start", "web"]);
+    lines.tells("started", "done");
     wait_until("it answers again", SOON, || guest::get(&web, 80, "/"));
 });

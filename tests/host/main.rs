@@ -10,6 +10,7 @@ mod container;
 mod container_adopt;
 mod container_behind;
 mod container_binds;
+mod container_events;
 mod container_files;
 mod container_image;
 mod container_many;
