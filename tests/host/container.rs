@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use agent_tests::host::engine::{self, IMAGE, docker};
 use agent_tests::host::{Agentd, guest, namespace, traces, wait_until};
 use agent_tests::host_test;
+use agentd_api::Timestamp;
 use serde_json::Value;
+
+use crate::container_policies::when;
 
 /// Serves its own name, and stays until it is asked to stop.
 pub const SERVE: &str =
@@ -49,10 +52,29 @@ host_test!(docker_a_container_and_a_vm_see_each_other_by_name, |host| {
     });
 });
 
+/// A VM that is started once a container waits for it, which is started after.
+fn one_waits_for_the_other(agentd: &Agentd, vm: &str, waits: &str) {
+    agentd.ok(&["vm", "create", vm, "--image", "micro", "--memory", "192MiB"]);
+    let before = engine::containers();
+    run(agentd, waits, &["--after", &format!("vm/{vm}"), "--no-wait"]);
+    let reason = format!("it comes after VM '{vm}', which is stopped");
+    until(agentd, waits, "waiting", Duration::from_secs(20), |c| c["status"]["reason"] == reason.as_str());
+    assert_eq!(engine::containers(), before, "it is not made before");
+    agentd.ok(&["vm", "start", vm]);
+    let up = |c: &Value| c["status"]["state"] == "running";
+    let up = until(agentd, waits, "running", Duration::from_secs(20), up);
+    let started: Timestamp =
+        up["status"]["started_at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+    let ran = when(agentd, "vm", vm, "started");
+    assert!(ran <= started, "started at {started}, and the VM at {ran}");
+    assert!(started <= when(agentd, "container", waits, "started"), "as its events have it");
+}
+
 /// A container `web` and a VM `peer`; `more` is looked at while both are there.
 pub fn see_each_other(agentd: &Agentd, more: impl FnOnce()) {
     run(agentd, "web", &["--publish", "8081:80", "--memory", "64MiB"]);
-    agentd.ok(&["vm", "run", "peer", "--image", "micro", "--memory", "192MiB"]);
+    one_waits_for_the_other(agentd, "peer", "late");
+    agentd.ok(&["container", "rm", "late"]);
     let web = address(agentd, "web");
     let page = wait_until("it answers", Duration::from_secs(20), || guest::get(&web, 80, "/"));
     assert_eq!(page.trim(), "web");

@@ -16,9 +16,9 @@ fn runs(agentd: &Agentd, name: &str) -> Vec<f64> {
     said.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
 }
 
-/// When that last happened to the container.
-fn when(agentd: &Agentd, name: &str, verb: &str) -> Timestamp {
-    let text = agentd.raw(&format!("/v1/events?kind=container&name={name}"));
+/// When that last happened to a VM or a container.
+pub fn when(agentd: &Agentd, kind: &str, name: &str, verb: &str) -> Timestamp {
+    let text = agentd.raw(&format!("/v1/events?kind={kind}&name={name}"));
     let all: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let found = all["items"].as_array().expect("events").iter().rfind(|event| event["verb"] == verb);
     let at = found.and_then(|event| event["at"].as_str()?.parse().ok());
@@ -60,7 +60,8 @@ host_test!(docker_what_failed_is_run_again_ever_more_slowly_and_what_expires_goe
         None => Ok(()),
         Some(still) => Err(still["status"].to_string()),
     });
-    let (over, gone) = (when(&agentd, "brief", "expired"), when(&agentd, "brief", "deleted"));
+    let happened = |verb: &str| when(&agentd, "container", "brief", verb);
+    let (over, gone) = (happened("expired"), happened("deleted"));
     assert!(at <= over && over <= at.plus(Duration::from_secs(2)), "expired at {over}, not at {at}");
     assert!(gone <= at.plus(Duration::from_secs(5)), "gone at {gone}, and its time was {at}");
     assert!(engine::containers().iter().all(|name| !name.ends_with(".brief")));
