@@ -11,6 +11,8 @@ use agent_tests::host::{Agentd, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
 
+use crate::image_context;
+
 /// All that the engine has, with what has no name, in an order of its own: of two images without a date either may be
 /// said first.
 fn images() -> String {
@@ -133,6 +135,8 @@ host_test!(docker_an_image_is_built_saved_and_loaded_again, |host| {
     agentd.ok(&["image", "rm", "my-app"]);
     assert_eq!(says(&agentd, "loaded", &["cat", "/who"]), "me");
     agentd.ok(&["image", "rm", "loaded"]);
+
+    image_context::is_passed_on(&agentd, &host.scratch().join("large"));
 
     write(&folder, &[("Dockerfile", "FROM box:1\nRUN touch /x\nRUN echo the reason; exit 7\n")]);
     let failed = agentd.ctl(&["image", "build", &at]);

@@ -23,6 +23,7 @@ mod export;
 mod firmware;
 mod huge_pages;
 mod image;
+mod image_context;
 mod kill;
 mod life;
 mod live;
