@@ -1,7 +1,7 @@
 //! What goes to containers of a real dockerd and comes from them: exec, attach, logs.
 
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_tests::host::engine::{IMAGE, docker};
@@ -15,6 +15,10 @@ use crate::exec::{GROWTH_KIB, fed, resident_kib};
 
 const SOON: Duration = Duration::from_secs(20);
 const GIB: u64 = 1 << 30;
+/// What is sat at goes into the engine's log too, which takes its time.
+const SAT_AT: u64 = 256 << 20;
+/// Most of what agentd may grow by meanwhile.
+const SAT_AT_GROWTH_KIB: u64 = 32 << 10;
 
 fn start(agentd: &Agentd, name: &str, flags: &[&str], script: &str) {
     let line = [&["container", "run", name, "--image", IMAGE], flags, &["--", "sh", "-c", script]].concat();
@@ -116,19 +120,42 @@ fn a_gibibyte_costs_no_memory(agentd: &Agentd) {
     let mut command = agentd.command(&["container", "exec", "web", "--", "sh", "-c", &flood]);
     let from = Instant::now();
     let mut child = command.stdout(Stdio::piped()).spawn().expect("agentctl starts");
-    let mut out = child.stdout.take().expect("its stdout");
     // Nobody reads yet: it waits, and others do not.
     assert_eq!(exec(agentd, "web", &["echo", "here"]).stdout, "here\n");
-    let (mut total, mut most, mut buffer) = (0_u64, 0, vec![0; 1 << 20]);
+    let (total, most) = drained(agentd, &mut child);
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert_eq!(total, GIB);
+    println!("{total} bytes in {:?}; agentd grew from {before} to {most} KiB", from.elapsed());
+    assert!(most < before + GROWTH_KIB, "agentd grew from {before} to {most} KiB");
+}
+
+/// Reads what it says to the end, which are zeros: how many, and what agentd took at most meanwhile, in KiB.
+fn drained(agentd: &Agentd, child: &mut Child) -> (u64, u64) {
+    let mut out = child.stdout.take().expect("its stdout");
+    let (mut total, mut most, mut buffer) = (0, 0, vec![0_u8; 1 << 20]);
     while let Ok(count @ 1..) = out.read(&mut buffer) {
         assert!(buffer[..count].iter().all(|b| *b == 0));
         total += count as u64;
         most = most.max(resident_kib(agentd.pid()));
     }
-    assert_eq!(child.wait().expect("its end").code(), Some(0));
-    assert_eq!(total, GIB);
+    (total, most)
+}
+
+fn what_is_sat_at_costs_no_memory(agentd: &Agentd) {
+    let flood =
+        format!("read go; busybox dd if=/dev/zero bs=65536 count={} 2>/dev/null; exit 7", SAT_AT / 65536);
+    start(agentd, "flood", &["-i", "--detach"], &flood);
+    let before = resident_kib(agentd.pid());
+    let mut command = agentd.command(&["container", "attach", "flood"]);
+    let from = Instant::now();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("agentctl starts");
+    // It begins only once it is sat at.
+    child.stdin.take().expect("its stdin").write_all(b"go\n").expect("typed");
+    let (total, most) = drained(agentd, &mut child);
+    assert_eq!(child.wait().expect("its end").code(), Some(7));
+    assert_eq!(total, SAT_AT);
     println!("{total} bytes in {:?}; agentd grew from {before} to {most} KiB", from.elapsed());
-    assert!(most < before + GROWTH_KIB, "agentd grew from {before} to {most} KiB");
+    assert!(most < before + SAT_AT_GROWTH_KIB, "agentd grew from {before} to {most} KiB");
 }
 
 host_test!(docker_logs_are_what_it_said_on_both_streams, |host| {
@@ -240,4 +267,6 @@ host_test!(docker_attach_sits_at_its_input_and_output, |host| {
     let answer = agentd.ctl(&["container", "run", "bad", "-i", "--image", IMAGE, "--", "no-such-program"]);
     assert_eq!(answer.status, 1, "{answer:?}");
     assert!(answer.stderr.contains("no-such-program"), "{answer:?}");
+
+    what_is_sat_at_costs_no_memory(&agentd);
 });
