@@ -6,7 +6,8 @@ use agent_tests::host::engine::{self, IMAGE, STAY, docker};
 use agent_tests::host::wait_until;
 use agent_tests::host_test;
 
-use crate::container::{container, engine_name, until};
+use crate::container::{container, until};
+use crate::container_limits;
 
 const MANY: usize = 100;
 /// On two busy cores, on which the engine alone takes half a second for each.
@@ -79,21 +80,7 @@ host_test!(docker_health_and_limits_are_the_engines_own, |host| {
     until(&agentd, "web", "well again", soon, is("healthy"));
     until(&agentd, "behind", "running", soon, |c| c["status"]["state"] == "running");
 
-    // What the kernel holds it to, where it can; and told where not.
-    let slow = ["container", "run", "slow", "--image", IMAGE, "--disk-limit", "write=1MiB,read-iops=50"];
-    let answer = agentd.ctl(&[&slow[..], &["--", "sh", "-c", STAY]].concat());
-    println!("{answer:?}");
-    if answer.status == 0 {
-        let host = "{{json .HostConfig.BlkioDeviceWriteBps}} {{json .HostConfig.BlkioDeviceReadIOps}}";
-        let said = docker(&["inspect", "-f", host, &engine_name(&agentd, "slow")]).expect("docker inspect");
-        assert!(said.contains("\"Rate\":1048576") && said.contains("\"Rate\":50"), "{said}");
-        let files = "cat /sys/fs/cgroup/blkio/blkio.throttle.write_bps_device || cat /sys/fs/cgroup/io.max";
-        let holds = agentd.ok(&["container", "exec", "slow", "--", "sh", "-c", files]);
-        assert!(holds.contains("1048576"), "{holds}");
-    } else {
-        assert_eq!(answer.status, 5, "{answer:?}");
-        assert!(engine::containers().iter().all(|name| !name.contains("slow")));
-    }
+    container_limits::rates_of_a_disk_are_held(&agentd);
     // This engine gives user ids of their own to all or none.
     let own = ["container", "run", "own", "--image", IMAGE, "--userns"];
     let answer = agentd.ctl(&[&own[..], &["--", "sh", "-c", STAY]].concat());
