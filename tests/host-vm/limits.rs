@@ -47,6 +47,8 @@ pub fn limits_hold_by_cgroups_of_version_2(agentd: &Agentd) {
     assert_eq!(cgroup(agentd, "cpu.max"), "100000 100000");
     assert_eq!(cgroup(agentd, "pids.max"), "50");
 
+    only_who_is_privileged_mounts(agentd);
+
     // And who takes more is ended, which its status says.
     let eats = [
         "container",
@@ -68,4 +70,17 @@ pub fn limits_hold_by_cgroups_of_version_2(agentd: &Agentd) {
     assert_eq!((&status["oom_killed"], &status["exit_code"]), (&true.into(), &137.into()), "{status:#}");
     assert_eq!(status["last_stop"]["how"], "oom_killed", "{status:#}");
     agentd.ok(&["container", "rm", "one", "eats", "--timeout", "5m"]);
+}
+
+/// One that is privileged has all capabilities of this host, and `one`, which is not, has not.
+fn only_who_is_privileged_mounts(agentd: &Agentd) {
+    let line = ["container", "run", "free", "--image", IMAGE, "--privileged", "--timeout", "5m"];
+    agentd.ok(&[&line[..], &["--", "sh", "-c", STAY]].concat());
+    let mounts = "busybox mount -t tmpfs mine /tmp; busybox grep -c '^mine /tmp tmpfs ' /proc/mounts";
+    let mounted = |name: &str| agentd.ctl(&["container", "exec", name, "--", "sh", "-c", mounts]);
+    let (free, one) = (mounted("free"), mounted("one"));
+    assert_eq!((free.status, free.stdout.as_str()), (0, "1\n"), "{free:?}");
+    assert_eq!((one.status, one.stdout.as_str()), (1, "0\n"), "{one:?}");
+    assert_eq!(agentd.get("container", "free").expect("there")["spec"]["privileged"], true);
+    agentd.ok(&["container", "rm", "free", "--timeout", "5m"]);
 }
