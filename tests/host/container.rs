@@ -8,6 +8,7 @@ use agent_tests::host_test;
 use agentd_api::Timestamp;
 use serde_json::Value;
 
+use crate::container_kill::changes_are_finished;
 use crate::container_policies::when;
 
 /// Serves its own name, and stays until it is asked to stop.
@@ -194,6 +195,7 @@ host_test!(docker_agentd_killed_on_a_containers_way_leaves_no_half, |host| {
         });
         assert_eq!(engine::containers(), Vec::<String>::new());
     }
+    changes_are_finished(&mut agentd);
 });
 
 host_test!(docker_without_remap_a_user_namespace_is_refused_by_its_field, |host| {

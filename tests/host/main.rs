@@ -13,6 +13,7 @@ mod container_binds;
 mod container_events;
 mod container_files;
 mod container_image;
+mod container_kill;
 mod container_limits;
 mod container_many;
 mod container_podman;
