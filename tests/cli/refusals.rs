@@ -1,6 +1,7 @@
 //! What is refused names its field, has the exit status of its sort, and leaves nothing behind.
 
 use agent_tests::sim::Sim;
+use serde_json::json;
 
 fn run<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["vm", "run", name, "--image", "micro"][..], more].concat()
@@ -82,6 +83,32 @@ fn what_is_there_is_not_made_again_and_what_is_used_is_not_removed() {
     insta::assert_snapshot!(session);
     let after = sim.get("vm/web").expect("it is there");
     assert_eq!((&before["spec"], &before["id"]), (&after["spec"], &after["id"]));
+}
+
+#[test]
+fn a_port_that_a_program_of_the_host_has_is_refused_with_who_it_is() {
+    let sim = Sim::start(&[]);
+    sim.ok(&run("web", &[]));
+    let nginx = json!({"program": "nginx", "pid": 812, "address": "0.0.0.0", "port": 8080});
+    sim.order(&json!({"do": "listeners", "listeners": [nginx]}));
+    for line in [
+        run("other", &["--publish", "8080:80"]),
+        run("other", &["--publish", "127.0.0.1:8080:80", "--dry-run"]),
+        vec!["vm", "publish", "web", "8080:80"],
+    ] {
+        let answer = sim.ctl(&line);
+        assert_eq!((answer.status, answer.stdout.as_str()), (4, ""), "{line:?}: {answer:?}");
+        for says in [
+            "spec.publish[0].host: port 8080/tcp is taken on this host by nginx (pid 812)\n",
+            "hint: publish another port, or end what listens there\n",
+        ] {
+            assert!(answer.stderr.contains(says), "{line:?}: {answer:?}");
+        }
+    }
+    assert_eq!(sim.ok(&["get", "vm", "-o", "name"]), "vm/web\n");
+    sim.ok(&["vm", "publish", "web", "8081:80"]);
+    sim.order(&json!({"do": "listeners", "listeners": []}));
+    sim.ok(&["vm", "publish", "web", "8080:80"]);
 }
 
 #[test]

@@ -9,9 +9,10 @@ use agentd_api::container::{Container, ForeignContainer, ForeignList, ForeignSta
 use agentd_api::doctor::Report;
 use agentd_api::server::{BackendInfo, HostInfo, Readiness, ServerInfo};
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
-use agentd_api::{ByteSize, Cidr, Kind, Problem, Timestamp};
+use agentd_api::{ByteSize, Cidr, Kind, PortMap, Problem, Timestamp};
 use agentd_drivers::container::{ContainerState, ForeignDef, ForeignSeen, MountSource};
 use agentd_drivers::engine::EngineProbe;
+use agentd_drivers::network::Listener;
 use agentd_drivers::vm::AccelAnswer;
 use agentd_drivers::vm::accel::kvm_trouble;
 use agentd_drivers::{Classed, Drivers, Instance, exec, fault};
@@ -369,5 +370,8 @@ impl intent::HostFacts for Facts {
     }
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         self.drivers.network.taken().await.map_err(|e| fault::chain(&e))
+    }
+    async fn listeners(&self, ports: &[PortMap]) -> Result<Vec<Listener>, String> {
+        self.drivers.network.listeners(ports).await.map_err(|e| fault::chain(&e))
     }
 }

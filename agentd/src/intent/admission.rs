@@ -8,6 +8,7 @@ use agentd_api::event::Outcome;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
 use agentd_api::{ByteSize, Cidr, ErrorCode, Kind, Object, ObjectKey, Problem};
 use agentd_api::{container, flavor, image, network, snapshot, ssh_key, vm, volume};
+use agentd_drivers::network::Listener;
 use agentd_store::{NewEvent, Stored, Tx, TxError};
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ pub(super) struct Known {
     pub pool_free: ByteSize,
     /// Empty where the request has nothing to do with it.
     pub taken: Vec<Cidr>,
+    /// Who listens on the host where the request would publish ports; empty where it asks for no port more.
+    pub listeners: Vec<Listener>,
     pub cursors: Arc<Cursors>,
     /// Whether the engine has the image that a container is to be made of, where the request names one.
     pub engine_image: EngineImage,

@@ -54,7 +54,8 @@ impl Intents {
     ) -> Result<Reply, Problem> {
         draft::merge(&mut draft, &change);
         let (key, parsed) = draft::parse_new(Vm::DEF, project, &draft)?;
-        let known = Known { imported: Some(imported), ..self.known_for(&draft) };
+        let listeners = self.listeners(&key, &parsed.spec["publish"]).await?;
+        let known = Known { imported: Some(imported), listeners, ..self.known_for(&draft) };
         let request = Request { verb: "import", key: &key, if_match: None, body: &draft };
         let wanted = key.clone();
         self.commit(caller, request, known, move |desk| {

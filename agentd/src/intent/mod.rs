@@ -36,8 +36,9 @@ use std::time::Duration;
 
 use agentd_api::container::ImageRef;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
-use agentd_api::{ByteSize, Cidr, ObjectKey};
+use agentd_api::{ByteSize, Cidr, ObjectKey, PortMap};
 use agentd_drivers::container::ForeignDef;
+use agentd_drivers::network::Listener;
 use agentd_store::Store;
 use async_trait::async_trait;
 
@@ -79,6 +80,10 @@ pub trait HostFacts: Send + Sync {
     }
     /// IPv4 networks that the host has, ours excluded; or why that cannot be told.
     async fn taken(&self) -> Result<Vec<Cidr>, String>;
+    /// Who listens on the host where one of these ports, published, would catch it; or why that cannot be told. Looks anew.
+    async fn listeners(&self, _: &[PortMap]) -> Result<Vec<Listener>, String> {
+        Ok(Vec::new())
+    }
 }
 
 /// What the host's engine said of an image.

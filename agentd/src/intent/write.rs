@@ -27,6 +27,7 @@ impl Intents {
     ) -> Result<Reply, Problem> {
         let (key, draft) = draft::parse_new(def, project, &body)?;
         let mut known = self.known_for(&body);
+        known.listeners = self.listeners(&key, &draft.spec["publish"]).await?;
         if def.kind == "network" {
             known.taken = self.taken().await?;
         }
@@ -51,8 +52,9 @@ impl Intents {
         body: Value,
         if_match: Option<u64>,
     ) -> Result<Reply, Problem> {
-        let known = self.known_for_change();
         let draft = draft::parse_replacement(def(key)?, key, &body)?;
+        let listeners = self.listeners(key, &draft.spec["publish"]).await?;
+        let known = Known { listeners, ..self.known_for_change() };
         let request = Request { verb: "replace", key, if_match, body: &body };
         let wanted = key.clone();
         self.commit(caller, request, known, move |desk| {
@@ -71,7 +73,8 @@ impl Intents {
         if_match: Option<u64>,
     ) -> Result<Reply, Problem> {
         let def = def(key)?;
-        let known = self.known_for_change();
+        let listeners = self.listeners(key, &patch["spec"]["publish"]).await?;
+        let known = Known { listeners, ..self.known_for_change() };
         let request = Request { verb: "patch", key, if_match, body: &patch.clone() };
         let wanted = key.clone();
         self.commit(caller, request, known, move |desk| {
@@ -116,6 +119,7 @@ impl Intents {
             firmware: FirmwareThere::ALL,
             boot_id: self.facts.boot_id().to_owned(),
             taken: Vec::new(),
+            listeners: Vec::new(),
             cursors: self.cursors.clone(),
             engine_image: EngineImage::Unknown("it was not asked".to_owned()),
             bind_mounts: self.facts.bind_mounts(),

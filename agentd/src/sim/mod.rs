@@ -20,8 +20,8 @@ use agentd_drivers::faults::Faults;
 use agentd_drivers::image::ImageError;
 use agentd_drivers::image::container::fake::FakeContainerImages;
 use agentd_drivers::image::fake::FakeImage;
-use agentd_drivers::network::NetworkError;
 use agentd_drivers::network::fake::FakeNetwork;
+use agentd_drivers::network::{Holder, Listener, NetworkError};
 use agentd_drivers::vm::VmError;
 use agentd_drivers::vm::fake::FakeVm;
 use agentd_drivers::volume::VolumeError;
@@ -30,7 +30,7 @@ use agentd_drivers::volume::pool::fake::FakePool;
 use agentd_drivers::{Drivers, Instance};
 
 pub use listen::listen;
-pub use order::{ContainerDoes, GuestDoes, How, Order, OrderError, Target};
+pub use order::{ContainerDoes, GuestDoes, How, Listens, Order, OrderError, Target};
 pub use preload::preload;
 
 /// One fake of each sort.
@@ -110,6 +110,9 @@ impl Fakes {
                 self.container.add_foreign(def);
             }
             Order::Taken { cidrs } => self.network.set_taken(cidrs.clone()),
+            Order::Listeners { listeners } => {
+                self.network.set_listeners(listeners.iter().map(listener).collect());
+            }
             Order::Guest { vm, does } => match does {
                 GuestDoes::PowerOff => self.vm.guest_powers_off(*vm),
                 GuestDoes::Crash => self.vm.guest_crashes(*vm),
@@ -180,6 +183,12 @@ impl Fault {
             Self::Slow(by) => faults.slow(method, by),
         }
     }
+}
+
+fn listener(listens: &Listens) -> Listener {
+    let holder = Holder::Program { name: listens.program.clone(), pid: listens.pid };
+    let Listens { protocol, address, port, .. } = *listens;
+    Listener { protocol, address, port, holder }
 }
 
 const TOLD: &str = "the fake was told to fail";

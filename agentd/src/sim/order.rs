@@ -1,8 +1,9 @@
 //! What the fakes can be told, as JSON and as arguments.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use agentd_api::{Cidr, Span};
+use agentd_api::{Cidr, Protocol, Span};
 use agentd_drivers::archive::fake::FakeArchive;
 use agentd_drivers::container::fake::FakeContainers;
 use agentd_drivers::image::container::fake::FakeContainerImages;
@@ -73,6 +74,10 @@ pub enum Order {
     Taken {
         cidrs: Vec<Cidr>,
     },
+    /// The programs of the host that listen on ports of it, and no others.
+    Listeners {
+        listeners: Vec<Listens>,
+    },
     /// Something happens to a guest that agentd did not ask for. `vm` is the object's id.
     Guest {
         vm: Uuid,
@@ -86,6 +91,18 @@ pub enum Order {
 
 fn once() -> usize {
     1
+}
+
+/// Such as `{"program":"nginx","pid":812,"address":"0.0.0.0","port":8080}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listens {
+    pub program: String,
+    pub pid: u32,
+    #[serde(default)]
+    pub protocol: Protocol,
+    pub address: IpAddr,
+    pub port: u16,
 }
 
 /// The class of a failure.

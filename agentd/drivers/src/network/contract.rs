@@ -1,13 +1,14 @@
 //! What every network driver must do, run against the fake and the real one.
 
-use std::net::Ipv4Addr;
+use std::any::Any;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use agentd_api::{MacAddr, ObjectName, Protocol};
+use agentd_api::{MacAddr, ObjectName, PortMap, Protocol};
 use uuid::Uuid;
 
 use super::{
-    FirewallNetwork, FirewallSetup, Forward, HostEntry, NetworkDriver, NetworkError, NetworkSeen,
+    FirewallNetwork, FirewallSetup, Forward, HostEntry, Listener, NetworkDriver, NetworkError, NetworkSeen,
     NetworkSetup,
 };
 
@@ -119,4 +120,51 @@ pub async fn foreign_bridge(driver: &dyn NetworkDriver, setup: &NetworkSetup) {
     assert!(matches!(&error, NetworkError::Conflict { what, .. } if what.contains(&driver.bridge(setup.id))));
     assert!(!driver.observe(setup.id).await.expect("observed").bridge);
     driver.remove(setup.id).await.expect("nothing of ours");
+}
+
+/// Has a program of the host listen there, and nowhere else, until what it gives is dropped.
+pub type Listen<'a> = &'a dyn Fn(&[(Protocol, SocketAddr)]) -> Box<dyn Any>;
+
+/// Who listens where a published port would catch it is told, and nobody else.
+pub async fn listeners(driver: &dyn NetworkDriver, listen: Listen<'_>) {
+    let at = |protocol, address: &str| (protocol, address.parse::<SocketAddr>().expect("an address"));
+    let there = [
+        at(Protocol::Tcp, "0.0.0.0:7080"),
+        at(Protocol::Tcp, "127.0.0.1:7081"),
+        at(Protocol::Udp, "127.0.0.1:7082"),
+        at(Protocol::Tcp, "[::]:7083"),
+    ];
+    let ports = [
+        ("7080:80", true),
+        ("127.0.0.1:7080:80", true),
+        ("7080:80/udp", false),
+        ("7081:80", true),
+        ("127.0.0.1:7081:80", true),
+        ("127.0.0.2:7081:80", false),
+        ("7082:80/udp", true),
+        ("7082:80", false),
+        ("7083:80", true),
+        ("127.0.0.1:7083:80", true),
+        ("7084:7080", false),
+    ];
+    let listening = listen(&there);
+    for (text, meets) in ports {
+        let port: PortMap = text.parse().expect("a port");
+        let found = listeners_met(driver, std::slice::from_ref(&port)).await;
+        assert_eq!(found.len(), usize::from(meets), "{text}: {found:?}");
+        assert!(
+            found.iter().all(|l| (l.port, l.protocol) == (port.host, port.protocol)),
+            "{text}: {found:?}"
+        );
+    }
+    let all: Vec<PortMap> = ports.iter().map(|(text, _)| text.parse().expect("a port")).collect();
+    assert_eq!(listeners_met(driver, &all).await.len(), there.len(), "each is told once");
+    assert_eq!(listeners_met(driver, &[]).await, vec![], "nothing was asked for");
+    drop(listening);
+    drop(listen(&[]));
+    assert_eq!(listeners_met(driver, &all).await, vec![], "all of them have ended");
+}
+
+async fn listeners_met(driver: &dyn NetworkDriver, ports: &[PortMap]) -> Vec<Listener> {
+    driver.listeners(ports).await.expect("told")
 }

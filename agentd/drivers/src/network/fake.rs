@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agentd_api::Cidr;
+use agentd_api::{Cidr, PortMap};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
+use super::{FirewallSetup, Listener, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
 use crate::Instance;
 use crate::faults::Faults;
 
@@ -30,12 +30,14 @@ struct FakeState {
     foreign: BTreeSet<Uuid>,
     firewall: FirewallSetup,
     taken: Vec<Cidr>,
+    listeners: Vec<Listener>,
     lacks: Vec<(String, String)>,
 }
 
 impl FakeNetwork {
     /// The methods that can be made to fail, hang or be slow, by the names of the trait.
-    pub const METHODS: &[&str] = &["ensure", "observe", "ensure_firewall", "remove", "list", "taken"];
+    pub const METHODS: &[&str] =
+        &["ensure", "observe", "ensure_firewall", "remove", "list", "taken", "listeners"];
 
     pub fn new(instance: Instance) -> Arc<Self> {
         let events = broadcast::Sender::new(64);
@@ -66,6 +68,10 @@ impl FakeNetwork {
     }
     pub fn set_taken(&self, taken: Vec<Cidr>) {
         self.state.lock().taken = taken;
+    }
+    /// The programs of the host that listen, these and no others.
+    pub fn set_listeners(&self, listeners: Vec<Listener>) {
+        self.state.lock().listeners = listeners;
     }
     pub fn set_missing(&self, lacks: Vec<(String, String)>) {
         self.state.lock().lacks = lacks;
@@ -160,6 +166,13 @@ impl NetworkDriver for FakeNetwork {
     async fn taken(&self) -> Result<Vec<Cidr>, NetworkError> {
         self.faults.pass("taken").await?;
         Ok(self.state.lock().taken.clone())
+    }
+
+    async fn listeners(&self, ports: &[PortMap]) -> Result<Vec<Listener>, NetworkError> {
+        self.faults.pass("listeners").await?;
+        let mut met = self.state.lock().listeners.clone();
+        met.retain(|listener| ports.iter().any(|port| listener.is_met_by(port)));
+        Ok(met)
     }
 
     fn bridge(&self, id: Uuid) -> String {

@@ -10,14 +10,17 @@ pub mod fake;
 pub mod host;
 
 pub mod dnsmasq_config;
+mod listener;
 pub mod ruleset;
 
 use std::net::Ipv4Addr;
 
-use agentd_api::{Cidr, MacAddr, ObjectName, Protocol};
+use agentd_api::{Cidr, MacAddr, ObjectName, PortMap, Protocol};
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use uuid::Uuid;
+
+pub use listener::{Holder, Listener};
 
 /// One network with the hosts on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +116,8 @@ pub trait NetworkDriver: Send + Sync {
     async fn list(&self) -> Result<Vec<Uuid>, NetworkError>;
     /// IPv4 networks that the host itself has an address or a route in, ours excluded.
     async fn taken(&self) -> Result<Vec<Cidr>, NetworkError>;
+    /// Who listens on the host where one of these ports, published, would catch it: nobody for a port that is free.
+    async fn listeners(&self, ports: &[PortMap]) -> Result<Vec<Listener>, NetworkError>;
     fn bridge(&self, id: Uuid) -> String;
     /// Something of ours on the host may have changed (a link, an address, a rule, dnsmasq): look again.
     fn events(&self) -> broadcast::Receiver<()>;

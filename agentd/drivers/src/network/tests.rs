@@ -3,7 +3,7 @@
 //! A golden file is what a person reviews when a rule changes: `INSTA_UPDATE=always cargo test -p agentd-drivers golden`
 //! writes them anew.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use agentd_api::{ObjectName, Protocol};
@@ -51,6 +51,17 @@ async fn the_fake_keeps_the_contract() {
     fake.foreign_bridge(setup.id, false);
     fake.ensure(&setup).await.expect("the stranger is gone");
     assert_eq!(fake.network(setup.id), Some(setup));
+    contract::listeners(fake.as_ref(), &|there| {
+        let listener = |&(protocol, at): &(Protocol, SocketAddr)| Listener {
+            protocol,
+            address: at.ip(),
+            port: at.port(),
+            holder: Holder::default(),
+        };
+        fake.set_listeners(there.iter().map(listener).collect());
+        Box::new(())
+    })
+    .await;
 }
 
 #[tokio::test]

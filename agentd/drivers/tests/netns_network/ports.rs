@@ -1,9 +1,10 @@
 //! Published ports, tried from everywhere that a packet can come from.
 
-use std::net::Ipv4Addr;
+use std::any::Any;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use agentd_api::Protocol;
-use agentd_drivers::network::{Forward, NetworkDriver};
+use agentd_api::{PortMap, Protocol};
+use agentd_drivers::network::{Forward, Holder, NetworkDriver};
 
 use crate::netns::{self, Peer, arrives, ask, ask_udp, serve, serve_udp};
 use crate::{contract, driver, guest, network_of_two};
@@ -115,5 +116,52 @@ fn netns_the_loopback_of_the_host_stays_closed_to_guests() {
         // Without a published port the switch is closed too.
         driver.ensure_firewall(&contract::firewall(&[&setup])).await.expect("no port");
         assert_eq!(netns::ok(&format!("cat {switch}")).await.trim(), "0");
+    });
+}
+
+fn bound(&(protocol, at): &(Protocol, SocketAddr)) -> Box<dyn Any> {
+    match protocol {
+        Protocol::Tcp => Box::new(TcpListener::bind(at).expect("a listener")),
+        Protocol::Udp => Box::new(UdpSocket::bind(at).expect("a socket")),
+    }
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn netns_who_listens_where_a_port_would_be_published_is_told_by_name() {
+    netns::inside(async || {
+        let (driver, setup) = (driver("one"), contract::network(1));
+        contract::listeners(driver.as_ref(), &|there| {
+            Box::new(there.iter().map(bound).collect::<Vec<Box<dyn Any>>>())
+        })
+        .await;
+
+        let met = async |text: &str| {
+            let port: PortMap = text.parse().expect("a port");
+            driver.listeners(&[port]).await.expect("told")
+        };
+        let name = std::fs::read_to_string("/proc/self/comm").expect("a name").trim_end().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:7080").expect("a listener");
+        let found = met("7080:80").await;
+        assert_eq!(found[0].holder, Holder::Program { name, pid: std::process::id() }, "{found:?}");
+        // Who is connected, from there and to there, is nobody who listens.
+        let caller = std::net::TcpStream::connect("127.0.0.1:7080").expect("connected");
+        let called = listener.accept().expect("connected").0;
+        assert_eq!(met("7080:80").await, found);
+        drop(listener);
+        assert_eq!(met("7080:80").await, vec![]);
+        drop((caller, called));
+
+        // A network's own name server is in the way only of what would catch what is for the bridge.
+        driver.ensure(&setup).await.expect("made");
+        for (text, meets) in
+            [("53:53/udp", true), ("10.231.1.1:53:53/udp", true), ("127.0.0.1:53:53/udp", false)]
+        {
+            let found = met(text).await;
+            let dnsmasq =
+                |holder: &Holder| matches!(holder, Holder::Program { name, .. } if name == "dnsmasq");
+            assert_eq!(!found.is_empty(), meets, "{text}: {found:?}");
+            assert!(found.iter().all(|listener| dnsmasq(&listener.holder)), "{text}: {found:?}");
+        }
     });
 }

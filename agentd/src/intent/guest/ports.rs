@@ -1,14 +1,55 @@
 //! Published ports of the host. A port on one address and the same port on all addresses exclude each other, which a row's
 //! UNIQUE constraint alone cannot say: the guests that publish that port are looked up by the store's index.
+//!
+//! Nor is a port published that a program of the host listens on: its callers would be led to the guest. That is seen when
+//! the port is asked for. Whoever listens there later does so in vain, and what the guest has stays its own.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use agentd_api::container::Container;
 use agentd_api::vm::Vm;
 use agentd_api::{ErrorCode, Kind, ObjectKey, PortMap, Problem};
+use agentd_drivers::network::Listener;
 use agentd_store::{Query, TxError};
+use serde_json::Value;
 
+use crate::intent::Intents;
 use crate::intent::admission::{Desk, object, refused};
+
+/// How long the host may take to say who listens.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+impl Intents {
+    /// Who listens on the host where the guest would newly publish ports. `publish` is what its spec is to say of them: all
+    /// of them, those included that it has. The host is not asked where none is new.
+    pub(in crate::intent) async fn listeners(
+        &self,
+        guest: &ObjectKey,
+        publish: &Value,
+    ) -> Result<Vec<Listener>, Problem> {
+        let mut wanted = ports(publish);
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let had = self.store.get(guest).map(|is| ports(&is.value()["spec"]["publish"])).unwrap_or_default();
+        wanted.retain(|port| is_new(&had, port));
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = tokio::time::timeout(DEADLINE, self.facts.listeners(&wanted)).await;
+        let answer = asked.unwrap_or_else(|_| Err(format!("no answer in {} s", DEADLINE.as_secs())));
+        answer.map_err(|why| {
+            let detail = format!("which ports of this host are taken cannot be told: {why}");
+            Problem::new(ErrorCode::BackendUnavailable, detail)
+        })
+    }
+}
+
+/// None where it is no list of ports: that is refused where the draft is read.
+fn ports(publish: &Value) -> Vec<PortMap> {
+    serde_json::from_value(publish.clone()).unwrap_or_default()
+}
 
 /// Gives back what `had` has over `wanted` and takes what is new.
 pub(in crate::intent) fn publish(
@@ -29,6 +70,11 @@ pub(in crate::intent) fn publish(
             TxError::Taken { owner, .. } => in_the_way(port, &owner).at(field()),
             other => refused(other).at(field()),
         })?;
+        if is_new(had, port)
+            && let Some(listener) = desk.known.listeners.iter().find(|listener| listener.is_met_by(port))
+        {
+            return Err(listened_on(port, listener).at(field()));
+        }
     }
     Ok(())
 }
@@ -59,6 +105,12 @@ fn overlaps(a: &PortMap, b: &PortMap) -> bool {
     a.host == b.host && a.protocol == b.protocol && meet
 }
 
+/// Whether none of `had` leads there already.
+fn is_new(had: &[PortMap], port: &PortMap) -> bool {
+    let covers = |had: &PortMap| one_address(had).is_none() || one_address(had) == one_address(port);
+    !had.iter().any(|had| had.host == port.host && had.protocol == port.protocol && covers(had))
+}
+
 /// The address that a port is published on, or None for all of them.
 fn one_address(port: &PortMap) -> Option<Ipv4Addr> {
     port.address.filter(|a| !a.is_unspecified())
@@ -75,4 +127,20 @@ fn value(port: &PortMap) -> String {
 fn in_the_way(port: &PortMap, owner: &ObjectKey) -> Problem {
     let detail = format!("port {}/{} of the host is published by {owner}", port.host, port.protocol);
     Problem::new(ErrorCode::Conflict, detail)
+}
+
+fn listened_on(port: &PortMap, listener: &Listener) -> Problem {
+    let (host, protocol, holder) = (port.host, port.protocol, &listener.holder);
+    let problem = Problem::new(
+        ErrorCode::Conflict,
+        format!("port {host}/{protocol} is taken on this host by {holder}"),
+    );
+    let one = listener.ipv4().filter(|at| !at.is_unspecified());
+    problem.hint(match one.filter(|_| one_address(port).is_none()) {
+        Some(at) => format!(
+            "it listens on {at}: publish the port on another address of this host, as ADDRESS:{}, or another port",
+            PortMap { address: None, ..port.clone() }
+        ),
+        None => "publish another port, or end what listens there".to_owned(),
+    })
 }

@@ -4,6 +4,7 @@ mod adopt;
 mod allocations;
 mod clones;
 mod containers;
+mod listeners;
 mod objects;
 mod policies;
 mod refusals;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use agentd_api::container::ImageRef;
 use agentd_api::vm::{Accel, CpuSet, FirmwareThere};
-use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, Problem, registry};
+use agentd_api::{ByteSize, Cidr, ErrorCode, ObjectKey, ObjectName, PortMap, Problem, registry};
 use agentd_drivers::container::{self as driver, ForeignDef};
+use agentd_drivers::network::Listener;
 use agentd_store::{Options, Store, Update};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -28,13 +30,21 @@ use super::{Caller, EngineImage, Foreign, HostFacts, Intents, Principal, Reply, 
 /// A host of 4 GiB that has 192.168.1.0/24.
 struct SmallHost {
     stranger: Arc<Mutex<ForeignDef>>,
+    ports: Arc<Ports>,
+}
+
+/// Who listens on it, and after which ports it was asked.
+struct Ports {
+    answer: Mutex<Result<Vec<Listener>, String>>,
+    asked: Mutex<Vec<String>>,
 }
 
 impl SmallHost {
     fn new() -> Self {
         let mut db = ForeignDef::plain("db", "tool:1", &["serve", "--all"]);
         db.seen.engine_id = "ab12".repeat(16);
-        Self { stranger: Arc::new(Mutex::new(db)) }
+        let ports = Ports { answer: Mutex::new(Ok(Vec::new())), asked: Mutex::default() };
+        Self { stranger: Arc::new(Mutex::new(db)), ports: Arc::new(ports) }
     }
 }
 
@@ -88,6 +98,10 @@ impl HostFacts for SmallHost {
     async fn taken(&self) -> Result<Vec<Cidr>, String> {
         Ok(vec!["192.168.1.0/24".parse().expect("a network")])
     }
+    async fn listeners(&self, ports: &[PortMap]) -> Result<Vec<Listener>, String> {
+        self.ports.asked.lock().extend(ports.iter().map(ToString::to_string));
+        self.ports.answer.lock().clone()
+    }
 }
 
 #[derive(Default)]
@@ -107,6 +121,7 @@ struct World {
     store: Store,
     woken: Arc<Woken>,
     stranger: Arc<Mutex<ForeignDef>>,
+    ports: Arc<Ports>,
     _dir: tempfile::TempDir,
 }
 
@@ -158,9 +173,9 @@ impl World {
         let store = open(dir.path());
         let woken = Arc::new(Woken::default());
         let host = SmallHost::new();
-        let stranger = host.stranger.clone();
+        let (stranger, ports) = (host.stranger.clone(), host.ports.clone());
         let intents = Intents::new(store.clone(), Arc::new(host), woken.clone());
-        Self { intents, store, woken, stranger, _dir: dir }
+        Self { intents, store, woken, stranger, ports, _dir: dir }
     }
     async fn create(&self, kind: &str, draft: Value) -> Result<Reply, Problem> {
         self.create_as(&caller(), kind, draft).await

@@ -8,17 +8,17 @@
 //! and leases are put right, and it is started again (some 40 ms in all): it drops neither a lease nor a DHCP host in any
 //! other way, and an address must be free for its next owner when `ensure_served` returns.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::failed_to;
 use super::folder::{Change, Wanted};
 use super::unit;
+use super::{blocking, failed_to};
 use crate::exec::{ExecError, Program};
 use crate::network::dnsmasq_config::{CONFIG, PID};
 use crate::network::{NetworkError, NetworkSetup};
@@ -155,15 +155,4 @@ async fn start(folder: &Path) -> Result<i32, NetworkError> {
 
 fn config_argument(folder: &Path) -> String {
     format!("--conf-file={}", folder.join(CONFIG).display())
-}
-
-async fn blocking<T: Send + 'static>(
-    step: &'static str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, NetworkError> {
-    let failed = |detail: String| NetworkError::Failed { step: step.to_owned(), detail };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| failed(e.to_string()))?
-        .map_err(|e| failed(e.to_string()))
 }

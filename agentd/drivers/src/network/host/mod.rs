@@ -7,16 +7,21 @@
 //! unit.rs     its unit, under systemd
 //! firewall.rs the table in the kernel, of ../ruleset.rs's text
 //! watch.rs    what changed behind our back        rules.rs     ... in nftables
+//! listeners.rs  who else listens on the host      holder.rs    ... and who that is, or (groups.rs) of which unit
 //! ```
 //!
 //! Each call looks at the host and changes what differs; one that fails half-way has done the first half and is called
 //! again. Calls for one network wait for each other, and so do those for the firewall.
 
+mod attributes;
 mod beside;
 mod bridge;
 mod dnsmasq;
 mod firewall;
 mod folder;
+mod groups;
+mod holder;
+mod listeners;
 mod rules;
 mod sysctl;
 mod taken;
@@ -24,10 +29,11 @@ mod unit;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agentd_api::Cidr;
+use agentd_api::{Cidr, PortMap};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, broadcast};
@@ -37,7 +43,7 @@ use self::bridge::{BridgeSeen, Links};
 use self::dnsmasq::Serving;
 use self::firewall::Firewall;
 use self::watch::{Watch, Watched};
-use super::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup, ruleset};
+use super::{FirewallSetup, Listener, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup, ruleset};
 use crate::exec::{self, ExecError};
 use crate::{Instance, fault};
 
@@ -167,6 +173,11 @@ impl NetworkDriver for HostNetwork {
         taken::taken(&Links::open()?, &self.instance).await
     }
 
+    async fn listeners(&self, ports: &[PortMap]) -> Result<Vec<Listener>, NetworkError> {
+        let ports = ports.to_vec();
+        blocking("reading who listens on the host", move || listeners::listeners_met_by(&ports)).await
+    }
+
     fn bridge(&self, id: Uuid) -> String {
         self.instance.bridge(id)
     }
@@ -187,4 +198,16 @@ fn failed_to(step: &'static str) -> impl Fn(ExecError) -> NetworkError {
         }
         _ => NetworkError::Failed { step: step.to_owned(), detail: fault::chain(&error) },
     }
+}
+
+/// Work on files, on a thread that may wait for them.
+async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let failed = |detail: String| NetworkError::Failed { step: step.to_owned(), detail };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| failed(e.to_string()))?
+        .map_err(|e| failed(e.to_string()))
 }

@@ -3,6 +3,7 @@
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 
+use super::attributes::{attribute, u32_at};
 use super::watch::GATHER;
 
 /// The kernel's group of changes of nftables.
@@ -42,32 +43,13 @@ pub fn concerns(datagram: &[u8], table: &str) -> bool {
         if length < 20 || length > rest.len() {
             return false;
         }
-        if attribute(&rest[20..length], 1).is_some_and(|name| name == table.as_bytes() || name == b"filter") {
+        let name = attribute(&rest[20..length], 1).map(|text| text.strip_suffix(b"\0").unwrap_or(text));
+        if name.is_some_and(|name| name == table.as_bytes() || name == b"filter") {
             return true;
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     false
-}
-
-/// The text of the first attribute of that type, without the NUL that ends it.
-fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16_at(rest, 0)?);
-        let kind = u16_at(rest, 2)? & 0x3fff;
-        let value = rest.get(4..length)?;
-        if kind == wanted {
-            return Some(value.strip_suffix(b"\0").unwrap_or(value));
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 #[cfg(test)]

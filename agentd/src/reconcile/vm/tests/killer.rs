@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use agentd_api::{ByteSize, Cidr, MacAddr};
+use agentd_api::{ByteSize, Cidr, MacAddr, PortMap};
 use agentd_drivers::Drivers;
-use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup};
+use agentd_drivers::network::{
+    FirewallSetup, Listener, NetworkDriver, NetworkError, NetworkSeen, NetworkSetup,
+};
 use agentd_drivers::vm::graphics::Picture;
 use agentd_drivers::vm::guest::{ExecWish, Frozen, GuestDriver, GuestError, GuestIn, GuestOut, GuestSeen};
 use agentd_drivers::vm::nics::VmNics;
@@ -382,6 +384,9 @@ impl NetworkDriver for Killed<dyn NetworkDriver> {
     }
     async fn taken(&self) -> Result<Vec<Cidr>, NetworkError> {
         self.driver.taken().await
+    }
+    async fn listeners(&self, ports: &[PortMap]) -> Result<Vec<Listener>, NetworkError> {
+        self.driver.listeners(ports).await
     }
     fn bridge(&self, id: Uuid) -> String {
         self.driver.bridge(id)
