@@ -86,4 +86,5 @@ host_test!(docker_health_and_limits_are_the_engines_own, |host| {
     let answer = agentd.ctl(&[&own[..], &["--", "sh", "-c", STAY]].concat());
     assert_eq!(answer.status, 5, "{answer:?}");
     assert!(answer.stderr.contains("userns-remap"), "{answer:?}");
+    container_limits::what_the_kernel_refuses_is_said_and_what_runs_runs_on(&agentd);
 });
