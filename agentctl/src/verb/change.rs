@@ -96,11 +96,21 @@ impl ChangeArgs {
         if self.dry_run || self.wait.no_wait {
             return Ok(object);
         }
+        let lacked = lacks_limits(&object);
         let wait = Wait { app, def, goal: Goal::Settled, limit: self.wait.limit(USUAL), beside: None };
         let object = wait.one(object).await?;
         say_what_waits(app, def, &object);
-        Ok(object)
+        // What it lacked before is not this change's doing.
+        match lacks_limits(&object).filter(|why| lacked.as_ref() != Some(why)) {
+            Some(why) => Err(Failure::new(Exit::Failed, why).about(label(def, &object.meta.name))),
+            None => Ok(object),
+        }
     }
+}
+
+/// Why it does not have all the limits that its spec asks for, where it does not.
+fn lacks_limits(object: &AnyObject) -> Option<String> {
+    object.common().condition("limits_applied").filter(|c| !c.status).map(|c| c.reason.clone())
 }
 
 fn say_what_waits(app: &App, def: &KindDef, object: &AnyObject) {
