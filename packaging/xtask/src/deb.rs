@@ -14,7 +14,7 @@ use crate::{DESCRIPTION, MAINTAINER, Release, SUMMARY};
 /// What agentd does not work without, beside the libraries that it is linked with.
 const DEPENDS: &str = "systemd (>= 252), dnsmasq-base, iproute2, kmod, nftables, qemu-utils";
 /// What most hosts want: VMs, and images of one's own.
-const RECOMMENDS: &str = "busybox-static, cpio, curl, debian-archive-keyring, e2fsprogs, iptables, libvirt-daemon-system, lz4, \
+const RECOMMENDS: &str = "busybox-static, cpio, curl, debian-archive-keyring, e2fsprogs, iptables, libvirt-daemon-system, \
 mmdebstrap, mount, openssh-client, ovmf, qemu-system-x86, swtpm, swtpm-tools, xz-utils, zstd";
 const SUGGESTS: &str = "docker.io | docker-ce | podman, lvm2, thin-provisioning-tools";
 

@@ -12,14 +12,13 @@ use crate::{DESCRIPTION, MAINTAINER, Release, SUMMARY};
 
 /// What agentd does not work without, by the names of Fedora and its kin.
 const REQUIRES: [&str; 6] = ["dnsmasq", "iproute", "kmod", "nftables", "qemu-img", "systemd"];
-const RECOMMENDS: [&str; 10] = [
+const RECOMMENDS: [&str; 9] = [
     "cpio",
     "curl",
     "e2fsprogs",
     "edk2-ovmf",
     "iptables",
     "libvirt-daemon-driver-qemu",
-    "lz4",
     "qemu-kvm",
     "swtpm",
     "xz",

@@ -1,8 +1,8 @@
 //! A disk that boots by itself, for guests that are not started directly: the kernel and the user space of `micro` on one
 //! FAT partition, with GRUB for the BIOS, and the distribution's signed shim and GRUB for UEFI.
 //!
-//! The boot loaders come from the host's own package sources, checked by apt, unpacked and not installed, and so does the
-//! kernel as they start it, packed and signed. They are fetched once for each build of agentd.
+//! The boot loaders come from the host's own package sources, checked by apt, unpacked and not installed. They are
+//! fetched once for each build of agentd.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,8 +17,6 @@ use super::{Agentd, daemon::binary};
 use crate::door;
 
 const PACKAGES: [&str; 4] = ["grub-common", "grub-pc-bin", "grub-efi-amd64-signed", "shim-signed"];
-/// Stands for the kernel that `micro` is made of.
-const KERNEL: &str = "linux-image-cloud-amd64";
 /// What GRUB for the BIOS does first: what it says is to be seen.
 const EARLY: &str =
     "serial --unit=0 --speed=115200\nterminal_output serial\nset root=(hd0,msdos1)\nsource /boot/bios.cfg\n";
@@ -36,7 +34,7 @@ fn make(agentd: &Agentd, scratch: &Path, disk: &Path) -> Result<()> {
     let loaders = loaders()?;
     let image = fs::read_dir(agentd.state().join("images"))?.next().context("the image micro")??.path();
     let read = |name: &str| fs::read(image.join(name)).with_context(|| name.to_owned());
-    let (kernel, initrd) = (packed_kernel(&loaders)?, read("initrd")?);
+    let (kernel, initrd) = (read("kernel")?, read("initrd")?);
     let cmdline = String::from_utf8(read("cmdline")?)?;
     let cmdline = format!("{} no_timer_check", cmdline.trim());
     let grub = loaders.join("usr/lib/grub");
@@ -127,22 +125,20 @@ fn loaders() -> Result<PathBuf> {
     let lock = File::create(folder.join("lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     let whole = folder.join("whole");
-    if whole.join("boot").is_dir() {
+    if whole.is_dir() {
         return Ok(whole);
     }
     let (apt, part) = (folder.join("apt"), folder.join("part"));
-    for stale in [&whole, &apt, &part] {
+    for stale in [&apt, &part] {
         let _ = fs::remove_dir_all(stale);
     }
     fs::create_dir_all(apt.join("state/lists/partial"))?;
     fs::create_dir_all(apt.join("cache/archives/partial"))?;
     fs::write(apt.join("status"), "")?;
     let script = format!(
-        "set -e; cd '{apt}'; how='-q -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 \
+        "cd '{apt}' && apt='apt-get -q -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 \
          -o Acquire::http::Proxy={proxy} -o Dir::State={apt}/state -o Dir::Cache={apt}/cache \
-         -o Dir::State::status={apt}/status'; apt-get $how update; \
-         kernel=$(apt-cache $how depends {KERNEL} | sed -n 's/.*Depends: \\(linux-image-[0-9].*\\)/\\1/p'); \
-         apt-get $how download {packages} $kernel; \
+         -o Dir::State::status={apt}/status' && $apt update && $apt download {packages} && \
          for package in *.deb; do dpkg-deb -x \"$package\" '{part}'; done",
         apt = apt.display(),
         proxy = door::PROXY,
@@ -153,14 +149,6 @@ fn loaders() -> Result<PathBuf> {
     fs::rename(&part, &whole)?;
     fs::remove_dir_all(&apt)?;
     Ok(whole)
-}
-
-/// As its package has it.
-fn packed_kernel(packages: &Path) -> Result<Vec<u8>> {
-    let files = fs::read_dir(packages.join("boot"))?.filter_map(Result::ok).map(|entry| entry.path());
-    let mut kernels =
-        files.filter(|path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"vmlinuz-")));
-    Ok(fs::read(kernels.next().context("a kernel in its package")?)?)
 }
 
 /// The partition as a disk of its own.
