@@ -31,6 +31,11 @@ fn says(agentd: &Agentd, name: &str, script: &str) -> (i32, String) {
 host_test!(podman_a_container_and_a_vm_see_each_other_by_name, |host| {
     let _podman = host.start_podman();
     let agentd = host.with_agentd();
+    // On a busy machine its first answer takes longer than a request waits for it.
+    wait_until("agentd has found the engine", Duration::from_secs(30), || {
+        let answer = agentd.ctl(&["container", "list", "--all"]);
+        if answer.status == 0 { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
     see_each_other(&agentd, || {
         let networks =
             docker(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", &engine_name(&agentd, "web")]);
