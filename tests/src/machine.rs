@@ -164,18 +164,7 @@ fn start(root: &Path, drive: &str, disk: &Path, at: &dyn Fn(&str) -> PathBuf) ->
     let log = File::create(at("qemu")).expect("a log");
     let mut command = Command::new("/usr/bin/qemu-system-x86_64");
     command
-        .args([
-            "-machine",
-            "q35",
-            "-cpu",
-            "max,-erms,-fsrm",
-            "-smp",
-            "2",
-            "-m",
-            "3072",
-            "-nodefaults",
-            "-no-user-config",
-        ])
+        .args(["-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "3072", "-nodefaults", "-no-user-config"])
         .args(["-display", "none", "-nic", "none", "-no-reboot"])
         .args(["-accel", "tcg,thread=multi", "-object", "rng-random,id=rng,filename=/dev/urandom"])
         .args(["-device", "virtio-rng-pci,rng=rng", "-device", "virtio-serial-pci"])
