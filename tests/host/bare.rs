@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_tests::host::{namespace, wait_until};
+use agent_tests::host::{lacks, namespace, wait_until};
 use agent_tests::host_test;
 
 const PROGRAMS: [&str; 12] = [
@@ -51,11 +51,7 @@ host_test!(netns_bare_host_is_told_what_is_missing, |host| {
         }
     });
     assert!(reason.contains("libvirt.so.0"), "{reason}");
-    let away = |vm: &serde_json::Value| {
-        vm["status"]["conditions"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
-    };
+    let away = |vm: &serde_json::Value| lacks(vm, "backend_available");
     wait_until("libvirt's absence is a condition of the VM", Duration::from_secs(20), || {
         let vm = agentd.vm("web");
         if away(&vm) { Ok(()) } else { Err(vm["status"].to_string()) }

@@ -8,6 +8,7 @@ use agent_tests::host_test;
 use agentd_api::Timestamp;
 use serde_json::Value;
 
+use crate::container_behind::unseen;
 use crate::container_kill::changes_are_finished;
 use crate::container_policies::when;
 
@@ -134,11 +135,6 @@ host_test!(docker_what_is_done_behind_our_back_is_seen_at_once, |host| {
     wait_until("it answers again", Duration::from_secs(10), || guest::get(&web, 80, "/"));
 
     dockerd.kill();
-    let unseen = |c: &Value| {
-        c["status"]["conditions"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
-    };
     until(&agentd, "kept", "unseen", Duration::from_secs(10), unseen);
     dockerd.start();
     let back = |c: &Value| c["status"]["state"] == "running" && !unseen(c);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_tests::host::engine::{self, docker};
-use agent_tests::host::{Agentd, guest, wait_until};
+use agent_tests::host::{Agentd, guest, lacks, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
 
@@ -15,9 +15,8 @@ const SEEN: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(20);
 
 /// Whether it says that the engine does not answer.
-fn unseen(container: &Value) -> bool {
-    let conditions = container["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
+pub fn unseen(container: &Value) -> bool {
+    lacks(container, "backend_available")
 }
 
 host_test!(docker_that_is_down_when_agentd_starts_is_said_to_be_and_found_when_it_comes, |host| {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent_tests::host::Agentd;
 use agent_tests::host::engine::{self, IMAGE, STAY, docker};
+use agent_tests::host::{Agentd, lacks};
 use serde_json::Value;
 
 use crate::container::{engine_name, until};
@@ -43,8 +43,7 @@ pub fn rates_of_a_disk_are_held(agentd: &Agentd) {
 
 /// Whether it says that it lacks limits that its spec asks for.
 fn lacks_limits(container: &Value) -> bool {
-    let conditions = container["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "limits_applied" && c["status"] == false))
+    lacks(container, "limits_applied")
 }
 
 /// By cgroups of version 1: the second takes less than is in use, and ends who has it.

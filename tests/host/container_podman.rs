@@ -9,6 +9,7 @@ use agent_tests::host_test;
 use serde_json::Value;
 
 use crate::container::{self, container, engine_name, see_each_other, until};
+use crate::container_behind::unseen;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -68,11 +69,6 @@ host_test!(podman_serves_an_agentd_that_is_confined_as_by_its_unit, |host| {
 
     // Without its service what runs goes on, and agentd says what it cannot see.
     podman.kill();
-    let unseen = |c: &Value| {
-        c["status"]["conditions"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|c| c["type"] == "backend_available" && c["status"] == false))
-    };
     until(&agentd, "web", "unseen", Duration::from_secs(10), unseen);
     answers("without podman's service");
     podman.start();

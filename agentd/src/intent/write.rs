@@ -13,7 +13,7 @@ use super::commit::{Request, reply};
 use super::draft::{self, Draft};
 use super::{Caller, EngineImage, Intents, Reply};
 
-/// How long the host may take to say which networks it has.
+/// How long the host may take to say what is asked of it.
 const FACTS_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Intents {
@@ -154,18 +154,27 @@ impl Intents {
         let Ok(image) = serde_json::from_value::<ImageRef>(spec["image"].clone()) else {
             return EngineImage::NotThere;
         };
-        let asked = tokio::time::timeout(FACTS_DEADLINE, self.facts.engine_image(&image)).await;
-        asked.unwrap_or_else(|_| EngineImage::Unknown(format!("no answer in {} s", FACTS_DEADLINE.as_secs())))
+        let asked = in_time(async { Ok(self.facts.engine_image(&image).await) }).await;
+        asked.unwrap_or_else(EngineImage::Unknown)
     }
 
     async fn taken(&self) -> Result<Vec<agentd_api::Cidr>, Problem> {
-        let asked = tokio::time::timeout(FACTS_DEADLINE, self.facts.taken()).await;
-        let answer = asked.unwrap_or_else(|_| Err(format!("no answer in {} s", FACTS_DEADLINE.as_secs())));
-        answer.map_err(|why| {
-            let detail = format!("which networks this host has already cannot be told: {why}");
-            Problem::new(ErrorCode::BackendUnavailable, detail)
-        })
+        told("which networks this host has already", self.facts.taken()).await
     }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = |_| Err(format!("no answer in {} s", FACTS_DEADLINE.as_secs()));
+    tokio::time::timeout(FACTS_DEADLINE, asked).await.unwrap_or_else(late)
+}
+
+/// What the host answers; a problem that names `what` was asked for where it does not.
+pub(super) async fn told<T>(
+    what: &str,
+    asked: impl Future<Output = Result<T, String>>,
+) -> Result<T, Problem> {
+    let untold = |why| Problem::new(ErrorCode::BackendUnavailable, format!("{what} cannot be told: {why}"));
+    in_time(asked).await.map_err(untold)
 }
 
 fn def(key: &ObjectKey) -> Result<&'static KindDef, Problem> {

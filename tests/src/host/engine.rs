@@ -102,15 +102,17 @@ impl Dockerd {
 
     /// SIGKILL, and it is gone when this returns.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("dockerd runs");
-        child.kill().expect("a kill");
-        child.wait().expect("an end");
+        self.end(Signal::SIGKILL);
     }
 
     /// SIGTERM, as `systemctl stop docker` has it: it takes its containers with it.
     pub fn stop(&mut self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    fn end(&mut self, by: Signal) {
         let mut child = self.child.take().expect("dockerd runs");
-        signal(child.id(), Signal::SIGTERM);
+        signal(child.id(), by);
         child.wait().expect("an end");
     }
 

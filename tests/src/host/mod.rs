@@ -167,6 +167,12 @@ pub fn wait_until<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<
     wait_or_tell(what, limit, check, String::new)
 }
 
+/// Whether a condition of the object's is there and false.
+pub fn lacks(object: &serde_json::Value, condition: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == condition && c["status"] == false))
+}
+
 /// Whoever has waited longer looks less often: to look takes from what is waited for.
 fn pause(waited: Duration) -> Duration {
     (waited / 50).clamp(Duration::from_millis(20), Duration::from_millis(100))

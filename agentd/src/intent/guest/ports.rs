@@ -5,7 +5,6 @@
 //! the port is asked for. Whoever listens there later does so in vain, and what the guest has stays its own.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use agentd_api::container::Container;
 use agentd_api::vm::Vm;
@@ -16,9 +15,7 @@ use serde_json::Value;
 
 use crate::intent::Intents;
 use crate::intent::admission::{Desk, object, refused};
-
-/// How long the host may take to say who listens.
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::intent::write::told;
 
 impl Intents {
     /// Who listens on the host where the guest would newly publish ports. `publish` is what its spec is to say of them: all
@@ -37,12 +34,7 @@ impl Intents {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let asked = tokio::time::timeout(DEADLINE, self.facts.listeners(&wanted)).await;
-        let answer = asked.unwrap_or_else(|_| Err(format!("no answer in {} s", DEADLINE.as_secs())));
-        answer.map_err(|why| {
-            let detail = format!("which ports of this host are taken cannot be told: {why}");
-            Problem::new(ErrorCode::BackendUnavailable, detail)
-        })
+        told("which ports of this host are taken", self.facts.listeners(&wanted)).await
     }
 }
 
