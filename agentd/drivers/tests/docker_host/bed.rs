@@ -100,7 +100,7 @@ impl Bed {
         let driver = EngineContainers::new(engine, instance());
         import(&kind, &other, scratch.path()).await;
         let version = other.version().await.expect("it answers").version.unwrap_or_default();
-        let pool = DirPool::new(Instance::new(&scratch.path().join("state")));
+        let pool = DirPool::new(state(scratch.path()));
         Self { driver, other, scratch, pool, kind, version, dockerd }
     }
 
@@ -147,6 +147,11 @@ impl Bed {
         ok(&format!("umount {0}/overlay2/*/merged {0}/*/overlay2/*/merged {0}/overlay 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
     }
 
+    /// For volumes and images.
+    pub fn state(&self) -> Instance {
+        state(self.scratch.path())
+    }
+
     /// A new file system of that size, with its device.
     pub async fn file_system(&self, size: ByteSize) -> EngineVolume {
         let id = Uuid::now_v7();
@@ -180,6 +185,10 @@ impl Bed {
 
 pub fn instance() -> Instance {
     Instance::new(Path::new("/run/one"))
+}
+
+fn state(scratch: &Path) -> Instance {
+    Instance::new(&scratch.join("state"))
 }
 
 fn cgroup(scratch: &Path) -> String {

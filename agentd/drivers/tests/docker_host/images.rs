@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentd_api::image::BuildSource;
-use agentd_drivers::Instance;
 use agentd_drivers::engine::{Engine, EngineOptions};
 use agentd_drivers::image::ImageError;
 use agentd_drivers::image::container::ContainerImageDriver;
@@ -27,7 +26,7 @@ pub struct Shelf {
 impl Shelf {
     /// `files` are the credentials for registries.
     pub fn new(bed: &Bed, files: BTreeMap<String, PathBuf>) -> Self {
-        let instance = Instance::new(&bed.scratch.path().join("state"));
+        let instance = bed.state();
         let host = HostImage::new(instance.clone(), ImageOptions::default());
         let engine = Engine::new(EngineOptions { socket: Some(PathBuf::from(SOCKET)) });
         let images = DockerImages::new(engine, instance, host.clone(), Registries::new(files));

@@ -7,7 +7,7 @@
 
 use agentd_api::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::journal::{Copying, Journal, Noted};
 use crate::image::ImageError;
@@ -74,23 +74,32 @@ impl Intermediates {
         }
     }
 
-    /// Writes down what is heard while `work` hears it.
+    /// Writes down what is heard while `work` hears it. The engine is heard on while the disk is slow: what it does
+    /// and we have not heard is not known for a build's own when that is cut off.
     pub(super) async fn noting<T>(&self, work: impl Future<Output = T>) -> T {
         let mut changes = self.changes.subscribe();
-        tokio::pin!(work);
-        loop {
-            // Cancel safety: `work` is pinned outside; a change that was taken is written below.
-            tokio::select! {
-                biased;
-                Ok(()) = changes.changed() => {
-                    let noted = self.noted();
-                    if let Err(error) = self.journal.write(&noted).await {
-                        tracing::warn!("what a build makes is not noted: {error}");
+        let (ended, mut end) = oneshot::channel::<()>();
+        let work = async {
+            let done = work.await;
+            drop(ended);
+            done
+        };
+        let write = async {
+            loop {
+                // Cancel safety: a change that was taken is written below; the end of the channel is told again.
+                tokio::select! {
+                    biased;
+                    Ok(()) = changes.changed() => {
+                        let noted = self.noted();
+                        if let Err(error) = self.journal.write(&noted).await {
+                            tracing::warn!("what a build makes is not noted: {error}");
+                        }
                     }
+                    _ = &mut end => return,
                 }
-                done = &mut work => return done,
             }
-        }
+        };
+        tokio::join!(work, write).0
     }
 
     /// Of a try that ended in this process.
