@@ -88,14 +88,15 @@ fn volumes_with_a_file_system_are_for_containers() {
 #[test]
 fn what_somebody_else_made_is_listed_and_adopted() {
     let sim = Sim::start(&[]);
-    let foreign = |name: &str, beyond: Option<&str>| {
-        sim.order(
-            &json!({"do": "foreign", "name": name, "image": "tool", "command": ["serve"], "beyond": beyond}),
-        );
+    let foreign = |name: &str, beyond: Option<&str>, privileged: bool| {
+        let order = json!({"do": "foreign", "name": name, "image": "tool", "command": ["serve"], "beyond": beyond,
+            "privileged": privileged});
+        sim.order(&order);
     };
     sim.ok(&["container", "run", "web", "--image", "tool", "--network", "default,ip=10.77.0.9"]);
-    foreign("db", None);
-    foreign("Odd_one", Some("HostConfig.NetworkMode"));
+    foreign("db", None, false);
+    foreign("Odd_one", Some("HostConfig.NetworkMode"), false);
+    foreign("root", None, true);
     let mut session = String::new();
     for line in [
         &["container", "list", "--all"][..],
@@ -126,7 +127,9 @@ fn what_somebody_else_made_is_listed_and_adopted() {
     let json: serde_json::Value =
         serde_json::from_str(&sim.ok(&["container", "list", "--all", "-o", "json"])).expect("a list");
     assert_eq!(json["items"].as_array().map(Vec::len), Some(2), "{json}");
-    assert_eq!(json["foreign"][0]["name"], "Odd_one");
+    let others = &json["foreign"];
+    assert_eq!((&others[0]["name"], &others[0]["privileged"]), (&json!("Odd_one"), &json!(false)));
+    assert_eq!((&others[1]["name"], &others[1]["privileged"]), (&json!("root"), &json!(true)));
     let yaml = sim.ok(&["container", "list", "--all", "-o", "yaml"]);
     assert!(yaml.contains("name: Odd_one") && yaml.contains("name: web"), "{yaml}");
     sim.order(&json!({"do": "engine", "available": false}));

@@ -43,6 +43,15 @@ fn foreign(agentd: &Agentd) -> Vec<String> {
     all.iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
 }
 
+/// What the table of all shows of it below that heading.
+fn cell(agentd: &Agentd, name: &str, heading: &str) -> String {
+    let table = agentd.ok(&["container", "list", "--all"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let at = rows[0].iter().position(|cell| *cell == heading).expect("the heading");
+    let row = rows.iter().find(|row| row.first() == Some(&name)).expect("it is listed");
+    row[at].to_owned()
+}
+
 host_test!(docker_a_foreign_container_is_taken_over_while_it_runs, |host| {
     let mut dockerd = host.start_docker();
     let mut agentd = host.bare_agentd("state");
@@ -174,6 +183,8 @@ host_test!(docker_what_cannot_be_taken_over_is_left_as_it_is, |host| {
     }
     // As what it is, if that is said. It is never started, which not each host of tests can do.
     docker(&["create", "--name", "root", "--privileged", IMAGE, "true"]).expect("docker create");
+    assert_eq!(cell(&agentd, "root", "PRIVILEGED"), "true");
+    assert_eq!(cell(&agentd, "hosts", "PRIVILEGED"), "false");
     let answer = agentd.ctl(&["adopt", "root"]);
     assert_eq!(answer.status, 5, "{answer:?}");
     assert!(answer.stderr.contains("--privileged"), "{answer:?}");

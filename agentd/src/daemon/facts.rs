@@ -221,6 +221,7 @@ fn stranger(seen: ForeignSeen) -> ForeignContainer {
             ContainerState::Exited => ForeignState::Stopped,
             ContainerState::Removing => ForeignState::Removing,
         },
+        privileged: seen.privileged,
         created_at: seen.created_at,
         daemon: seen.daemon,
     }

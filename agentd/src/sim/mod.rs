@@ -101,12 +101,13 @@ impl Fakes {
                     self.container.set_health(*container, HealthState::Healthy, "");
                 }
             },
-            Order::Foreign { name, image, command, beyond } => {
+            Order::Foreign { name, image, command, beyond, privileged } => {
                 let words: Vec<&str> = command.iter().map(String::as_str).collect();
                 let mut def = ForeignDef::plain(name, image, &words);
                 let odd =
                     |field: &String| Beyond { field: field.clone(), what: "no spec can say it".to_owned() };
                 def.beyond = beyond.iter().map(odd).collect();
+                def.security.privileged = *privileged;
                 self.container.add_foreign(def);
             }
             Order::Taken { cidrs } => self.network.set_taken(cidrs.clone()),

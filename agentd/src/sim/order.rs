@@ -69,6 +69,8 @@ pub enum Order {
         /// Something of it that no spec can say, as `HostConfig.NetworkMode`.
         #[serde(default)]
         beyond: Option<String>,
+        #[serde(default)]
+        privileged: bool,
     },
     /// The networks that the host has.
     Taken {

@@ -97,7 +97,7 @@ fn as_object(item: &ForeignContainer) -> Value {
     json!({
         "name": item.name,
         "created_at": item.created_at,
-        "spec": {"image": item.image, "command": [item.command]},
+        "spec": {"image": item.image, "command": [item.command], "privileged": item.privileged},
         "status": {"state": item.state},
     })
 }

@@ -25,6 +25,9 @@ pub struct ForeignContainer {
     pub image: String,
     pub command: String,
     pub state: ForeignState,
+    /// Which is as good as root of the host. Left out where the engine did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
     /// The tag of another daemon of agentd's that made it: it cannot be adopted.

@@ -122,6 +122,8 @@ pub struct ForeignSeen {
     pub image: String,
     pub command: String,
     pub state: ContainerState,
+    /// None where the engine did not tell.
+    pub privileged: Option<bool>,
     pub created_at: Option<Timestamp>,
     /// The tag of another daemon of ours that made it: it is not to be adopted.
     pub daemon: Option<String>,
@@ -189,6 +191,7 @@ impl ForeignDef {
                 image: image.to_owned(),
                 command: command.join(" "),
                 state: ContainerState::Running,
+                privileged: Some(false),
                 created_at: Some(Timestamp::now()),
                 daemon: None,
             },

@@ -25,7 +25,7 @@ use agentd_drivers::volume::pool::dir::DirPool;
 use agentd_drivers::volume::pool::{Content, PoolDriver, PoolVolume};
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, NetworkDisconnectRequest};
+use bollard::models::{ContainerCreateBody, HostConfig, NetworkDisconnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
@@ -294,6 +294,19 @@ impl Bed {
         self.ready(def.id).await;
     }
 
+    /// A container that somebody else makes and does not start: the engine's id of it.
+    async fn theirs(&self, name: &str, command: Vec<String>, host: Option<HostConfig>) -> String {
+        let body = ContainerCreateBody {
+            image: Some(IMAGE.to_owned()),
+            cmd: Some(command),
+            labels: Some(HashMap::from([("theirs".to_owned(), "yes".to_owned())])),
+            host_config: host,
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        self.other.create_container(Some(options), body).await.expect("made").id
+    }
+
     pub async fn ready(&self, id: Uuid) {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -388,16 +401,13 @@ impl contract::Bed for Bed {
         let command = staying("");
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         let mut def = ForeignDef::plain(name, IMAGE, &words);
-        let body = ContainerCreateBody {
-            image: Some(IMAGE.to_owned()),
-            cmd: Some(command.clone()),
-            labels: Some(HashMap::from([("theirs".to_owned(), "yes".to_owned())])),
-            ..ContainerCreateBody::default()
-        };
-        let options = CreateContainerOptionsBuilder::default().name(name).build();
-        let made = self.other.create_container(Some(options), body).await.expect("made");
-        self.other.start_container(&made.id, None).await.expect("started");
-        def.seen.engine_id = made.id;
+        let id = self.theirs(name, command.clone(), None).await;
+        self.other.start_container(&id, None).await.expect("started");
+        def.seen.engine_id = id;
         def
+    }
+    async fn foreign_privileged(&self, name: &str) -> String {
+        let host = HostConfig { privileged: Some(true), ..HostConfig::default() };
+        self.theirs(name, staying(""), Some(host)).await
     }
 }

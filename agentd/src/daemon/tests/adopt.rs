@@ -13,6 +13,7 @@ async fn foreign_ones_are_listed_and_one_is_adopted() {
     let id = fakes.container.add_foreign(ForeignDef::plain("db", "tool", &["serve"]));
     let mut odd = ForeignDef::plain("odd", "tool", &[]);
     odd.beyond.push(Beyond { field: "HostConfig.NetworkMode".to_owned(), what: "host".to_owned() });
+    odd.seen.privileged = None;
     fakes.container.add_foreign(odd);
     let (status, listed) = place.ask("GET", "/v1/foreign", b"").await;
     assert_eq!(
@@ -22,6 +23,7 @@ async fn foreign_ones_are_listed_and_one_is_adopted() {
     let first = &listed["items"][0];
     assert_eq!((&first["engine_id"], &first["state"]), (&json!(id), &json!("running")));
     assert_eq!((&first["kind"], &first["image"]), (&json!("container"), &json!("tool")));
+    assert_eq!((&first["privileged"], listed["items"][1].get("privileged")), (&json!(false), None));
     let (_, own) = place.ask("GET", "/v1/containers", b"").await;
     assert_eq!(own["items"], json!([]), "they are none of its own");
 

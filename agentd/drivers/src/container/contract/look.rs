@@ -52,7 +52,7 @@ pub(super) async fn strangers_are_seen_and_one_is_adopted(bed: &dyn Bed) {
     let foreign = driver.foreign().await.expect("listed");
     let seen = foreign.iter().find(|seen| seen.engine_id == *engine_id).expect("it is listed");
     assert_eq!((seen.name.as_str(), seen.state), ("stranger", ContainerState::Running));
-    assert_eq!(seen.daemon, None);
+    assert_eq!((&seen.daemon, seen.privileged), (&None, Some(false)));
     let our_id = see(driver, ours.id).await.engine_id;
     assert!(foreign.iter().all(|seen| seen.engine_id != our_id), "{foreign:?}");
     assert!(driver.list().await.expect("listed").iter().all(|listed| listed.engine_id != *engine_id));
@@ -84,4 +84,22 @@ pub(super) async fn strangers_are_seen_and_one_is_adopted(bed: &dyn Bed) {
     gone(driver, id).await;
     driver.leave(id);
     gone(driver, ours.id).await;
+}
+
+pub(super) async fn of_a_stranger_it_is_told_whether_it_is_privileged(bed: &dyn Bed) {
+    let driver = bed.driver();
+    let engine_id = bed.foreign_privileged("root").await;
+    for again in [false, true] {
+        let foreign = driver.foreign().await.expect("listed");
+        let seen = foreign.iter().find(|seen| seen.engine_id == engine_id).expect("it is listed");
+        assert_eq!(seen.privileged, Some(true), "asked again: {again}");
+    }
+    let found = driver.foreign_def(&engine_id).await.expect("looked up").expect("it is there");
+    assert_eq!((found.security.privileged, found.seen.privileged), (true, Some(true)));
+
+    let id = Uuid::now_v7();
+    driver.attend(id, &engine_id);
+    gone(driver, id).await;
+    driver.leave(id);
+    assert!(driver.foreign().await.expect("listed").iter().all(|seen| seen.engine_id != engine_id));
 }

@@ -63,6 +63,9 @@ pub trait Bed: Send + Sync {
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid);
     /// A running container that somebody else made: what it was made by, and the engine's id of it in that.
     async fn foreign(&self, name: &str) -> ForeignDef;
+    /// The engine's id of a container that somebody else made, which is privileged and never ran: not each host of tests can
+    /// run one.
+    async fn foreign_privileged(&self, name: &str) -> String;
 }
 
 /// The whole suite, with what each part took on stdout.
@@ -79,6 +82,7 @@ pub async fn hold(bed: &dyn Bed) {
         ("limits", Box::pin(life::limits_are_changed_while_it_runs(bed))),
         ("behind our back", Box::pin(look::what_others_do_is_told(bed))),
         ("strangers", Box::pin(look::strangers_are_seen_and_one_is_adopted(bed))),
+        ("a privileged stranger", Box::pin(look::of_a_stranger_it_is_told_whether_it_is_privileged(bed))),
         ("networks", Box::pin(networks::endpoints_come_and_go(bed))),
         ("volumes", Box::pin(volumes::volumes_are_had_by_several_and_outlive_them(bed))),
         ("programs", Box::pin(streams::programs_run_in_it(bed))),

@@ -1,12 +1,16 @@
 //! Lists, events, and what is none of ours.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::strange::{self, Told};
@@ -18,6 +22,10 @@ use crate::container::{
 use crate::engine::{ASK, EngineError, EngineEvent, Subject};
 
 const LOOK: &str = "look at a container";
+/// Strangers that are looked at at a time.
+const AT_ONCE: usize = 8;
+/// How long a list of strangers waits for what the engine does not tell of them in one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl ContainerLook for EngineContainers {
@@ -47,8 +55,7 @@ impl ContainerLook for EngineContainers {
     }
 
     async fn foreign(&self) -> Result<Vec<ForeignSeen>, ContainerError> {
-        let all = self.inner.summaries(None).await?;
-        Ok(all.into_iter().filter_map(|summary| self.inner.stranger(summary)).collect())
+        Ok(self.inner.strangers().await?)
     }
 
     async fn foreign_def(&self, name: &str) -> Result<Option<ForeignDef>, ContainerError> {
@@ -106,6 +113,38 @@ impl Inner {
         Some(ContainerListed { id, engine_id, state: read::listed(summary.state), digest })
     }
 
+    /// All that are none of ours. A list of the engine's does not say which are privileged: each is looked at once in its
+    /// life.
+    async fn strangers(&self) -> Result<Vec<ForeignSeen>, EngineError> {
+        let all = self.summaries(None).await?.into_iter();
+        let all: Vec<ForeignSeen> = all.filter_map(|summary| self.stranger(summary)).collect();
+        self.forget_strangers_but(&all);
+        let until = Instant::now() + PATIENCE;
+        let looked_at = stream::iter(all).map(|mut seen| async move {
+            seen.privileged = self.is_privileged(&seen.engine_id, until).await;
+            seen
+        });
+        let all: Vec<ForeignSeen> = looked_at.buffer_unordered(AT_ONCE).collect().await;
+        Ok(all)
+    }
+
+    fn forget_strangers_but(&self, there: &[ForeignSeen]) {
+        let there: HashSet<&str> = there.iter().map(|seen| seen.engine_id.as_str()).collect();
+        self.privileged.lock().retain(|engine_id, _| there.contains(engine_id.as_str()));
+    }
+
+    /// None where it is gone meanwhile, or where the engine does not tell by then.
+    async fn is_privileged(&self, engine_id: &str, until: Instant) -> Option<bool> {
+        let told = self.privileged.lock().get(engine_id).copied();
+        if told.is_some() {
+            return told;
+        }
+        let looked_at = tokio::time::timeout_at(until, self.inspect_by(engine_id)).await;
+        let privileged = looked_at.ok()?.ok()??.host_config?.privileged?;
+        self.privileged.lock().insert(engine_id.to_owned(), privileged);
+        Some(privileged)
+    }
+
     fn stranger(&self, summary: ContainerSummary) -> Option<ForeignSeen> {
         let engine_id = summary.id?;
         let labels = summary.labels.unwrap_or_default();
@@ -120,6 +159,7 @@ impl Inner {
             image: summary.image.unwrap_or_default(),
             command: summary.command.unwrap_or_default(),
             state: read::listed(summary.state),
+            privileged: None,
             created_at: created.map(|seconds| agentd_api::Timestamp(seconds.saturating_mul(1000))),
             daemon: labels.get(INSTANCE).cloned(),
         })

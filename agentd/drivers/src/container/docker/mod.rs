@@ -9,7 +9,8 @@
 //! strange.rs what others made (pure)    users.rs    whose root its root is
 //! podman/    what is wired by us, where the engine cannot
 //! ```
-//! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong.
+//! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong;
+//! and of each stranger whether it is privileged, which is so for its life.
 
 mod facts;
 mod files;
@@ -64,6 +65,8 @@ struct Inner {
     attended: Mutex<BTreeMap<Uuid, String>>,
     /// The engine's ids that were seen last.
     known: Mutex<HashMap<Uuid, String>>,
+    /// Of strangers, by the engine's id: those that were listed last and of which it told.
+    privileged: Mutex<HashMap<String, bool>>,
     /// Our networks as they were told last, where the engine has none of its own on our bridges.
     bridges: Mutex<BTreeMap<Uuid, EngineNetwork>>,
     /// Tells what becomes of links that are ours, from the first on.
@@ -79,6 +82,7 @@ impl EngineContainers {
             instance,
             attended: Mutex::default(),
             known: Mutex::default(),
+            privileged: Mutex::default(),
             bridges: Mutex::default(),
             watching: OnceLock::new(),
             events: broadcast::Sender::new(4096),

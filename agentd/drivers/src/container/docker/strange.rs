@@ -88,6 +88,7 @@ pub(super) fn foreign(told: Told<'_>) -> ForeignDef {
             image: config.image.unwrap_or_default(),
             command: argv.join(" "),
             state: seen.state,
+            privileged: host.privileged,
             created_at: seen.created_at,
             daemon: config.labels.and_then(|labels| labels.get(INSTANCE).cloned()),
         },

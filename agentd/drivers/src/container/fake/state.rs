@@ -156,6 +156,8 @@ impl Kept {
         let Made::Foreign(def) = &self.def else { return None };
         let mut def = ForeignDef::clone(def);
         def.seen.state = self.state;
+        // As it was made, where it is to be told at all.
+        def.seen.privileged = def.seen.privileged.map(|_| def.security.privileged);
         Some(def)
     }
 

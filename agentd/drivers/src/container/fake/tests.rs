@@ -80,6 +80,12 @@ impl Bed for FakeBed {
         def.seen.engine_id = self.0.add_foreign(def.clone());
         def
     }
+    async fn foreign_privileged(&self, name: &str) -> String {
+        let mut def = ForeignDef::plain(name, "busybox", &["sleep", "1000"]);
+        def.seen.state = ContainerState::Created;
+        def.security.privileged = true;
+        self.0.add_foreign(def)
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ fn a_plain_one_is_said_whole() {
     // It has what Docker gives, and says so.
     assert_eq!(def.security.cap_add, DOCKERS_OWN);
     assert!(def.security.cap_drop.is_empty() && def.security.new_privileges && !def.security.privileged);
+    assert_eq!(def.seen.privileged, Some(false));
     assert_eq!(
         (def.restart, def.remove_when_stopped, def.health),
         (EngineRestart::Never, false, HealthWish::Image)
@@ -161,4 +162,5 @@ fn a_privileged_one_is_known_to_be() {
     });
     assert_eq!(def.beyond, []);
     assert!(def.security.privileged && def.security.cap_add.is_empty());
+    assert_eq!(def.seen.privileged, Some(true));
 }
