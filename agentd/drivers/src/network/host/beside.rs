@@ -3,7 +3,10 @@
 //! A drop in any table is final, so what our own table accepts must also pass the others'. Where Docker's chain
 //! DOCKER-USER is there (Docker sets FORWARD to DROP, and drops even traffic within a bridge that it does not know), or
 //! FORWARD drops what it does not know, they are led first to a chain of ours: `AGENTD-<tag>`. It accepts only what
-//! goes from or to our bridges, which our own table has filtered, and leaves to Docker what goes to its containers.
+//! goes from or to our bridges, which our own table has filtered, and leaves to Docker what goes to its containers, but
+//! for the answers of published ports that these asked. Docker up to 27 drops those: it knows a bridge of ours that has
+//! containers as a network of its own, and lets nothing pass from one to another (DOCKER-ISOLATION-STAGE-2), not even
+//! answers, since its own published ports are led there by a program of the host (docker-proxy).
 //! Where INPUT drops, `AGENTD-<tag>-IN` accepts DHCP and DNS from our bridges.
 //!
 //! Without iptables there is no such table, and nothing is done.
@@ -17,6 +20,13 @@ use crate::network::NetworkError;
 
 /// How long to wait for whoever else is changing these tables.
 const WAIT: &str = "10";
+/// Answers over connections that were begun from beyond, to an address that led to the guest: those of published ports.
+/// A guest cannot begin one.
+const ANSWERS: &str = "-m conntrack --ctstate DNAT --ctdir REPLY";
+/// Docker's chains that say what gets onto which of its bridges. The second (up to 28.0) and the last know those of
+/// `--internal` networks, to which nothing is led through `DOCKER`; 28.0 names the others in the first three only.
+const DOCKERS: [&str; 4] =
+    ["DOCKER", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-INTERNAL"];
 
 /// Makes it so for the `bridges` of the daemon of that tag, where it is not; without bridges our chains are removed.
 pub async fn ensure_beside(tag: &str, bridges: &[String]) -> Result<(), NetworkError> {
@@ -129,21 +139,33 @@ impl<'a> Listing<'a> {
             .find(|to| !to.as_ref().is_some_and(|t| t.starts_with("AGENTD-") && t != chain))
             == Some(Some(chain.to_owned()))
     }
-    /// The bridges that Docker sends through its own chain of published ports.
+    /// The bridges of Docker's networks.
     fn docker_bridges(&self) -> BTreeSet<&'a str> {
-        let bridge = |line: &&'a str| line.strip_suffix(" -j DOCKER")?.rsplit_once("-o ").map(|(_, to)| to);
-        let plain = |b: &&str| b.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
-        self.lines.iter().filter_map(bridge).filter(plain).collect()
+        self.lines.iter().copied().filter_map(onto_docker).collect()
     }
     fn passing(&self, bridges: &[String]) -> Vec<String> {
-        let docker = self.docker_bridges();
-        let docker = docker.iter().filter(|d| !bridges.iter().any(|b| b == *d));
-        let mut rules: Vec<String> = docker.map(|bridge| format!("-o {bridge} -j RETURN")).collect();
+        let mut docker = self.docker_bridges();
+        docker.retain(|bridge| !bridges.iter().any(|ours| ours == bridge));
+        let mut rules = Vec::new();
+        if !docker.is_empty() {
+            rules.extend(bridges.iter().map(|bridge| format!("-i {bridge} {ANSWERS} -j ACCEPT")));
+        }
+        rules.extend(docker.iter().map(|bridge| format!("-o {bridge} -j RETURN")));
         for bridge in bridges {
             rules.extend([format!("-i {bridge} -j ACCEPT"), format!("-o {bridge} -j ACCEPT")]);
         }
         rules
     }
+}
+
+/// The bridge of Docker's onto which a rule of Docker's lets packets, or does not.
+fn onto_docker(line: &str) -> Option<&str> {
+    let (chain, rule) = line.strip_prefix("-A ")?.split_once(' ')?;
+    let dockers = DOCKERS.contains(&chain) || rule.ends_with("-j DOCKER");
+    let (before, after) = line.split_once(" -o ")?;
+    let bridge = after.split(' ').next()?;
+    let plain = bridge.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
+    (dockers && plain && !before.ends_with(" !")).then_some(bridge)
 }
 
 #[cfg(test)]
@@ -170,15 +192,57 @@ mod tests {
         let change = plan_beside(DOCKER, TAG, &bridges()).expect("a change");
         assert_eq!(
             change,
-            "*filter\n:AGENTD-0a0b0c0d - [0:0]\n-A AGENTD-0a0b0c0d -o docker0 -j RETURN\n\
+            "*filter\n:AGENTD-0a0b0c0d - [0:0]\n\
+             -A AGENTD-0a0b0c0d -i agb1 -m conntrack --ctstate DNAT --ctdir REPLY -j ACCEPT\n\
+             -A AGENTD-0a0b0c0d -o docker0 -j RETURN\n\
              -A AGENTD-0a0b0c0d -i agb1 -j ACCEPT\n-A AGENTD-0a0b0c0d -o agb1 -j ACCEPT\n\
              -I DOCKER-USER 1 -m comment --comment \"agentd 0a0b0c0d\" -j AGENTD-0a0b0c0d\nCOMMIT\n"
         );
     }
 
+    /// The rules that our chain gets beside those.
+    fn passing(docker: &str) -> Vec<String> {
+        Listing { lines: docker.lines().collect() }.passing(&bridges())
+    }
+
+    const ANSWERED: &str = "-i agb1 -m conntrack --ctstate DNAT --ctdir REPLY -j ACCEPT";
+    const OURS: [&str; 2] = ["-i agb1 -j ACCEPT", "-o agb1 -j ACCEPT"];
+
+    #[test]
+    fn a_bridge_of_ours_that_docker_knows_too_answers_dockers_containers_and_is_not_left_to_docker() {
+        let known = "-A FORWARD -o agb1 -j DOCKER\n-A DOCKER-ISOLATION-STAGE-1 -i agb1 ! -o agb1 -j \
+            DOCKER-ISOLATION-STAGE-2\n-A DOCKER-ISOLATION-STAGE-2 -o agb1 -j DROP\n";
+        let beside = passing(&(DOCKER.to_owned() + known));
+        assert_eq!(beside, [ANSWERED, "-o docker0 -j RETURN", OURS[0], OURS[1]]);
+        assert_eq!(passing(known), OURS, "there is nobody else whom Docker would keep from it");
+    }
+
+    #[test]
+    fn dockers_networks_are_found_in_the_rules_of_each_version() {
+        let to_27 = "-A FORWARD -o docker0 -j DOCKER\n-A FORWARD -i docker0 ! -o docker0 -j ACCEPT\n\
+            -A DOCKER-ISOLATION-STAGE-1 ! -s 172.18.0.0/16 -o br-shut -j DROP\n\
+            -A DOCKER-ISOLATION-STAGE-1 ! -d 172.18.0.0/16 -i br-shut -j DROP\n\
+            -A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2\n\
+            -A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP\n";
+        let first_28 = "-A FORWARD -m set --match-set docker-ext-bridges-v4 dst -j DOCKER\n\
+            -A DOCKER ! -i docker0 -o docker0 -j DROP\n\
+            -A DOCKER-ISOLATION-STAGE-1 ! -s 172.18.0.0/16 -o br-shut -j DROP\n";
+        let later_28 = "-A DOCKER-BRIDGE -o docker0 -j DOCKER\n-A DOCKER-FORWARD -i docker0 -j ACCEPT\n\
+            -A DOCKER-INTERNAL ! -s 172.18.0.0/16 -o br-shut -j DROP\n";
+        for rules in [to_27, first_28, later_28] {
+            let left = ["-o br-shut -j RETURN", "-o docker0 -j RETURN"];
+            assert_eq!(passing(rules), [ANSWERED, left[0], left[1], OURS[0], OURS[1]], "{rules}");
+        }
+        let others =
+            "-A DOCKER-USER -o eth0 -j DROP\n-A FORWARD -o virbr0 -j REJECT\n-A DOCKER -o br+ -j DROP\n";
+        assert_eq!(passing(others), OURS, "what is not a bridge of Docker's");
+    }
+
     #[test]
     fn what_is_so_already_is_not_changed_and_what_was_removed_is_put_back() {
-        let ours = "-N AGENTD-0a0b0c0d\n-A AGENTD-0a0b0c0d -o docker0 -j RETURN\n\
+        let ours = "-N AGENTD-0a0b0c0d\n\
+             -A AGENTD-0a0b0c0d -i agb1 -m conntrack --ctstate DNAT --ctdir REPLY -j ACCEPT\n\
+             -A AGENTD-0a0b0c0d -o docker0 -j RETURN\n\
              -A AGENTD-0a0b0c0d -i agb1 -j ACCEPT\n-A AGENTD-0a0b0c0d -o agb1 -j ACCEPT\n";
         let jump = "-A DOCKER-USER -m comment --comment \"agentd 0a0b0c0d\" -j AGENTD-0a0b0c0d\n";
         let neighbour = "-A DOCKER-USER -m comment --comment \"agentd ffff0000\" -j AGENTD-ffff0000\n";
