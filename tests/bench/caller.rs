@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 pub struct Caller {
     reader: BufReader<UnixStream>,
@@ -50,6 +50,13 @@ impl Caller {
         Ok((status, &self.body))
     }
 
+    /// As `call`, of what must be taken: the document that is answered, null where there is none.
+    pub fn json(&mut self, request: &[u8]) -> Result<serde_json::Value> {
+        let (status, body) = self.call(request)?;
+        ensure!((200..300).contains(&status), "{status}: {}", String::from_utf8_lossy(body));
+        Ok(if body.is_empty() { serde_json::Value::Null } else { serde_json::from_slice(body)? })
+    }
+
     fn read_exactly(&mut self, length: usize) -> Result<()> {
         let from = self.body.len();
         self.body.resize(from + length, 0);
@@ -71,8 +78,46 @@ impl Caller {
     }
 }
 
+/// Changes as they come, on a connection of their own.
+pub struct Watch {
+    reader: BufReader<UnixStream>,
+    line: String,
+}
+
+impl Watch {
+    /// It has begun when this returns. The path is with its query.
+    pub fn open(socket: &Path, path: &str) -> Result<Self> {
+        Ok(Self { reader: begin(socket, &get(path), 200)?, line: String::new() })
+    }
+
+    /// The next line as it comes: a change, or what chunks have between them.
+    pub fn line(&mut self) -> Result<&str> {
+        self.line.clear();
+        ensure!(self.reader.read_line(&mut self.line)? > 0, "the watch ended");
+        Ok(&self.line)
+    }
+}
+
+/// A request on a connection of its own, which is answered with that status: what comes after the answer's head.
+pub fn begin(socket: &Path, request: &[u8], expected: u16) -> Result<BufReader<UnixStream>> {
+    let mut reader = Caller::connect(socket)?.reader;
+    reader.get_mut().write_all(request)?;
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    ensure!(line.starts_with(&format!("HTTP/1.1 {expected} ")), "{line:?} and not {expected}");
+    while line != "\r\n" {
+        line.clear();
+        ensure!(reader.read_line(&mut line)? > 0, "the answer ended in its headers");
+    }
+    Ok(reader)
+}
+
 pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: agentd\r\n\r\n").into_bytes()
+}
+
+pub fn delete(path: &str) -> Vec<u8> {
+    format!("DELETE {path} HTTP/1.1\r\nhost: agentd\r\n\r\n").into_bytes()
 }
 
 pub fn post(path: &str, body: &str) -> Vec<u8> {

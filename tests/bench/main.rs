@@ -3,13 +3,16 @@
 //!     cargo run --release -p agent-tests --bin bench [-- --peer incus] [--rows get,list,...] [--quick]
 //!
 //! An absolute time of one machine says little; the two ratios do. `limit` is a bare program that does only the
-//! unavoidable part: axum answering prepared bytes on a Unix socket, SQLite committing prepared rows.
+//! unavoidable part: axum answering prepared bytes on a Unix socket, SQLite committing prepared rows; of real guests,
+//! `virsh create` and the engine's own API.
 
 mod caller;
+mod container;
 mod create;
 mod daemon;
 mod idle;
 mod incus;
+mod inner;
 mod limit;
 mod read;
 mod start;
@@ -31,7 +34,7 @@ struct Arguments {
     #[arg(long, value_parser = ["incus"])]
     peer: Option<String>,
     /// Only these rows.
-    #[arg(long, value_delimiter = ',', default_value = "get,list,create,start,watch,idle,vm")]
+    #[arg(long, value_delimiter = ',', default_value = "get,list,create,start,watch,idle,vm,container")]
     rows: Vec<String>,
     /// A tenth of the work, to see that it runs; its figures are worth nothing.
     #[arg(long)]
@@ -48,6 +51,9 @@ enum Role {
     /// Starts VMs, within a namespace of its own.
     #[command(hide = true)]
     VmStart { times: usize },
+    /// Launches containers and ends them, within a namespace of its own.
+    #[command(hide = true)]
+    ContainerLife { times: usize },
 }
 
 /// What every row needs.
@@ -71,6 +77,7 @@ fn main() -> Result<()> {
     match &arguments.role {
         Some(Role::LimitHttp { socket, body }) => return limit::serve(socket, body),
         Some(Role::VmStart { times }) => return vm::inside(*times),
+        Some(Role::ContainerLife { times }) => return container::inside(*times),
         None => {}
     }
     let peer = match arguments.peer.as_deref() {
@@ -90,6 +97,7 @@ fn main() -> Result<()> {
             "watch" => watch::rows(&bench, &mut table)?,
             "idle" => idle::rows(&bench, &mut table)?,
             "vm" => vm::rows(&bench, &mut table)?,
+            "container" => container::rows(&bench, &mut table)?,
             other => anyhow::bail!("no row '{other}'"),
         }
     }

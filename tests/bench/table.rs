@@ -56,6 +56,12 @@ pub fn line(work: impl Into<String>, agentd: impl Into<String>, goal: &str) -> L
     }
 }
 
+/// The middle one. There is at least one.
+pub fn median(all: &mut [f64]) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
 pub fn rate(per_second: f64) -> String {
     if per_second >= 1000.0 { format!("{:.0}k/s", per_second / 1000.0) } else { format!("{per_second:.0}/s") }
 }

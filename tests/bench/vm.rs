@@ -5,19 +5,15 @@
 //! `running`. The bare one is the whole of `virsh create`. Both start the same definition on copies of the same disk, in
 //! turns, and neither guest is waited for: what is measured is what agentd adds.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use agent_tests::door;
 use agent_tests::host::{Agentd, Host, namespace, virsh};
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::Bench;
-use crate::caller::{Caller, get, post};
-use crate::table::{Line, Table, line, millis, ratio};
+use crate::caller::{Caller, Watch, get, post};
+use crate::table::{Line, Table, line, median, millis, ratio};
+use crate::{Bench, inner};
 
 const TIMES: usize = 15;
 
@@ -29,22 +25,7 @@ struct Took {
 }
 
 pub fn rows(bench: &Bench, table: &mut Table) -> Result<()> {
-    let scratch = namespace::scratch_folder()?;
-    // The image is built of packages, which are fetched outside.
-    door::serve(&scratch.path().join("door.sock"))?;
-    let said = std::fs::File::create(scratch.path().join("output"))?;
-    let status = namespace::command(scratch.path())
-        .arg(std::env::current_exe()?)
-        .arg("vm-start")
-        .arg((if bench.quick { 3 } else { TIMES }).to_string())
-        .stdin(Stdio::null())
-        .stdout(said.try_clone()?)
-        .stderr(said)
-        .status()
-        .context("unshare (util-linux)")?;
-    let said = std::fs::read_to_string(scratch.path().join("output"))?;
-    ensure!(status.success(), "inside its namespace ({status}):\n{said}");
-    let mut took: Took = serde_json::from_slice(&std::fs::read(scratch.path().join("took"))?)?;
+    let mut took: Took = inner::run("vm-start", if bench.quick { 3 } else { TIMES })?;
     let (agentd, bare) = (median(&mut took.agentd), median(&mut took.virsh));
     let added = (agentd - bare) * 1e3;
     table.add(Line {
@@ -57,11 +38,6 @@ pub fn rows(bench: &Bench, table: &mut Table) -> Result<()> {
         )
     });
     Ok(())
-}
-
-fn median(all: &mut [f64]) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
 }
 
 /// Inside the namespace: measures, and leaves the figures in the scratch folder.
@@ -91,7 +67,7 @@ pub fn inside(times: usize) -> Result<()> {
             took.virsh.push(through_virsh);
         }
     }
-    Ok(std::fs::write(scratch.join("took"), serde_json::to_vec(&took)?)?)
+    inner::leave(&scratch, &took)
 }
 
 /// From the call until the watch says `running`, in seconds.
@@ -100,21 +76,12 @@ fn start(agentd: &Agentd) -> Result<f64> {
     let (_, body) = caller.call(&get("/v1/vms/web"))?;
     let since =
         serde_json::from_slice::<serde_json::Value>(body)?["revision"].as_u64().context("a revision")?;
-    let mut watch = UnixStream::connect(agentd.socket())?;
-    watch.set_read_timeout(Some(Duration::from_secs(60)))?;
-    watch.write_all(&get(&format!("/v1/vms?watch=true&since={since}")))?;
-    let mut watch = BufReader::new(watch);
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        ensure!(watch.read_line(&mut line)? > 0, "no answer to the watch");
-    }
+    let mut watch = Watch::open(agentd.socket(), &format!("/v1/vms?watch=true&since={since}"))?;
     let from = Instant::now();
     let (status, body) = caller.call(&post("/v1/vms/web/start", ""))?;
     ensure!(status == 200 || status == 202, "{status}: {}", String::from_utf8_lossy(body));
     loop {
-        line.clear();
-        ensure!(watch.read_line(&mut line)? > 0, "the watch ended");
+        let line = watch.line()?;
         if line.contains(r#""state":"running""#) {
             return Ok(from.elapsed().as_secs_f64());
         }
