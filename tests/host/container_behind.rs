@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_tests::host::engine::{self, docker};
-use agent_tests::host::{Agentd, guest, lacks, wait_until};
+use agent_tests::host::{Agentd, guest, lacks, namespace, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
 
@@ -107,4 +107,68 @@ host_test!(docker_what_is_unplugged_or_stopped_by_hand_is_shown_within_two_secon
     agentd.ok(&["container", "start", "web"]);
     lines.tells("started", "done");
     wait_until("it answers again", SOON, || guest::get(&web, 80, "/"));
+});
+
+/// The name of the host's end of the link of that container, which bears the object's id.
+fn link(agentd: &Agentd, name: &str) -> Result<String, String> {
+    let id = container(agentd, name)["id"].as_str().expect("an id").to_owned();
+    let links = namespace::run("/usr/sbin/ip", &["-o", "link", "show"]).expect("ip link");
+    let its = links.lines().find(|line| line.contains("agentd-plug") && line.contains(&id));
+    let named = its.and_then(|line| line.split(": ").nth(1)?.split('@').next());
+    named.map(ToOwned::to_owned).ok_or_else(|| format!("no link of {id}: {links}"))
+}
+
+fn delete(link: &str) {
+    namespace::run("/usr/sbin/ip", &["link", "del", link]).expect("ip link del");
+}
+
+host_test!(docker_a_link_that_is_deleted_by_hand_is_back_within_two_seconds, |host| {
+    let _dockerd = host.start_docker();
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    for name in ["web", "peer"] {
+        run(&agentd, name, &[]);
+    }
+    let web = address(&agentd, "web");
+    let url = format!("http://{web}/");
+    let answers = |agentd: &Agentd, when: &str| {
+        wait_until(&format!("it answers {when}"), SOON, || guest::get(&web, 80, "/"));
+        let page = wait_until(&format!("its neighbour reaches it {when}"), SOON, || {
+            let heard =
+                agentd.ctl(&["container", "exec", "peer", "--", "wget", "-T", "2", "-qO-", url.as_str()]);
+            if heard.status == 0 { Ok(heard.stdout) } else { Err(heard.stderr) }
+        });
+        assert_eq!(page.trim(), "web", "{when}");
+    };
+    answers(&agentd, "at first");
+    let before = wait_until("its link is known", SOON, || link(&agentd, "web"));
+    let started = container(&agentd, "web")["status"]["started_at"].clone();
+
+    let since = read(&agentd, "/v1/events?limit=1")["next"].clone();
+    delete(&before);
+    let from = Instant::now();
+    let put_back = wait_until("it is put back", SEEN, || {
+        let told = happened(&agentd, "web", &since);
+        let found = told.iter().find(|event| event["verb"] == "attached").cloned();
+        found.ok_or_else(|| format!("{told:?}"))
+    });
+    wait_until("it answers again", SEEN.saturating_sub(from.elapsed()), || guest::get(&web, 80, "/"));
+    let took = from.elapsed();
+    assert!(took <= SEEN, "it answers after {took:?}");
+    println!("a link that was deleted: it answers {took:?} later");
+    assert!(put_back["message"].as_str().is_some_and(|said| said.contains(&web)), "{put_back}");
+    answers(&agentd, "after its link was deleted");
+    let now = container(&agentd, "web");
+    assert_eq!(now["status"]["state"], "running");
+    assert_eq!(now["status"]["started_at"], started, "it ran on");
+    assert_eq!(address(&agentd, "web"), web);
+    let after = wait_until("its new link is known", SOON, || link(&agentd, "web"));
+    assert_ne!(after, before);
+
+    // While agentd is away nobody tells of it.
+    agentd.kill();
+    delete(&after);
+    agentd.start();
+    agentd.wait_ready();
+    answers(&agentd, "after its link was deleted while agentd was away");
 });

@@ -136,8 +136,8 @@ pub trait ContainerNetworks: Send + Sync {
     async fn remove_network(&self, network: Uuid) -> Result<Change, ContainerError>;
     /// Those of this daemon.
     async fn networks(&self) -> Result<Vec<Uuid>, ContainerError>;
-    /// Plugs an endpoint, also while it runs. Made anew where it is there with another address. NoNetwork where
-    /// `ensure_network` was not called.
+    /// Plugs an endpoint, also while it runs. Made anew where it is there with another address or has lost its link.
+    /// NoNetwork where `ensure_network` was not called.
     async fn connect(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError>;
     /// Unplugs one, of ours or one that somebody else plugged. AlreadySo where it is not there.
     async fn disconnect(&self, id: Uuid, network: &Wired) -> Result<Change, ContainerError>;

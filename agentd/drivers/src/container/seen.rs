@@ -34,6 +34,8 @@ pub struct ContainerListed {
     pub state: ContainerState,
     /// Of what it was made by. None for one that was adopted.
     pub digest: Option<String>,
+    /// How many networks of ours it has a link on, as the kernel shows. None where it is off, and where that is not known.
+    pub links: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +100,8 @@ pub struct EndpointSeen {
     pub network: Wired,
     pub ip: Option<Ipv4Addr>,
     pub mac: Option<MacAddr>,
+    /// False where the engine says that it is plugged in, and the kernel has no link of it on the network's bridge.
+    pub linked: bool,
 }
 
 impl ContainerSeen {

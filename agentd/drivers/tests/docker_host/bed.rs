@@ -387,15 +387,16 @@ impl contract::Bed for Bed {
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid) {
         if self.kind == Kind::Podman {
             // Podman knows of no network there.
-            let script =
-                format!("ip -o link | grep 'agentd-plug.* {network} ' | cut -d' ' -f2 | cut -d@ -f1");
-            let link = ok(&script).await;
-            ok(&format!("ip link del {}", link.trim())).await;
-            return;
+            return self.unlink_behind(seen, network).await;
         }
         let request = NetworkDisconnectRequest { container: seen.engine_id.clone(), force: Some(true) };
         let name = format!("agentd-{}.{network}", instance().tag());
         self.other.disconnect_network(&name, request).await.expect("disconnected");
+    }
+    async fn unlink_behind(&self, seen: &ContainerSeen, network: Uuid) {
+        let mark = format!("agentd-plug {} {} {network} ", instance().tag(), seen.id);
+        let link = ok(&format!("ip -o link | grep '{mark}' | cut -d' ' -f2 | cut -d@ -f1")).await;
+        ok(&format!("ip link del {}", link.trim())).await;
     }
     async fn foreign(&self, name: &str) -> ForeignDef {
         let command = staying("");

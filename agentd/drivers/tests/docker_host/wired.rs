@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use agentd_drivers::container::{
     Change, ContainerDef, ContainerLife, ContainerLook, ContainerNetworks, Endpoint, EngineNetwork, Wired,
+    contract::told,
 };
 use agentd_drivers::network::host::{HostNetwork, NetworkOptions};
 use agentd_drivers::network::{FirewallSetup, NetworkDriver, NetworkSetup, contract};
@@ -197,6 +198,59 @@ fn docker_an_endpoint_that_was_unplugged_is_plugged_again_and_no_other_comes_by_
             })
             .await;
             scene.all_is_well(bed, "plugged again").await;
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_a_container_has_its_place_again_after_what_was_taken_from_it() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            let scene = Scene::new(bed).await;
+            let (id, network) = (scene.container.id, scene.setup.id);
+            let endpoint = scene.container.endpoints[0].clone();
+            let linked = async || {
+                let seen = bed.driver.observe(id).await.expect("observed").expect("it is there");
+                seen.endpoint(network).is_some_and(|endpoint| endpoint.linked)
+            };
+            let link = "$(ip -o link | grep agentd-plug | cut -d' ' -f2 | cut -d@ -f1)";
+            let inner = "$(ip -n box -o link | grep -o 'eth[0-9][0-9]*' | head -n 1)";
+            for harm in [
+                format!("ip link del {link}"),
+                format!("ip link set {link} nomaster"),
+                format!("ip -n box link del {inner}"),
+            ] {
+                assert!(linked().await, "before: {harm}");
+                let mut events = bed.driver.events();
+                ok(&harm).await;
+                told(&mut events, id).await;
+                assert!(!linked().await, "{harm}");
+                assert_eq!(bed.driver.connect(id, &endpoint).await.expect("plugged"), Change::Made);
+                assert!(linked().await, "mended: {harm}");
+                let there = bed.says(id, "ip -o addr; cat /sys/class/net/eth*/address; ip route").await;
+                for part in
+                    [format!("{}/24", endpoint.ip), endpoint.mac.to_string(), "default via".to_owned()]
+                {
+                    assert!(there.contains(&part), "{harm}: no {part}: {there}");
+                }
+                scene.mend().await;
+                netns::wait_until("it is found again", Duration::from_secs(10), async || {
+                    ask(Some(&scene.vm), "10.231.1.3:80").map(drop).ok_or("no answer".to_owned())
+                })
+                .await;
+                scene.all_is_well(bed, &harm).await;
+            }
+            // Whoever starts it again: its new link is known, and told of.
+            let seen = bed.driver.observe(id).await.expect("observed").expect("it is there");
+            bed.other.restart_container(&seen.engine_id, None).await.expect("restarted");
+            bed.ready(id).await;
+            assert!(linked().await, "restarted by somebody else");
+            let mut events = bed.driver.events();
+            ok(&format!("ip link del {link}")).await;
+            told(&mut events, id).await;
+            assert!(!linked().await, "of its second run");
         })
         .await;
     });

@@ -1,7 +1,8 @@
 //! Brings a container that is there to what its spec says, whether it runs or not: its limits, its interfaces, its name; and
 //! gives back the addresses of interfaces that it has no more.
 //!
-//! What somebody plugged in or out, or limited otherwise, behind our back is put right by the same.
+//! What somebody plugged in or out, whose link somebody removed, or limited otherwise, behind our back is put right by the
+//! same.
 
 use std::time::Duration;
 
@@ -226,7 +227,9 @@ fn endpoints(nics: &[Nic]) -> Vec<Endpoint> {
 fn has(seen: &ContainerSeen, wanted: &Endpoint) -> bool {
     // One that is off may have no address at the moment; that it is plugged is what counts then.
     seen.endpoint(wanted.network).is_some_and(|endpoint| {
-        endpoint.ip.is_none_or(|ip| ip == wanted.ip) && endpoint.mac.is_none_or(|mac| mac == wanted.mac)
+        endpoint.linked
+            && endpoint.ip.is_none_or(|ip| ip == wanted.ip)
+            && endpoint.mac.is_none_or(|mac| mac == wanted.mac)
     })
 }
 

@@ -50,8 +50,8 @@ impl Surveyed for Containers {
     }
 }
 
-/// Whether a pass would find nothing to do, as far as one line of a list shows. What the line does not show (limits,
-/// interfaces, health) the engine tells of by events.
+/// Whether a pass would find nothing to do, as far as one line of a list shows: of its interfaces how many are there. What the
+/// line does not show (limits, addresses, health) the engine tells of by events.
 fn settled(object: &Object<Container>, there: Option<&ContainerListed>, boot: &str) -> bool {
     let (status, common) = (&object.status, &object.status.common);
     let quiet = survey::quiet(object)
@@ -63,6 +63,7 @@ fn settled(object: &Object<Container>, there: Option<&ContainerListed>, boot: &s
         && common.condition(STOPPING).is_none();
     let same = there.is_some_and(|there| status.engine_id.as_ref() == Some(&there.engine_id));
     let up = same && status.host_boot.as_deref() == Some(boot);
+    let linked = there.and_then(|there| there.links).is_none_or(|links| links == status.addresses.len());
     let other_boot = status.host_boot.as_deref().is_some_and(|b| b != boot);
     let off_for_this_boot =
         status.held_boot.as_deref() == Some(boot) || (!object.spec.autostart.enabled && other_boot);
@@ -73,7 +74,7 @@ fn settled(object: &Object<Container>, there: Option<&ContainerListed>, boot: &s
         // Given up.
         (State::Failed, _) => survey::given_up(object),
         (State::Running, Some(ContainerState::Running)) | (State::Paused, Some(ContainerState::Paused)) => {
-            quiet && up
+            quiet && up && linked
         }
         (State::Stopped, Some(ContainerState::Exited | ContainerState::Created) | None) => quiet && stays_off,
         _ => false,

@@ -61,6 +61,8 @@ pub trait Bed: Send + Sync {
     async fn remove_behind(&self, seen: &ContainerSeen);
     async fn stop_behind(&self, seen: &ContainerSeen);
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid);
+    /// Deletes the link that it has there, without a word to the engine.
+    async fn unlink_behind(&self, seen: &ContainerSeen, network: Uuid);
     /// A running container that somebody else made: what it was made by, and the engine's id of it in that.
     async fn foreign(&self, name: &str) -> ForeignDef;
     /// The engine's id of a container that somebody else made, which is privileged and never ran: not each host of tests can

@@ -67,6 +67,7 @@ pub(super) async fn endpoints_come_and_go(bed: &dyn Bed) {
     has(driver, def.id, &[]).await;
     assert_eq!(driver.connect(def.id, &first).await.expect("mended"), Change::Made);
     has(driver, def.id, &[&first]).await;
+    a_lost_link_is_seen_and_made_anew(bed, def.id, &first).await;
     // What it is on is kept while it is off.
     driver.kill(def.id).await.expect("killed");
     has(driver, def.id, &[&first]).await;
@@ -80,4 +81,27 @@ pub(super) async fn endpoints_come_and_go(bed: &dyn Bed) {
         assert_eq!(driver.remove_network(network.id).await.expect("removed"), Change::Made);
         assert_eq!(driver.remove_network(network.id).await.expect("removed"), Change::AlreadySo);
     }
+}
+
+async fn a_lost_link_is_seen_and_made_anew(bed: &dyn Bed, id: Uuid, endpoint: &Endpoint) {
+    let driver = bed.driver();
+    assert!(see(driver, id).await.endpoint(endpoint.network).is_some_and(|there| there.linked));
+    assert_eq!(links(driver, id).await, Some(1));
+    let mut events = driver.events();
+    bed.unlink_behind(&see(driver, id).await, endpoint.network).await;
+    told(&mut events, id).await;
+    let seen = see(driver, id).await;
+    assert!(seen.endpoint(endpoint.network).is_none_or(|there| !there.linked), "{seen:?}");
+    assert_eq!(links(driver, id).await, Some(0));
+    assert_eq!(driver.connect(id, endpoint).await.expect("mended"), Change::Made);
+    assert_eq!(driver.connect(id, endpoint).await.expect("plugged"), Change::AlreadySo);
+    assert!(see(driver, id).await.endpoint(endpoint.network).is_some_and(|there| there.linked));
+    has(driver, id, &[endpoint]).await;
+    assert_eq!(links(driver, id).await, Some(1));
+}
+
+/// How many it has as a list shows it.
+async fn links(driver: &dyn ContainerDriver, id: Uuid) -> Option<usize> {
+    let listed = driver.list().await.expect("listed");
+    listed.iter().find(|listed| listed.id == id).expect("it is listed").links
 }

@@ -117,10 +117,13 @@ impl Inner {
         id: Uuid,
         found: ContainerInspectResponse,
     ) -> Result<ContainerSeen, ContainerError> {
+        self.watch_links();
         let mut seen = read::seen(id, found, &self.instance);
         if self.wires().await? {
             seen.endpoints.extend(self.plugged(id).await?);
             seen.endpoints.sort();
+        } else {
+            self.hold_against_kernel(&mut seen).await;
         }
         Ok(seen)
     }

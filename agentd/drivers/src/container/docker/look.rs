@@ -1,6 +1,6 @@
 //! Lists, events, and what is none of ours.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::strange::{self, Told};
-use super::{DIGEST, EngineContainers, INSTANCE, Inner, read};
+use super::{DIGEST, EngineContainers, INSTANCE, Inner, plugs, read};
 use crate::container::{
     ContainerDef, ContainerError, ContainerEvent, ContainerListed, ContainerLook, ContainerSeen, ForeignDef,
     ForeignSeen, Wired,
@@ -40,10 +40,12 @@ impl ContainerLook for EngineContainers {
 
     async fn list(&self) -> Result<Vec<ContainerListed>, ContainerError> {
         let inner = &self.inner;
-        let listed: Vec<_> =
+        inner.watch_links();
+        let mut listed: Vec<_> =
             inner.summaries(None).await?.into_iter().filter_map(|s| inner.listed(s)).collect();
         let ids = listed.iter().map(|listed| (listed.id, listed.engine_id.clone()));
         *inner.known.lock() = ids.collect();
+        inner.count_links(&mut listed).await;
         Ok(listed)
     }
 
@@ -105,12 +107,30 @@ impl ContainerLook for EngineContainers {
 }
 
 impl Inner {
+    /// Of those that run, by one look at the links of all.
+    async fn count_links(&self, listed: &mut [ContainerListed]) {
+        if !listed.iter().any(|listed| listed.state.is_on()) {
+            return;
+        }
+        let plugs = match plugs::all(&self.instance).await {
+            Ok(plugs) => plugs,
+            Err(error) => return tracing::debug!(%error, "containers' links cannot be counted"),
+        };
+        let mut counts: HashMap<Uuid, usize> = HashMap::new();
+        for plug in plugs.iter().filter(|plug| plug.bridged) {
+            *counts.entry(plug.container).or_default() += 1;
+        }
+        for listed in listed.iter_mut().filter(|listed| listed.state.is_on()) {
+            listed.links = Some(counts.get(&listed.id).copied().unwrap_or_default());
+        }
+    }
+
     fn listed(&self, summary: ContainerSummary) -> Option<ContainerListed> {
         let engine_id = summary.id?;
         let labels = summary.labels.unwrap_or_default();
         let id = self.attending(&engine_id).or_else(|| self.owner(&labels))?;
         let digest = labels.get(DIGEST).cloned();
-        Some(ContainerListed { id, engine_id, state: read::listed(summary.state), digest })
+        Some(ContainerListed { id, engine_id, state: read::listed(summary.state), digest, links: None })
     }
 
     /// All that are none of ours. A list of the engine's does not say which are privileged: each is looked at once in its

@@ -5,6 +5,8 @@
 //! look.rs    lists, events, strangers   read.rs     what the engine's answers are to us (pure)
 //! life.rs    made, started, stopped     limits.rs   changed while it runs
 //! networks.rs, volumes.rs               session.rs  exec and attach: frames.rs takes their output apart
+//! plugs.rs   the marks of their links   ends.rs     Docker's own links, held against what it says
+//! watch.rs   links that go
 //! files.rs   archives in and out        facts.rs    figures, processes, changes
 //! strange.rs what others made (pure)    users.rs    whose root its root is
 //! podman/    what is wired by us, where the engine cannot
@@ -12,6 +14,7 @@
 //! Nothing is remembered but which engine's id an object's container has, and that is looked up again where it is wrong;
 //! and of each stranger whether it is privileged, which is so for its life.
 
+mod ends;
 mod facts;
 mod files;
 mod find;
@@ -20,6 +23,7 @@ mod life;
 mod limits;
 mod look;
 mod networks;
+mod plugs;
 mod podman;
 mod read;
 mod render;
@@ -29,6 +33,7 @@ mod streams;
 mod tar;
 mod users;
 mod volumes;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -67,10 +72,10 @@ struct Inner {
     known: Mutex<HashMap<Uuid, String>>,
     /// Of strangers, by the engine's id: those that were listed last and of which it told.
     privileged: Mutex<HashMap<String, bool>>,
-    /// Our networks as they were told last, where the engine has none of its own on our bridges.
+    /// Our networks as they were told last.
     bridges: Mutex<BTreeMap<Uuid, EngineNetwork>>,
-    /// Tells what becomes of links that are ours, from the first on.
-    watching: OnceLock<podman::Watching>,
+    /// Tells what becomes of links that are ours, from the first look at any container on.
+    watching: OnceLock<watch::Watching>,
     events: broadcast::Sender<ContainerEvent>,
 }
 

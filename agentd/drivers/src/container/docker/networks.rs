@@ -16,6 +16,7 @@ use crate::container::{Change, ContainerError, ContainerNetworks, Endpoint, Engi
 use crate::engine::{ACT, ASK, EngineError};
 
 const MAKE: &str = "make a network";
+const PLUG: &str = "plug a container";
 const BRIDGE: &str = "com.docker.network.bridge.name";
 
 impl Inner {
@@ -53,6 +54,12 @@ impl Inner {
         if self.wires().await? {
             return self.know_bridge(wanted).await;
         }
+        let change = self.have_network(wanted).await?;
+        self.bridges.lock().insert(wanted.id, wanted.clone());
+        Ok(change)
+    }
+
+    async fn have_network(&self, wanted: &EngineNetwork) -> Result<Change, ContainerError> {
         let docker = self.engine.linked().await?.docker.clone();
         if let Some(found) = self.network(wanted.id).await? {
             if is(&found, wanted) {
@@ -110,6 +117,12 @@ impl Inner {
         if self.wires().await? {
             return self.forget_bridge(id).await;
         }
+        let change = self.have_no_network(id).await?;
+        self.bridges.lock().remove(&id);
+        Ok(change)
+    }
+
+    async fn have_no_network(&self, id: Uuid) -> Result<Change, ContainerError> {
         let docker = self.engine.linked().await?.docker.clone();
         if self.network(id).await?.is_none() {
             return Ok(Change::AlreadySo);
@@ -126,7 +139,7 @@ impl Inner {
         }
     }
 
-    /// Plugs an endpoint where it is not.
+    /// Plugs an endpoint where it is not, or where its link has gone.
     pub(super) async fn plug(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError> {
         if !self.has_network(endpoint.network).await? {
             return Err(ContainerError::NoNetwork(endpoint.network));
@@ -141,22 +154,36 @@ impl Inner {
             .as_ref()
             .and_then(|s| s.networks.as_ref())
             .is_some_and(|networks| networks.contains_key("none"));
-        let seen = read::seen(id, found, &self.instance);
+        let mut seen = read::seen(id, found, &self.instance);
+        self.hold_against_kernel(&mut seen).await;
         match seen.endpoint(endpoint.network) {
-            Some(there) if there.ip == Some(endpoint.ip) => return Ok(Change::AlreadySo),
+            Some(there) if there.linked && there.ip == Some(endpoint.ip) => return Ok(Change::AlreadySo),
             Some(_) => drop(self.unplug(id, &network_name(endpoint.network, &self.instance)).await?),
             None if isolated => drop(self.unplug(id, "none").await?),
             None => {}
         }
         let path = format!("/networks/{}/connect", network_name(endpoint.network, &self.instance));
         let body = json!({ "Container": engine_id, "EndpointConfig": render::settings(endpoint) });
-        match self.post("plug a container", ACT, &path, &body).await {
+        match self.post(PLUG, ACT, &path, &body).await {
+            Ok(_) if seen.state.is_on() => self.was_plugged(id, endpoint.network).await,
             Ok(_) => Ok(Change::Made),
             Err(error) if error.message().to_lowercase().contains("address already in use") => {
                 Err(ContainerError::Conflict(error.message().to_owned()))
             }
             Err(error) => Err(self.refused(id, error)),
         }
+    }
+
+    /// Held against the kernel again. Were the engine believed, what it does not do would be asked for without end; a
+    /// failure is asked for again in its own time.
+    async fn was_plugged(&self, id: Uuid, network: Uuid) -> Result<Change, ContainerError> {
+        let found = self.found(id).await?;
+        let seen = self.seen(id, found).await?;
+        if seen.endpoint(network).is_some_and(|endpoint| endpoint.linked) {
+            return Ok(Change::Made);
+        }
+        let detail = "it says that it did, and no link of the container's is on the network's bridge";
+        Err(EngineError::Failed { call: PLUG, detail: detail.to_owned() }.into())
     }
 
     async fn unplug(&self, id: Uuid, network: &str) -> Result<Change, ContainerError> {
@@ -212,7 +239,7 @@ impl ContainerNetworks for EngineContainers {
 
     async fn connect(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError> {
         let endpoint = endpoint.clone();
-        self.detached("plug a container", move |inner| async move { inner.plug(id, &endpoint).await }).await
+        self.detached(PLUG, move |inner| async move { inner.plug(id, &endpoint).await }).await
     }
 
     async fn disconnect(&self, id: Uuid, network: &Wired) -> Result<Change, ContainerError> {

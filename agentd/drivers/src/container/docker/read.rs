@@ -145,7 +145,7 @@ fn endpoints(networks: HashMap<String, EndpointSettings>, instance: &Instance) -
                 .flatten()
                 .find_map(|ip| ip.parse::<Ipv4Addr>().ok());
             let mac = endpoint.mac_address.and_then(|mac| mac.parse::<MacAddr>().ok());
-            EndpointSeen { network: wired(&name, instance), ip, mac }
+            EndpointSeen { network: wired(&name, instance), ip, mac, linked: true }
         })
         .collect();
     seen.sort();

@@ -114,11 +114,18 @@ impl FakeContainers {
     pub fn behind_our_back_disconnect(&self, id: Uuid, network: Uuid) {
         self.behind(id, |kept| kept.endpoints.retain(|e| e.network != Wired::Ours(network)));
     }
+    /// As `ip link del` of its link on that network, of which the engine knows nothing.
+    pub fn behind_our_back_unlink(&self, id: Uuid, network: Uuid) {
+        self.behind(id, |kept| {
+            let lost = kept.endpoints.iter_mut().filter(|e| e.network == Wired::Ours(network));
+            lost.for_each(|endpoint| endpoint.linked = false);
+        });
+    }
     /// As `docker network connect bridge`.
     pub fn behind_our_back_connect(&self, id: Uuid, network: &str) {
         self.behind(id, |kept| {
             let network = Wired::Foreign(network.to_owned());
-            kept.endpoints.push(EndpointSeen { network, ip: None, mac: None });
+            kept.endpoints.push(EndpointSeen { network, ip: None, mac: None, linked: true });
         });
     }
     /// A container that somebody else made: the engine's id of it.
@@ -134,7 +141,12 @@ impl FakeContainers {
         kept.endpoints = def
             .networks
             .iter()
-            .map(|name| EndpointSeen { network: Wired::Foreign(name.clone()), ip: None, mac: None })
+            .map(|name| EndpointSeen {
+                network: Wired::Foreign(name.clone()),
+                ip: None,
+                mac: None,
+                linked: true,
+            })
             .collect();
         world.containers.insert(engine_id.clone(), kept);
         engine_id

@@ -41,6 +41,7 @@ fn create(world: &mut World, def: ContainerDef) -> Result<Created, ContainerErro
         network: Wired::Ours(e.network),
         ip: Some(e.ip),
         mac: Some(e.mac),
+        linked: true,
     };
     kept.endpoints = def.endpoints.iter().map(wired).collect();
     world.containers.insert(engine_id, kept);

@@ -56,6 +56,7 @@ impl ContainerNetworks for FakeContainers {
                 network: Wired::Ours(endpoint.network),
                 ip: Some(endpoint.ip),
                 mac: Some(endpoint.mac),
+                linked: true,
             };
             inner.change(id, |kept| {
                 match kept.wired(&wanted.network).and_then(|at| kept.endpoints.get_mut(at)) {

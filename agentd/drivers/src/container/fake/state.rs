@@ -114,7 +114,9 @@ impl World {
         let listed = |kept: &Kept| {
             let id = self.owner(kept)?;
             let engine_id = kept.engine_id.clone();
-            Some(ContainerListed { id, engine_id, state: kept.state, digest: kept.digest() })
+            let ours = |e: &&EndpointSeen| e.linked && matches!(e.network, Wired::Ours(_));
+            let links = kept.state.is_on().then(|| kept.endpoints.iter().filter(ours).count());
+            Some(ContainerListed { id, engine_id, state: kept.state, digest: kept.digest(), links })
         };
         self.containers.values().filter_map(listed).collect()
     }
@@ -208,6 +210,7 @@ impl Kept {
         self.state = ContainerState::Running;
         self.started_at = Some(Timestamp::now());
         (self.exit, self.asked) = (None, false);
+        self.endpoints.iter_mut().for_each(|endpoint| endpoint.linked = true);
         let checked = self.ours().is_some_and(|def| matches!(def.health, HealthWish::Program { .. }));
         self.health =
             checked.then(|| HealthSeen { state: HealthState::Starting, failing: 0, said: String::new() });

@@ -75,6 +75,9 @@ impl Bed for FakeBed {
     async fn disconnect_behind(&self, seen: &ContainerSeen, network: Uuid) {
         self.0.behind_our_back_disconnect(seen.id, network);
     }
+    async fn unlink_behind(&self, seen: &ContainerSeen, network: Uuid) {
+        self.0.behind_our_back_unlink(seen.id, network);
+    }
     async fn foreign(&self, name: &str) -> ForeignDef {
         let mut def = ForeignDef::plain(name, "busybox", &["sleep", "1000"]);
         def.seen.engine_id = self.0.add_foreign(def.clone());

@@ -3,4 +3,5 @@
 mod adopted;
 mod crash;
 mod life;
+mod links;
 mod plan;

@@ -1,62 +1,20 @@
-//! The links of containers: made, marked, found by their marks, removed.
+//! The links of Podman's containers: made, marked, removed.
 //!
-//! The host's end bears as its alias all that there is to know. It is put on last, so that what is marked is whole; what a
-//! daemon that was killed has left half made is made anew by the next, under the same name.
+//! The mark (`../plugs.rs`) is put on last, so that what is marked is whole; what a daemon that was killed has left half
+//! made is made anew by the next, under the same name.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
-use agentd_api::MacAddr;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
-use tokio::task::JoinHandle;
-use uuid::Uuid;
 
+use super::super::plugs::{Plug, bear, mark, open, step};
 use super::netns;
 use crate::Instance;
 use crate::container::{Endpoint, EngineNetwork};
-
-const MARK: &str = "agentd-plug";
-
-/// A container's place on a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plug {
-    pub container: Uuid,
-    pub endpoint: Endpoint,
-    /// Whether the host's end is a port of a bridge.
-    pub bridged: bool,
-}
-
-/// The host's own links, as long as this lives.
-struct Hosts {
-    handle: Handle,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn open() -> Result<Hosts, String> {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
-    Ok(Hosts { handle, task: tokio::spawn(connection) })
-}
-
-fn step(what: &str) -> impl Fn(rtnetlink::Error) -> String + '_ {
-    move |error| format!("{what}: {error}")
-}
-
-/// All of this daemon's.
-pub async fn all(instance: &Instance) -> Result<Vec<Plug>, String> {
-    let hosts = open()?;
-    let links: Vec<LinkMessage> =
-        hosts.handle.link().get().execute().try_collect().await.map_err(step("listing links"))?;
-    Ok(links.iter().filter_map(|link| read(link, instance)).collect())
-}
 
 /// Makes it, in place of what is there by its name.
 pub async fn plug(instance: &Instance, plug: &Plug, network: &EngineNetwork) -> Result<(), String> {
@@ -73,8 +31,7 @@ pub async fn plug(instance: &Instance, plug: &Plug, network: &EngineNetwork) -> 
     let index = nix::net::if_::if_nametoindex(name.as_str()).map_err(|error| error.to_string())?;
     let link = LinkUnspec::new_with_index(index).controller(bridge).up().build();
     hosts.handle.link().set(link).execute().await.map_err(step("putting it on its bridge"))?;
-    let link = LinkUnspec::new_with_index(index).alias(mark(plug, instance)).build();
-    hosts.handle.link().set(link).execute().await.map_err(step("marking it"))
+    bear(&hosts, index, mark(plug, instance)).await
 }
 
 /// Whether it was there. Both ends are gone with one.
@@ -129,52 +86,4 @@ fn name_of(link: &LinkMessage) -> Option<&str> {
         LinkAttribute::IfName(name) => Some(name.as_str()),
         _ => None,
     })
-}
-
-fn mark(plug: &Plug, instance: &Instance) -> String {
-    let Plug { container, endpoint: Endpoint { network, ip, mac }, .. } = plug;
-    format!("{MARK} {} {container} {network} {ip} {mac}", instance.tag())
-}
-
-/// Whose it is, if it is this daemon's.
-pub fn read(link: &LinkMessage, instance: &Instance) -> Option<Plug> {
-    let alias = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfAlias(alias) => Some(alias.as_str()),
-        _ => None,
-    });
-    let bridged = link.attributes.iter().any(|a| matches!(a, LinkAttribute::Controller(index) if *index > 0));
-    let mut words = alias?.split(' ');
-    if words.next() != Some(MARK) || words.next() != Some(instance.tag()) {
-        return None;
-    }
-    let container = words.next()?.parse().ok()?;
-    let network = words.next()?.parse().ok()?;
-    let (ip, mac) = (words.next()?.parse().ok()?, words.next()?.parse::<MacAddr>().ok()?);
-    Some(Plug { container, endpoint: Endpoint { network, ip, mac }, bridged })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    #[test]
-    fn a_mark_tells_all_and_is_this_daemons_alone() {
-        let (one, two) = (Instance::new(Path::new("/one")), Instance::new(Path::new("/two")));
-        let endpoint = Endpoint {
-            network: Uuid::now_v7(),
-            ip: [10, 231, 1, 3].into(),
-            mac: MacAddr([0x52, 0x54, 0, 1, 2, 3]),
-        };
-        let plug = Plug { container: Uuid::now_v7(), endpoint, bridged: true };
-        let alias = mark(&plug, &one);
-        assert!(alias.len() < 256, "the kernel takes no longer one");
-        let mut link = LinkMessage::default();
-        link.attributes = vec![LinkAttribute::IfAlias(alias), LinkAttribute::Controller(7)];
-        assert_eq!(read(&link, &one), Some(plug.clone()));
-        assert_eq!(read(&link, &two), None);
-        link.attributes.pop();
-        assert_eq!(read(&link, &one), Some(Plug { bridged: false, ..plug }));
-    }
 }

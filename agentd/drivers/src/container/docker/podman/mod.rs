@@ -8,7 +8,7 @@
 //!   our bridge -- agc1234abcd ==veth== eth0 | the namespace at /run/agentd/netns/TAG/ID | the container joins it
 //!                 alias: which container, network, address
 //! ```
-//! A link that somebody removes, or takes off its bridge, is told as the engine's own changes are.
+//! A link that somebody removes, or takes off its bridge, is told as the engine's own changes are (`../watch.rs`).
 //!
 //! They are there before its first program and stay while it is off, as they do when it is started by somebody else. The
 //! kernel is all that remembers them: a boot of the host takes them away, and they are plugged anew before the next start.
@@ -16,15 +16,13 @@
 mod links;
 mod netns;
 mod states;
-mod watch;
 
 use bollard::models::ContainerInspectResponse;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-pub(super) use self::watch::Watching;
-use super::Inner;
+use super::{Inner, plugs};
 use crate::Instance;
 use crate::container::{Change, ContainerError, Endpoint, EndpointSeen, EngineNetwork, Wired};
 use crate::engine::{ASK, EngineError, Flavor};
@@ -83,19 +81,19 @@ impl Inner {
     }
 
     async fn is_wired(&self, network: Uuid) -> Result<bool, ContainerError> {
-        let plugs = links::all(&self.instance).await.map_err(failed("list links"))?;
+        let plugs = plugs::all(&self.instance).await.map_err(failed("list links"))?;
         Ok(plugs.iter().any(|plug| plug.endpoint.network == network))
     }
 
     /// Where it is plugged in. A link that was taken off its bridge is none.
     pub(super) async fn plugged(&self, container: Uuid) -> Result<Vec<EndpointSeen>, ContainerError> {
-        self.watching.get_or_init(|| watch::watch(self.instance.clone(), self.events.clone()));
-        let plugs = links::all(&self.instance).await.map_err(failed("list links"))?;
+        let plugs = plugs::all(&self.instance).await.map_err(failed("list links"))?;
         let on = plugs.into_iter().filter(|plug| plug.container == container && plug.bridged);
         let seen = |Endpoint { network, ip, mac }| EndpointSeen {
             network: Wired::Ours(network),
             ip: Some(ip),
             mac: Some(mac),
+            linked: true,
         };
         Ok(on.map(|plug| seen(plug.endpoint)).collect())
     }
@@ -117,13 +115,14 @@ impl Inner {
             network: Wired::Ours(endpoint.network),
             ip: Some(endpoint.ip),
             mac: Some(endpoint.mac),
+            linked: true,
         };
         if self.plugged(container).await?.contains(&wanted) {
             return Ok(Change::AlreadySo);
         }
         let network = self.bridges.lock().get(&endpoint.network).cloned();
         let network = network.ok_or(ContainerError::NoNetwork(endpoint.network))?;
-        let plug = links::Plug { container, endpoint: endpoint.clone(), bridged: true };
+        let plug = plugs::Plug { container, endpoint: endpoint.clone(), bridged: true };
         links::plug(&self.instance, &plug, &network).await.map_err(failed("plug a container"))?;
         Ok(Change::Made)
     }

@@ -1,4 +1,5 @@
-//! Tells when a link of a container's has gone, or is on its bridge no more.
+//! Tells when a link of a container's has gone, or is on its bridge no more. What was lost of that, and what came about
+//! while agentd was away, is found by the next list, which counts links.
 
 use futures_util::StreamExt;
 use rtnetlink::packet_core::NetlinkPayload;
@@ -7,13 +8,13 @@ use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use super::links;
+use super::{Inner, plugs};
 use crate::Instance;
 use crate::container::ContainerEvent;
 
 /// Ends with this.
 #[derive(Debug)]
-pub struct Watching(JoinHandle<()>);
+pub(super) struct Watching(JoinHandle<()>);
 
 impl Drop for Watching {
     fn drop(&mut self) {
@@ -21,28 +22,35 @@ impl Drop for Watching {
     }
 }
 
-/// Must be called within a tokio runtime.
-pub fn watch(instance: Instance, events: broadcast::Sender<ContainerEvent>) -> Watching {
+impl Inner {
+    /// From here on. Must be called within a tokio runtime.
+    pub(super) fn watch_links(&self) {
+        self.watching.get_or_init(|| watch(self.instance.clone(), self.events.clone()));
+    }
+}
+
+fn watch(instance: Instance, events: broadcast::Sender<ContainerEvent>) -> Watching {
     Watching(tokio::spawn(async move {
         let (connection, _handle, mut told) = match new_multicast_connection(&[MulticastGroup::Link]) {
             Ok(opened) => opened,
-            // The slow resync finds what is missed.
             Err(error) => return tracing::warn!(%error, "changes of containers' links are not watched"),
         };
         let connection = tokio::spawn(connection);
         while let Some((message, _)) = told.next().await {
-            let plug = match &message.payload {
+            let about = match &message.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                    links::read(link, &instance)
+                    plugs::read(link, &instance).map(|plug| Some(plug.container))
                 }
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    links::read(link, &instance).filter(|plug| !plug.bridged)
+                    let off = plugs::read(link, &instance).filter(|plug| !plug.bridged);
+                    off.map(|plug| Some(plug.container))
                 }
+                NetlinkPayload::Overrun(_) => Some(None),
                 _ => None,
             };
-            if let Some(plug) = plug {
+            if let Some(id) = about {
                 // Nobody listening is no error.
-                let _ = events.send(ContainerEvent { id: Some(plug.container) });
+                let _ = events.send(ContainerEvent { id });
             }
         }
         connection.abort();
