@@ -100,12 +100,22 @@ fn images_for_containers_are_pulled_built_saved_and_loaded() {
     assert_eq!(sim.get("image/mine").expect("there")["status"]["source_format"], "dockerfile");
     sim.ok(&["image", "save", "mine", &at("mine.tar")]);
     assert!(std::fs::metadata(at("mine.tar")).expect("written").len() > 512);
+    sim.ok(&["image", "save", "mine", &at("oci.tar"), "--format", "oci"]);
+    assert!(std::fs::read(at("oci.tar")).expect("written").starts_with(b"oci-layout\0"));
+    for (file, format) in [("mine.tar", "docker archive"), ("oci.tar", "oci archive")] {
+        sim.ok(&["image", "load", &at(file), "--name", "again"]);
+        let (mine, again) = (sim.get("image/mine").expect("there"), sim.get("image/again").expect("there"));
+        assert_eq!(again["status"]["digest"], mine["status"]["digest"]);
+        assert_eq!(again["status"]["source_format"], format);
+        sim.ok(&["image", "rm", "again"]);
+    }
     sim.ok(&["image", "build", "micro", "--container"]);
     sim.ok(&["image", "build", "micro"]);
     for (line, status, says) in [
         (&["image", "pull", "team/Other:1"][..], 2, "reference"),
         (&["image", "pull", "team/tool:1", "--sha256", "abc"], 2, "sha256"),
         (&["image", "save", "micro", &at("disk.tar")], 5, "is a disk"),
+        (&["image", "save", "mine", &at("disk.tar"), "--format", "zip"], 2, "--format"),
         (&["image", "build", &at("."), "--file", "/etc/passwd", "--name", "x"], 1, "is not below"),
         (&["vm", "run", "vm", "--image", "mine"], 2, "spec.image"),
     ] {

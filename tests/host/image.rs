@@ -15,7 +15,7 @@ use crate::image_context;
 
 /// All that the engine has, with what has no name, in an order of its own: of two images without a date either may be
 /// said first.
-fn images() -> String {
+pub fn images() -> String {
     let format = "{{.ID}} {{.Repository}}:{{.Tag}} {{.Digest}}";
     let listed =
         docker(&["images", "-a", "--digests", "--no-trunc", "--format", format]).expect("docker images");
@@ -25,7 +25,7 @@ fn images() -> String {
 }
 
 /// What a program says in a container of that image, which goes again.
-fn says(agentd: &Agentd, image: &str, program: &[&str]) -> String {
+pub fn says(agentd: &Agentd, image: &str, program: &[&str]) -> String {
     agentd.ok(&["container", "run", "once", "--image", image, "--", "sh", "-c", "sleep 1000"]);
     let mut line = vec!["container", "exec", "once", "--"];
     line.extend(program);
@@ -87,7 +87,7 @@ host_test!(docker_an_image_comes_from_a_registry_and_stays_while_it_is_used, |ho
     assert_eq!(images(), before);
 });
 
-fn write(folder: &Path, files: &[(&str, &str)]) {
+pub fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
@@ -232,7 +232,7 @@ fn everything() -> String {
 }
 
 /// What agentd has below that folder of its state.
-fn below(agentd: &Agentd, folder: &str) -> Vec<String> {
+pub fn below(agentd: &Agentd, folder: &str) -> Vec<String> {
     let Ok(there) = std::fs::read_dir(agentd.state().join(folder)) else { return Vec::new() };
     there.map(|one| one.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
 }

@@ -26,6 +26,7 @@ mod firmware;
 mod huge_pages;
 mod image;
 mod image_context;
+mod image_oci;
 mod kill;
 mod life;
 mod live;

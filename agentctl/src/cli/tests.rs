@@ -34,6 +34,7 @@ fn several_names_and_a_selector_exclude_each_other() {
     assert!(parse("agentctl vm stop web db --no-wait").is_ok());
     assert!(parse("agentctl vm rm -l app=web").is_ok());
     assert!(parse("agentctl vm rm --all").is_ok());
+    assert!(parse("agentctl image save mine mine.tar --format oci").is_ok());
     for bad in [
         "agentctl vm rm",
         "agentctl vm rm web --all",
@@ -44,6 +45,7 @@ fn several_names_and_a_selector_exclude_each_other() {
         "agentctl vm run web --image micro --label app",
         "agentctl --project UPPER vm list",
         "agentctl vm list -o xml",
+        "agentctl image save mine mine.tar --format zip",
     ] {
         assert!(parse(bad).is_err(), "{bad}");
     }

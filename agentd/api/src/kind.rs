@@ -144,6 +144,9 @@ impl ParamDef {
     pub const fn number(name: &'static str, summary: &'static str) -> Self {
         Self { name, shape: ParamShape::Number, summary }
     }
+    pub const fn one_of(name: &'static str, words: &'static [&'static str], summary: &'static str) -> Self {
+        Self { name, shape: ParamShape::OneOf(words), summary }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -152,6 +155,8 @@ pub enum ParamShape {
     Text,
     Flag,
     Number,
+    /// One of these words. The first is meant where it is absent.
+    OneOf(&'static [&'static str]),
 }
 
 /// What one kind is, for those who do not know its types.

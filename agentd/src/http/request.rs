@@ -112,6 +112,17 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// Refuses what is there and none of these.
+    pub fn one_of(&self, name: &'static str, words: &[&str]) -> Result<(), Problem> {
+        match self.get(name) {
+            Some(other) if !words.contains(&other) => {
+                let message = format!("must be {}, not '{}'", words.join(" or "), shown(other));
+                Err(Problem::field(name, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The project of one object.
     pub fn project(&self) -> Result<ObjectName, Problem> {
         let text = self.get("project").unwrap_or(DEFAULT_PROJECT);
@@ -311,6 +322,10 @@ mod tests {
         }
         let params = Params::parse(Some("watch=yes"), &["watch"]).expect("parsed");
         assert_eq!(params.flag("watch").expect_err("refused").errors[0].field, "watch");
+        let params = Params::parse(Some("format=OCI"), &["format"]).expect("parsed");
+        let refused = params.one_of("format", &["docker", "oci"]).expect_err("refused");
+        assert_eq!(refused.detail, "format: must be docker or oci, not 'OCI'");
+        assert!(params.one_of("other", &["docker", "oci"]).is_ok());
     }
 
     #[test]

@@ -147,6 +147,7 @@ fn asked(
             ParamShape::Text => {}
             ParamShape::Flag => drop(params.flag(param.name)?),
             ParamShape::Number => drop(params.number(param.name, 0)?),
+            ParamShape::OneOf(words) => params.one_of(param.name, words)?,
         }
     }
     let object = find(&call.app.store, found, &params)?;

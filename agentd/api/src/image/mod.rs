@@ -2,6 +2,7 @@
 //! stored once.
 
 mod reference;
+mod save;
 mod source;
 
 use std::fmt;
@@ -10,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::FieldError;
-use crate::kind::{ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY, SubAnswer, SubDef};
+use crate::kind::{ColumnDef, FieldDef, Kind, KindDef, RECONCILE, RETRY};
 use crate::name::ObjectName;
 use crate::quantity::ByteSize;
 use crate::status::{State, StatusCommon};
 
 pub use reference::{ReferenceError, RegistryRef, is_digest};
+pub use save::SaveFormat;
 pub use source::{BuildSource, ImageSource, Recipe, RegistrySource, UploadSource, UrlSource};
 
 /// The names that agentd knows how to build an image for.
@@ -101,13 +103,6 @@ pub struct ImageStatus {
     pub received: Option<u64>,
 }
 
-const SAVE: SubDef = SubDef::get(
-    "save",
-    SubAnswer::Content("application/x-tar"),
-    &[],
-    "A container's image as an archive of Docker's layout, which `docker load` and an upload of format `container` take",
-);
-
 impl Kind for Image {
     type Spec = ImageSpec;
     type Status = ImageStatus;
@@ -133,7 +128,7 @@ impl Kind for Image {
             FieldDef { name: "format", path: "/status/format" },
         ],
         actions: &[RECONCILE, RETRY],
-        subs: &[SAVE],
+        subs: &[save::SAVE],
     };
 
     fn check(spec: &ImageSpec) -> Vec<FieldError> {

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use agentd_api::image::BuildSource;
 use agentd_drivers::engine::{Engine, EngineOptions};
 use agentd_drivers::image::ImageError;
-use agentd_drivers::image::container::ContainerImageDriver;
 use agentd_drivers::image::container::contract::{self, Bench, tar};
 use agentd_drivers::image::container::credentials::Registries;
 use agentd_drivers::image::container::docker::DockerImages;
+use agentd_drivers::image::container::{ContainerImageDriver, SaveAs};
 use agentd_drivers::image::host::{HostImage, ImageOptions};
-use futures_util::StreamExt;
 
 use crate::bed::{Bed, SOCKET, inside};
 use crate::netns::{self, ok};
@@ -85,11 +84,7 @@ fn docker_what_docker_saved_is_loaded_saved_and_loaded_again_under_no_name_of_it
                 "it runs"
             );
 
-            let mut saved = Vec::new();
-            let mut pieces = shelf.images.save(&made.id).await.expect("saved");
-            while let Some(piece) = pieces.next().await {
-                saved.extend_from_slice(&piece.expect("a piece"));
-            }
+            let saved = shelf.bench().save(&made.id, SaveAs::Docker).await;
             shelf.images.remove(first).await.expect("removed");
             assert_eq!(everything().await, before);
             let (second, made) = shelf.bench().load(&saved).await;

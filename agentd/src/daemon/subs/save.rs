@@ -1,12 +1,12 @@
-//! `images/{name}/save`: a container's image as the engine packs it, handed on piece by piece.
+//! `images/{name}/save`: a container's image as an archive, handed on piece by piece.
 
 use std::sync::Arc;
 
-use agentd_api::image::{Image, ImageFormat};
+use agentd_api::image::{Image, ImageFormat, SaveFormat};
 use agentd_api::{ErrorCode, Object, Problem};
 use agentd_drivers::Classed;
 use agentd_drivers::fault::chain;
-use agentd_drivers::image::container::ContainerImageDriver;
+use agentd_drivers::image::container::{ContainerImageDriver, SaveAs};
 use async_trait::async_trait;
 
 use super::Opener;
@@ -31,7 +31,11 @@ impl Opener for Save {
             let why = image.status.common.reason.map(|why| format!(": {why}")).unwrap_or_default();
             return Err(Problem::new(ErrorCode::Conflict, format!("{key} is not ready{why}")));
         };
-        let saved = self.images.save(&id).await.map_err(|e| Problem::new(e.code(), chain(&e)))?;
+        let wanted = match call.text("format").and_then(SaveFormat::by_name).unwrap_or_default() {
+            SaveFormat::Docker => SaveAs::Docker,
+            SaveFormat::Oci => SaveAs::Oci { name: image.meta.name.as_str() },
+        };
+        let saved = self.images.save(&id, wanted).await.map_err(|e| Problem::new(e.code(), chain(&e)))?;
         Ok(SubReply::Content(saved))
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn of_sub(param: &ParamDef) -> Value {
         ParamShape::Text => json!({"type": "string"}),
         ParamShape::Flag => flag(),
         ParamShape::Number => number(0),
+        ParamShape::OneOf(words) => json!({"type": "string", "enum": words, "default": words.first()}),
     };
     query(param.name, param.summary, &schema)
 }

@@ -23,6 +23,8 @@ async fn what_is_not_asked_rightly_is_refused_by_name() {
     server.put(vec![vm("web")]).await;
     server.call("GET", "/v1/vms/web/logs?colour=red").await.refused("colour");
     server.call("GET", "/v1/vms/web/logs?tail=all").await.refused("tail");
+    server.call("GET", "/v1/images/tool/save?format=zip").await.refused("format");
+    server.call("GET", "/v1/images/tool/save?format=oci").await.problem(404, "not_found");
     server.call("GET", "/v1/vms/nobody/logs").await.problem(404, "not_found");
     server.call("GET", "/v1/vms/web/logs?project=other").await.problem(404, "not_found");
     server.call("GET", "/v1/vms/web/nothing").await.problem(404, "not_found");

@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{ContainerImage, ContainerImageDriver};
+use super::{ContainerImage, ContainerImageDriver, SaveAs};
 use crate::archive::format::{END, header};
 use crate::image::{ImageDriver, ImageError, Work};
 
@@ -83,6 +83,16 @@ impl Bench<'_> {
         (work.image, made)
     }
 
+    /// All of an archive that is whole.
+    pub async fn save(&self, id: &str, wanted: SaveAs<'_>) -> Vec<u8> {
+        let mut saved = Vec::new();
+        let mut pieces = self.images.save(id, wanted).await.expect("saved");
+        while let Some(piece) = pieces.next().await {
+            saved.extend_from_slice(&piece.expect("a piece"));
+        }
+        saved
+    }
+
     pub async fn build(
         &self,
         context: &[u8],
@@ -99,6 +109,7 @@ impl Bench<'_> {
 
 pub async fn all(bench: Bench<'_>) {
     an_archive_becomes_an_image_and_comes_out_again(bench).await;
+    an_image_comes_out_in_ocis_layout_and_is_the_same_again(bench).await;
     two_objects_share_one_image(bench).await;
     what_is_no_image_is_refused(bench).await;
     a_dockerfile_becomes_an_image(bench).await;
@@ -110,7 +121,10 @@ async fn an_archive_becomes_an_image_and_comes_out_again(bench: Bench<'_>) {
     let nowhere = format!("sha256:{}", "0".repeat(64));
     assert_eq!(bench.images.observe(Uuid::now_v7(), &nowhere).await.expect("observed"), None);
     bench.images.remove(Uuid::now_v7()).await.expect("gone already");
-    assert!(bench.images.save(&nowhere).await.is_err(), "nothing is saved of what is not there");
+    for wanted in [SaveAs::Docker, SaveAs::Oci { name: "tool" }] {
+        let saved = bench.images.save(&nowhere, wanted).await;
+        assert!(saved.is_err(), "nothing is saved of what is not there");
+    }
 
     for (bytes, format) in [(docker_archive(1, "taken:1"), "docker archive"), (oci_archive(2), "oci archive")]
     {
@@ -121,16 +135,30 @@ async fn an_archive_becomes_an_image_and_comes_out_again(bench: Bench<'_>) {
         let seen = bench.images.observe(image, &made.id).await.expect("observed").expect("there");
         assert_eq!((seen.id.as_str(), seen.size), (made.id.as_str(), made.size));
 
-        let mut saved = Vec::new();
-        let mut pieces = bench.images.save(&made.id).await.expect("saved");
-        while let Some(piece) = pieces.next().await {
-            saved.extend_from_slice(&piece.expect("a piece"));
-        }
+        let saved = bench.save(&made.id, SaveAs::Docker).await;
         let text = String::from_utf8_lossy(&saved);
         assert!(text.contains("manifest.json") && !text.contains("taken"), "it has no name in it");
         bench.images.remove(image).await.expect("removed");
         bench.images.remove(image).await.expect("again");
         assert_eq!(bench.images.observe(image, &made.id).await.expect("observed"), None);
+    }
+}
+
+async fn an_image_comes_out_in_ocis_layout_and_is_the_same_again(bench: Bench<'_>) {
+    for bytes in [docker_archive(5, "taken:1"), oci_archive(6)] {
+        let (image, made) = bench.load(&bytes).await;
+        let id = made.expect("loaded").id;
+        let saved = bench.save(&id, SaveAs::Oci { name: "tool" }).await;
+        let text = String::from_utf8_lossy(&saved);
+        assert!(text.contains("\"org.opencontainers.image.ref.name\":\"tool\"") && !text.contains("taken"));
+        assert!(text.starts_with("oci-layout\0") && !text.contains("manifest.json"));
+        assert_eq!(bench.host.list_incoming().await.expect("listed"), Vec::<Uuid>::new());
+        bench.images.remove(image).await.expect("removed");
+        assert_eq!(bench.images.observe(image, &id).await.expect("observed"), None);
+        let (again, made) = bench.load(&saved).await;
+        let made = made.expect("loaded again");
+        assert_eq!((made.id, made.source_format.as_str()), (id, "oci archive"));
+        bench.images.remove(again).await.expect("removed");
     }
 }
 

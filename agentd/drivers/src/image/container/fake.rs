@@ -2,6 +2,8 @@
 //!
 //! Archives are recognised as the real driver does it. A registry has every image, but those that it was told to refuse.
 
+mod packed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -18,8 +20,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::archive::{Recognised, recognise};
-use super::{ContainerImage, ContainerImageDriver, SavedPieces};
-use crate::archive::format::{END, header};
+use super::{ContainerImage, ContainerImageDriver, SaveAs, SavedPieces};
 use crate::engine::{EngineError, EngineEvent, Subject};
 use crate::faults::Faults;
 use crate::image::fake::FakeImage;
@@ -38,7 +39,7 @@ pub struct FakeContainerImages {
 struct State {
     marks: BTreeMap<Uuid, String>,
     /// By their ids.
-    there: BTreeMap<String, ContainerImage>,
+    there: BTreeMap<String, Kept>,
     used: BTreeSet<String>,
     /// The images whose builds left something, and those at whose build this engine is.
     left: BTreeSet<Uuid>,
@@ -46,6 +47,12 @@ struct State {
     refusals: BTreeMap<String, String>,
     away: bool,
     step: Duration,
+}
+
+#[derive(Debug)]
+struct Kept {
+    image: ContainerImage,
+    packed: Bytes,
 }
 
 impl FakeContainerImages {
@@ -158,7 +165,7 @@ impl FakeContainerImages {
         }
     }
 
-    fn keep(&self, image: Uuid, id: String, format: &str) -> ContainerImage {
+    fn keep(&self, image: Uuid, (id, packed): (String, Bytes), format: &str) -> ContainerImage {
         let made = ContainerImage {
             id: id.clone(),
             registry_digest: None,
@@ -166,7 +173,7 @@ impl FakeContainerImages {
             source_format: format.to_owned(),
         };
         let mut state = self.state.lock();
-        state.there.insert(id.clone(), made.clone());
+        state.there.insert(id.clone(), Kept { image: made.clone(), packed });
         state.marks.insert(image, id);
         made
     }
@@ -218,18 +225,20 @@ impl ContainerImageDriver for FakeContainerImages {
             return Err(ImageError::Refused(why.clone()));
         }
         let led = from.digest().map_or_else(|| digest(from.as_str().as_bytes()), str::to_owned);
-        let id = digest(led.as_bytes());
-        let made = self.keep(work.image, id, "registry");
+        let made = self.keep(work.image, packed::of_seed(&led), "registry");
         Ok(ContainerImage { registry_digest: Some(format!("{}@{led}", from.name())), ..made })
     }
 
     async fn load(&self, source: &UploadSource, work: &Work) -> Result<ContainerImage, ImageError> {
         self.work("load", work, &["sending it to the engine"]).await?;
-        let bytes = self.host.uploaded(source, work.image)?;
+        let bytes = Bytes::from(self.host.uploaded(source, work.image)?);
         let open = || Ok(Box::new(Cursor::new(bytes.clone())) as Box<dyn Read + Send>);
         match recognise(&open)? {
-            Recognised::Image(inside) => Ok(self.keep(work.image, inside.id, inside.format)),
-            Recognised::Root => Ok(self.keep(work.image, digest(&bytes), "root tree")),
+            Recognised::Image(inside) => {
+                let packed = packed::of_archive(&bytes, &inside)?;
+                Ok(self.keep(work.image, (inside.id, packed), inside.format))
+            }
+            Recognised::Root => Ok(self.keep(work.image, packed::of_seed(&digest(&bytes)), "root tree")),
         }
     }
 
@@ -245,34 +254,34 @@ impl ContainerImageDriver for FakeContainerImages {
         if !bytes.windows(dockerfile.len()).any(|part| part == dockerfile.as_bytes()) {
             return Err(ImageError::Refused(format!("the build failed: there is no {dockerfile}")));
         }
-        Ok(self.keep(work.image, digest(&bytes), "dockerfile"))
+        Ok(self.keep(work.image, packed::of_seed(&digest(&bytes)), "dockerfile"))
     }
 
     async fn build_recipe(&self, recipe: Recipe, work: &Work) -> Result<ContainerImage, ImageError> {
         self.work("build_recipe", work, &["fetching packages", "packing the tree"]).await?;
-        Ok(self.keep(work.image, digest(recipe.as_str().as_bytes()), "built"))
+        Ok(self.keep(work.image, packed::of_seed(recipe.as_str()), "built"))
     }
 
     async fn observe(&self, image: Uuid, id: &str) -> Result<Option<ContainerImage>, ImageError> {
         self.pass("observe").await?;
         let mut state = self.state.lock();
-        let Some(there) = state.there.get(id).cloned() else { return Ok(None) };
+        let Some(there) = state.there.get(id).map(|kept| kept.image.clone()) else { return Ok(None) };
         state.marks.insert(image, id.to_owned());
         Ok(Some(ContainerImage { source_format: String::new(), ..there }))
     }
 
-    async fn save(&self, id: &str) -> Result<SavedPieces, ImageError> {
+    async fn save(&self, id: &str, wanted: SaveAs<'_>) -> Result<SavedPieces, ImageError> {
         self.pass("save").await?;
-        if !self.state.lock().there.contains_key(id) {
+        let kept = self.state.lock().there.get(id).map(|kept| kept.packed.clone());
+        let Some(kept) = kept else {
             let (call, message) = ("save an image", format!("No such image: {id}"));
             return Err(EngineError::Status { call, status: 404, message }.into());
-        }
-        let manifest = format!("[{{\"Config\":\"{id}\",\"RepoTags\":null,\"Layers\":[]}}]");
-        let mut whole = header("manifest.json", manifest.len() as u64).to_vec();
-        whole.extend_from_slice(manifest.as_bytes());
-        whole.resize(whole.len().next_multiple_of(512), 0);
-        whole.extend_from_slice(&END);
-        Ok(futures_util::stream::once(async { Ok(Bytes::from(whole)) }).boxed())
+        };
+        let whole = match wanted {
+            SaveAs::Docker => kept,
+            SaveAs::Oci { name } => packed::in_oci(&kept, name)?,
+        };
+        Ok(futures_util::stream::once(async move { Ok(whole) }).boxed())
     }
 
     async fn remove(&self, image: Uuid) -> Result<(), ImageError> {

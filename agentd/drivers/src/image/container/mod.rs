@@ -48,6 +48,15 @@ pub struct ContainerImage {
 /// The bytes of an archive. An error cuts them short.
 pub type SavedPieces = BoxStream<'static, io::Result<Bytes>>;
 
+/// Of which layout a saved archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaveAs<'a> {
+    /// Docker's, as the engine packs it, without names in it.
+    Docker,
+    /// OCI's, with that name for it. Layers are not compressed.
+    Oci { name: &'a str },
+}
+
 /// Every call that makes something reports how far it is and ends when its work is cancelled; the engine is told to stop.
 #[async_trait]
 pub trait ContainerImageDriver: Send + Sync {
@@ -62,8 +71,8 @@ pub trait ContainerImageDriver: Send + Sync {
     /// The image of that engine's id, with the mark of `image` put on it where somebody took that away. None where the
     /// engine has it no more.
     async fn observe(&self, image: Uuid, id: &str) -> Result<Option<ContainerImage>, ImageError>;
-    /// An archive of Docker's layout, without names in it.
-    async fn save(&self, id: &str) -> Result<SavedPieces, ImageError>;
+    /// An archive of it. Nothing of that is left here once it was taken, or nobody takes it any more, or this process ended.
+    async fn save(&self, id: &str, wanted: SaveAs<'_>) -> Result<SavedPieces, ImageError>;
     /// Takes the mark away, and what a pull that broke off left; nothing where it is gone already. The engine removes what has
     /// no name then. InUse, and nothing is changed, where a container is made of it and nobody else names it. To be called
     /// before [`ImageDriver::discard`](super::ImageDriver::discard), which forgets what was pulled.

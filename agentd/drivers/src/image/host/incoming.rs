@@ -2,8 +2,9 @@
 //!
 //! `upload` is a whole upload; it appears by a rename. `pull-<digest>.part` is a download as far as it got, which the
 //! next try goes on with; `pull-<digest>` is one whose digest was found right. `work` is scratch space of a conversion
-//! or a build, emptied whenever one begins.
+//! or a build, emptied whenever one begins. What only passes through is in a file beside these that has no name.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +100,12 @@ pub(super) fn discard(folder: &Path) -> io::Result<()> {
 
 pub(super) fn list(incoming: &Path) -> io::Result<Vec<Uuid>> {
     Ok(names_in(incoming)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// A file that has no name: what is in it goes with the last who has it open, and so with this process.
+pub(super) fn nameless(incoming: &Path) -> io::Result<File> {
+    ensure_folder(incoming)?;
+    tempfile::tempfile_in(incoming)
 }
 
 /// Where a download with that digest lies: as far as it got, and once it is whole.

@@ -73,6 +73,12 @@ impl HostImage {
         recipe::tree(recipe, &self.kitchen(work).await?).await
     }
 
+    /// A file for what only passes through, which nobody has to remove.
+    pub(in crate::image) async fn nameless(&self) -> Result<std::fs::File, ImageError> {
+        let folder = self.instance.state_dir().join("incoming");
+        files("making room", move || incoming::nameless(&folder)).await
+    }
+
     /// Stores a folder of which all is there.
     async fn publish(&self, folder: PathBuf, format: &str, work: &Work) -> Result<ImageContent, ImageError> {
         let (images, format, work) = (self.instance.images_dir(), format.to_owned(), work.clone());

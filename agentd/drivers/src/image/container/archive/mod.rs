@@ -8,7 +8,10 @@
 //!
 //! The engine gets the same files with a `manifest.json` of ours before them, which names our mark and nothing else; so an
 //! archive cannot take over a name that somebody has there. What is in the files is the engine's to check.
+//!
+//! What the engine gives of an image is of Docker's layout. It is handed on as it is, or repacked in OCI's.
 
+mod repack;
 mod rewrite;
 mod tar;
 #[cfg(test)]
@@ -21,6 +24,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub(super) use repack::repack;
 pub(super) use rewrite::rewrite;
 use tar::Reader;
 

@@ -12,15 +12,14 @@ const PIECE: usize = 256 << 10;
 /// What says how images are called, beside the manifest; and what newer engines read in its place.
 const LEFT_OUT: [&str; 4] = [MANIFEST, INDEX, LAYOUT, "repositories"];
 
-/// Gives `out` the archive piece by piece. What `out` answers ends it.
+/// Gives `out` the archive piece by piece, with these names for its image. What `out` answers ends it.
 pub(in crate::image::container) fn rewrite(
     open: Open<'_>,
     inside: &Inside,
-    mark: &str,
+    names: &[&str],
     out: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let manifest =
-        json!([{"Config": inside.config, "RepoTags": [mark], "Layers": inside.layers}]).to_string();
+    let manifest = json!([{"Config": inside.config, "RepoTags": names, "Layers": inside.layers}]).to_string();
     let size = manifest.len() as u64;
     let mut first = header(MANIFEST, size).to_vec();
     first.extend_from_slice(manifest.as_bytes());

@@ -112,7 +112,7 @@ fn an_archive_is_handed_on_with_our_name_and_none_of_its_own() {
     let Ok(Recognised::Image(inside)) = seen(&bytes) else { panic!("no image") };
     let mut out = Vec::new();
     let open = || Ok(Box::new(Cursor::new(bytes.clone())) as Box<dyn Read + Send>);
-    rewrite(&open, &inside, "agentd-x:y", &mut |piece| {
+    rewrite(&open, &inside, &["agentd-x:y"], &mut |piece| {
         out.extend(piece);
         Ok(())
     })
@@ -124,7 +124,7 @@ fn an_archive_is_handed_on_with_our_name_and_none_of_its_own() {
     assert_eq!(again, Recognised::Image(inside));
     // Who does not take it any more ends it.
     let Ok(Recognised::Image(inside)) = seen(&bytes) else { panic!("no image") };
-    rewrite(&open, &inside, "x", &mut |_| Err(io::Error::from(io::ErrorKind::BrokenPipe)))
+    rewrite(&open, &inside, &["x"], &mut |_| Err(io::Error::from(io::ErrorKind::BrokenPipe)))
         .expect_err("ended");
 }
 

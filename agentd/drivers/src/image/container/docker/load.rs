@@ -1,17 +1,15 @@
 //! What was uploaded, and trees of files: streamed to the engine as they are read, a few pieces at a time in memory.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use agentd_api::image::{Recipe, UploadSource};
-use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use tokio::sync::mpsc;
 
 use super::DockerImages;
 use super::messages::hear;
+use super::pieces::pieces;
 use crate::engine::EngineError;
 use crate::engine::wire::{WireBody, query};
 use crate::image::container::archive::{Inside, Recognised, open_file, recognise, rewrite};
@@ -20,8 +18,6 @@ use crate::image::host::run::{blocking, broken, report};
 use crate::image::{ImageError, Work};
 
 const PIECE: usize = 256 << 10;
-/// How many pieces wait for the engine at most.
-const AHEAD: usize = 4;
 
 impl DockerImages {
     pub(super) async fn load_upload(
@@ -136,20 +132,13 @@ pub(super) async fn streamed(file: &Path, work: &Work) -> Result<WireBody, Image
 
 /// An archive with our name in place of its own.
 fn rewritten(file: PathBuf, inside: Inside, mark: String, (work, size): (Work, u64)) -> WireBody {
-    let (to, from) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
-    tokio::task::spawn_blocking(move || {
+    let pieces = pieces(move |out| {
         let mut done = 0;
-        let mut out = |piece: Vec<u8>| {
+        rewrite(&|| open_file(&file), &inside, &[mark.as_str()], &mut |piece: Vec<u8>| {
             done += piece.len() as u64;
             report(&work, "sending it to the engine", done.min(size), Some(size), "bytes");
-            // Nobody takes it any more: the engine hung up, or we did.
-            to.blocking_send(Ok(Bytes::from(piece))).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-        };
-        if let Err(error) = rewrite(&|| open_file(&file), &inside, &mark, &mut out) {
-            let _ = to.blocking_send(Err(error));
-        }
+            out(piece)
+        })
     });
-    let pieces =
-        futures_util::stream::unfold(from, |mut from| async move { Some((from.recv().await?, from)) });
     BodyExt::boxed(StreamBody::new(pieces.map(|piece| piece.map(Frame::data))))
 }

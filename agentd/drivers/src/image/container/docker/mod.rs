@@ -10,9 +10,11 @@ mod layers;
 mod leftovers;
 mod load;
 mod messages;
+mod pieces;
 mod plan;
 mod pull;
 mod remove;
+mod save;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use uuid::Uuid;
 
 use self::plan::Listed;
 use super::credentials::Registries;
-use super::{ContainerImage, ContainerImageDriver, SavedPieces, mark, marked, repository};
+use super::{ContainerImage, ContainerImageDriver, SaveAs, SavedPieces, mark, marked, repository};
 use crate::Instance;
 use crate::engine::wire::{Wire, query};
 use crate::engine::{ACT, ASK, Engine, EngineError, EngineEvent};
@@ -191,10 +193,11 @@ impl ContainerImageDriver for DockerImages {
         }))
     }
 
-    async fn save(&self, id: &str) -> Result<SavedPieces, ImageError> {
-        // The engine answers once it has put the archive together.
-        let saved = self.wire().await?.get("save an image", &format!("/images/{id}/get")).await?;
-        Ok(saved.boxed())
+    async fn save(&self, id: &str, wanted: SaveAs<'_>) -> Result<SavedPieces, ImageError> {
+        match wanted {
+            SaveAs::Docker => Ok(self.packed(id).await?.boxed()),
+            SaveAs::Oci { name } => self.save_oci(id, name).await,
+        }
     }
 
     async fn remove(&self, image: Uuid) -> Result<(), ImageError> {
