@@ -135,7 +135,14 @@ async fn next(lines: &mut Lines) -> Option<EngineEvent> {
             _ => continue,
         };
         let (id, attributes) = told.actor.map_or_else(Default::default, |actor| (actor.id, actor.attributes));
+        let id = if subject == Subject::Image { image_id(id) } else { id };
         let attributes = Arc::new(attributes.unwrap_or_default());
         return Some(EngineEvent { subject, action: told.action, id, attributes });
     }
+}
+
+/// As it is called wherever else the engine says it: Podman leaves out of its events what the id begins with.
+pub(super) fn image_id(id: String) -> String {
+    let bare = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if bare { format!("sha256:{id}") } else { id }
 }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::connect::parse;
+use super::events::image_id;
 use super::wire::query;
 use super::*;
 use crate::fault::{Class, Classed};
@@ -91,4 +92,15 @@ fn versions_are_numbers() {
 fn a_query_holds_what_a_url_may() {
     assert_eq!(query("/x", &[]), "/x");
     assert_eq!(query("/x", &[("path", "/a b&c"), ("n", "1")]), "/x?path=%2Fa%20b%26c&n=1");
+}
+
+#[test]
+fn an_images_id_in_an_event_is_the_one_that_it_has_elsewhere() {
+    let digits = "0a".repeat(32);
+    let whole = format!("sha256:{digits}");
+    assert_eq!(image_id(digits), whole);
+    assert_eq!(image_id(whole.clone()), whole);
+    for other in ["", "box:1"] {
+        assert_eq!(image_id(other.to_owned()), other);
+    }
 }

@@ -91,7 +91,8 @@ impl Wire {
         let answer = self.send(call, request).await?;
         let mut content = Content(BodyStream::new(answer.into_body()));
         let whole = read_up_to(&mut content, DOCUMENT_MAX).await;
-        if whole.is_empty() {
+        // Podman ends nothing with an end of line.
+        if whole.trim_ascii().is_empty() {
             return Ok(serde_json::Value::Null);
         }
         serde_json::from_slice(&whole).map_err(|e| failed(call, e))
@@ -257,14 +258,14 @@ impl Stream for Content {
 
 /// Documents of a line each. One that is too long ends them.
 #[derive(Debug)]
-pub struct Lines {
-    content: Content,
+pub struct Lines<S = Content> {
+    content: S,
     kept: BytesMut,
     most: usize,
 }
 
-impl Lines {
-    pub fn new(content: Content, most: usize) -> Self {
+impl<S: Stream<Item = io::Result<Bytes>> + Unpin> Lines<S> {
+    pub fn new(content: S, most: usize) -> Self {
         Self { content, kept: BytesMut::new(), most }
     }
 

@@ -87,13 +87,9 @@ pub trait ContainerImageDriver: Send + Sync {
     fn events(&self) -> broadcast::Receiver<EngineEvent>;
 }
 
-/// What our images are called in the engine, and one of them.
+/// What our images are called in the engine.
 pub(crate) fn repository(instance: &Instance) -> String {
     format!("agentd-{}", instance.tag())
-}
-
-pub(crate) fn mark(instance: &Instance, image: Uuid) -> String {
-    format!("{}:{image}", repository(instance))
 }
 
 /// The image whose mark that is.

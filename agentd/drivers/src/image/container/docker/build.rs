@@ -1,7 +1,10 @@
 //! By a Dockerfile: the archive goes to the engine as it was sent here.
 
 use agentd_api::image::BuildSource;
+use futures_util::StreamExt;
+use uuid::Uuid;
 
+use super::buildah::{self, heard_out};
 use super::intermediates::Intermediates;
 use super::journal::Journal;
 use super::leftovers::seal;
@@ -38,28 +41,14 @@ impl DockerImages {
         made: &Intermediates,
     ) -> Result<ContainerImage, ImageError> {
         let file = self.host.uploaded(&source.upload(), work).await?;
-        let mark = self.mark(work.image);
-        let args = serde_json::json!(source.args).to_string();
-        let ulimits = serde_json::json!([seal(&self.instance, work.image)]).to_string();
-        let dockerfile = source.dockerfile.as_deref().unwrap_or("Dockerfile");
-        let mut pairs = vec![
-            ("t", mark.as_str()),
-            ("dockerfile", dockerfile),
-            ("rm", "1"),
-            ("forcerm", "1"),
-            ("buildargs", &args),
-        ];
         let linked = self.engine.linked().await?;
-        if linked.flavor == Flavor::Docker {
-            pairs.push(("ulimits", &ulimits));
-        }
-        pairs.extend(source.target.as_deref().map(|target| ("target", target)));
+        let podman = linked.flavor == Flavor::Podman;
+        let path = self.build_path(source, work.image).await?;
         // What the Dockerfile begins with may be in a registry.
         let auth = self.registries.all()?;
         let headers: Vec<(&str, String)> =
             auth.into_iter().map(|value| ("X-Registry-Config", value)).collect();
         let body = streamed(&file, work).await?;
-        let path = query("/build", &pairs);
         made.sent();
         let content = match linked.wire.exchange(CALL, &path, &headers, Some(body)).await {
             Err(EngineError::Status { message, .. }) => {
@@ -68,20 +57,54 @@ impl DockerImages {
             }
             other => other?,
         };
+        let content =
+            if podman { heard_out(content, self.builds.clone().read_owned().await) } else { content.boxed() };
         let mut words = LastWords::default();
         let heard = hear(CALL, content, |message| {
             words.hear(&message.stream);
-            made.hear(&message.stream);
-            if let Some((done, total, step)) = step(&message.stream) {
+            let text = message.stream.as_str();
+            let step = if podman {
+                made.hear_podman(text);
+                buildah::step(text)
+            } else {
+                made.hear(text);
+                step(text)
+            };
+            if let Some((done, total, step)) = step {
                 report(work, step, done, Some(total), "steps");
             }
         });
         let heard = heard.await?;
         made.heard_out();
-        match heard {
-            Ok(()) => self.made(work.image, "dockerfile").await,
-            Err(why) => Err(failed(&why, &words)),
+        heard.map_err(|why| failed(why.trim_end(), &words))?;
+        if podman {
+            self.take_over(work.image).await?;
         }
+        self.made(work.image, "dockerfile").await
+    }
+
+    /// What the engine is asked for.
+    async fn build_path(&self, source: &BuildSource, image: Uuid) -> Result<String, EngineError> {
+        let flavor = self.engine.linked().await?.flavor;
+        let name = match flavor {
+            Flavor::Docker => self.mark(image).await?,
+            Flavor::Podman => self.build_name(image).await?,
+        };
+        let args = serde_json::json!(source.args).to_string();
+        let ulimits = serde_json::json!([seal(&self.instance, image)]).to_string();
+        let mut pairs = vec![
+            ("t", name.as_str()),
+            ("dockerfile", source.dockerfile.as_deref().unwrap_or("Dockerfile")),
+            ("rm", "1"),
+            ("forcerm", "1"),
+            ("buildargs", args.as_str()),
+        ];
+        pairs.push(match flavor {
+            Flavor::Docker => ("ulimits", ulimits.as_str()),
+            Flavor::Podman => ("layers", "0"),
+        });
+        pairs.extend(source.target.as_deref().map(|target| ("target", target)));
+        Ok(query("/build", &pairs))
     }
 }
 

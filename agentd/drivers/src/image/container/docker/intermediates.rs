@@ -74,6 +74,15 @@ impl Intermediates {
         }
     }
 
+    /// As Podman tells it, whose steps make no images: what a stage ended as.
+    pub(super) fn hear_podman(&self, text: &str) {
+        let Some(end) = text.strip_prefix("--> ") else { return };
+        let changed = self.seen.lock().told(end.trim_end());
+        if changed {
+            self.changes.send_replace(());
+        }
+    }
+
     /// Writes down what is heard while `work` hears it. The engine is heard on while the disk is slow: what it does
     /// and we have not heard is not known for a build's own when that is cut off.
     pub(super) async fn noting<T>(&self, work: impl Future<Output = T>) -> T {
@@ -86,7 +95,7 @@ impl Intermediates {
         };
         let write = async {
             loop {
-                // Cancel safety: a change that was taken is written below; the end of the channel is told again.
+                // Cancel safety: a change that was taken is written below; the end is the last that is asked for.
                 tokio::select! {
                     biased;
                     Ok(()) = changes.changed() => {
@@ -212,6 +221,27 @@ mod tests {
             (noted.images, noted.containers),
             (vec!["dddd".into(), "eeee".into()], vec!["cccc".into()])
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_stage_of_podmans_ends_as_is_noted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = Intermediates::begin(Journal::of(&Instance::new(folder.path()), Uuid::nil())).await;
+        let made = made.expect("noted");
+        for text in [
+            "[1/2] STEP 1/2: FROM box:1 AS first\n",
+            "[1/2] STEP 2/2: RUN one\n",
+            "--> 0123456789a\n",
+            "--> Using cache bbbb\n",
+            " ---> cccc\n",
+            "COMMIT localhost/made:1\n",
+            "--> a9876543210\n",
+        ] {
+            made.hear_podman(text);
+        }
+        let noted = made.noted();
+        assert_eq!(noted.images, ["0123456789a", "a9876543210"]);
+        assert_eq!((noted.containers.len(), noted.copies.len()), (0, 0));
     }
 
     #[tokio::test]

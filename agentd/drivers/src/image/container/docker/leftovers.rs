@@ -18,7 +18,7 @@ use super::journal::{Journal, Noted};
 use super::plan::{Listed, Maker, plan_images, seconds, under_way};
 use crate::Instance;
 use crate::engine::wire::query;
-use crate::engine::{ACT, ASK, EngineError};
+use crate::engine::{ACT, ASK, EngineError, Flavor};
 use crate::image::ImageError;
 
 const CALL: &str = "remove what a build left";
@@ -86,6 +86,9 @@ impl DockerImages {
     /// What builds of these images left, unless a build is under way. Those that were cleared.
     pub(super) async fn clear_builds(&self, wanted: impl Fn(Uuid) -> bool) -> Result<Vec<Uuid>, ImageError> {
         let Ok(_none_begins_now) = self.builds.try_write() else { return Ok(Vec::new()) };
+        if self.engine.linked().await?.flavor == Flavor::Podman {
+            self.clear_built().await?;
+        }
         let mut cleared = Vec::new();
         for image in Journal::list(&self.instance).await?.into_iter().filter(|image| wanted(*image)) {
             let journal = Journal::of(&self.instance, image);
@@ -100,10 +103,15 @@ impl DockerImages {
         Ok(cleared)
     }
 
-    /// False where the engine may still be at it.
+    /// False where the engine may still be at it, or has something in use yet.
     async fn clear(&self, image: Uuid, noted: &Noted) -> Result<bool, EngineError> {
         if !noted.cut && noted.images.is_empty() {
             return Ok(true);
+        }
+        if self.engine.linked().await?.flavor == Flavor::Podman {
+            // What is in use is so by a container that Podman's own end left, and whoever has that may remove it.
+            let why = self.clear_images(&self.images().await?, &BTreeMap::new(), noted).await?;
+            return Ok(why.is_none());
         }
         if noted.cut {
             self.settled(&seal(&self.instance, image), noted.since).await?;
@@ -144,7 +152,7 @@ impl DockerImages {
         Ok(())
     }
 
-    async fn images(&self) -> Result<Vec<Listed>, EngineError> {
+    pub(super) async fn images(&self) -> Result<Vec<Listed>, EngineError> {
         let asked = async { self.wire().await?.json(CALL, "/images/json?all=1").await };
         self.within(CALL, ASK, asked).await
     }

@@ -10,10 +10,10 @@ use hyper::body::Frame;
 use super::DockerImages;
 use super::messages::hear;
 use super::pieces::pieces;
-use crate::engine::EngineError;
 use crate::engine::wire::{WireBody, query};
+use crate::engine::{EngineError, Flavor};
+use crate::image::container::ContainerImage;
 use crate::image::container::archive::{Inside, Recognised, open_file, recognise, rewrite};
-use crate::image::container::{ContainerImage, repository};
 use crate::image::host::run::{blocking, broken, report};
 use crate::image::{ImageError, Work};
 
@@ -44,7 +44,7 @@ impl DockerImages {
     ) -> Result<ContainerImage, ImageError> {
         const CALL: &str = "load an image";
         let (id, format) = (inside.id.clone(), inside.format);
-        let body = rewritten(file, inside, self.mark(work.image), (work.clone(), size));
+        let body = rewritten(file, inside, self.mark(work.image).await?, (work.clone(), size));
         let path = query("/images/load", &[("quiet", "1")]);
         self.sent(CALL, self.wire().await?.exchange(CALL, &path, &[], Some(body)).await, work).await?;
         let made = self.made(work.image, format).await?;
@@ -76,12 +76,20 @@ impl DockerImages {
         work: &Work,
     ) -> Result<ContainerImage, ImageError> {
         const CALL: &str = "take a tree of files for an image";
-        let (repo, tag) = (repository(&self.instance), work.image.to_string());
-        let mut pairs = vec![("fromSrc", "-"), ("repo", repo.as_str()), ("tag", tag.as_str())];
+        let linked = self.engine.linked().await?;
+        let (mark, repo, tag) =
+            (self.mark(work.image).await?, self.repository().await?, work.image.to_string());
+        let (door, mut pairs) = match linked.flavor {
+            Flavor::Docker => {
+                ("/images/create", vec![("fromSrc", "-"), ("repo", repo.as_str()), ("tag", tag.as_str())])
+            }
+            // By Docker's way in Podman 4.3 takes no tag, and keeps the file that it was sent.
+            Flavor::Podman => ("/libpod/images/import", vec![("reference", mark.as_str())]),
+        };
         pairs.extend(changes.iter().map(|change| ("changes", *change)));
         let body = streamed(file, work).await?;
-        let path = query("/images/create", &pairs);
-        self.sent(CALL, self.wire().await?.exchange(CALL, &path, &[], Some(body)).await, work).await?;
+        let path = query(door, &pairs);
+        self.sent(CALL, linked.wire.exchange(CALL, &path, &[], Some(body)).await, work).await?;
         self.made(work.image, format).await
     }
 

@@ -1,11 +1,14 @@
 //! What the engine says while it works: a document a line.
 
 use std::collections::VecDeque;
+use std::io;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use serde::Deserialize;
 
 use crate::engine::EngineError;
-use crate::engine::wire::{Content, Lines};
+use crate::engine::wire::Lines;
 use crate::image::ImageError;
 
 /// The longest line. A build's step may print as much without an end of line.
@@ -31,7 +34,7 @@ pub(super) struct Detail {
 /// Hears the engine out. Its last word where that is a failure.
 pub(super) async fn hear(
     call: &'static str,
-    content: Content,
+    content: impl Stream<Item = io::Result<Bytes>> + Unpin,
     mut told: impl FnMut(&Message),
 ) -> Result<Result<(), String>, ImageError> {
     let mut lines = Lines::new(content, LINE_MAX);

@@ -4,6 +4,7 @@
 //! last word, a failure among the messages, or our hanging up, by which the engine stops.
 
 mod build;
+mod buildah;
 mod intermediates;
 mod journal;
 mod layers;
@@ -32,12 +33,14 @@ use uuid::Uuid;
 
 use self::plan::Listed;
 use super::credentials::Registries;
-use super::{ContainerImage, ContainerImageDriver, SaveAs, SavedPieces, mark, marked, repository};
+use super::{ContainerImage, ContainerImageDriver, SaveAs, SavedPieces, marked, repository};
 use crate::Instance;
 use crate::engine::wire::{Wire, query};
-use crate::engine::{ACT, ASK, Engine, EngineError, EngineEvent};
+use crate::engine::{ACT, ASK, Engine, EngineError, EngineEvent, Flavor};
 use crate::image::host::HostImage;
 use crate::image::{ImageError, Work};
+
+const PODMANS_OWN: &str = "localhost/";
 
 pub struct DockerImages {
     engine: Arc<Engine>,
@@ -46,7 +49,7 @@ pub struct DockerImages {
     host: Arc<HostImage>,
     registries: Registries,
     /// Held for reading by each build, for writing while what builds left is taken away.
-    builds: tokio::sync::RwLock<()>,
+    builds: Arc<tokio::sync::RwLock<()>>,
     /// The images whose builds ended here, and may have left something.
     ended: Mutex<BTreeSet<Uuid>>,
 }
@@ -72,12 +75,22 @@ impl DockerImages {
         host: Arc<HostImage>,
         registries: Registries,
     ) -> Arc<Self> {
-        let (builds, ended) = (tokio::sync::RwLock::default(), Mutex::default());
+        let (builds, ended) = (Arc::default(), Mutex::default());
         Arc::new(Self { engine, instance, host, registries, builds, ended })
     }
 
-    fn mark(&self, image: Uuid) -> String {
-        mark(&self.instance, image)
+    /// What our images are called in this engine. Podman puts a registry before a name that has none, and not always the
+    /// same; `localhost` is the one that it takes for its own.
+    async fn repository(&self) -> Result<String, EngineError> {
+        let ours = repository(&self.instance);
+        Ok(match self.engine.linked().await?.flavor {
+            Flavor::Docker => ours,
+            Flavor::Podman => format!("{PODMANS_OWN}{ours}"),
+        })
+    }
+
+    async fn mark(&self, image: Uuid) -> Result<String, EngineError> {
+        Ok(format!("{}:{image}", self.repository().await?))
     }
 
     async fn wire(&self) -> Result<Wire, EngineError> {
@@ -113,15 +126,27 @@ impl DockerImages {
     /// Gives the image our name for it, which keeps the engine from taking it for one that nobody needs.
     async fn put_mark(&self, image: Uuid, name: &str) -> Result<(), EngineError> {
         const CALL: &str = "mark an image";
-        let (repo, tag) = (repository(&self.instance), image.to_string());
+        let (repo, tag) = (self.repository().await?, image.to_string());
         let path = query(&format!("/images/{name}/tag"), &[("repo", &repo), ("tag", &tag)]);
         let asked = async { self.wire().await?.post(CALL, &path, &Value::Null).await };
         self.within(CALL, ACT, asked).await.map(drop)
     }
 
+    /// All that is called so, with its tags.
+    async fn names_in(&self, repository: &str) -> Result<Vec<String>, EngineError> {
+        const CALL: &str = "list the images";
+        let filters = serde_json::json!({"reference": [repository]}).to_string();
+        let path = query("/images/json", &[("filters", &filters)]);
+        let asked = async { self.wire().await?.json::<Vec<Listed>>(CALL, &path).await };
+        let listed = self.within(CALL, ASK, asked).await?;
+        let names = listed.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default());
+        let tagged = |name: &String| name.strip_prefix(repository).is_some_and(|rest| rest.starts_with(':'));
+        Ok(names.filter(tagged).collect())
+    }
+
     /// The image under our mark, which was just put there.
     async fn made(&self, image: Uuid, source_format: &str) -> Result<ContainerImage, ImageError> {
-        let found = self.inspect(&self.mark(image)).await?.ok_or_else(|| ImageError::Failed {
+        let found = self.inspect(&self.mark(image).await?).await?.ok_or_else(|| ImageError::Failed {
             step: "looking at what was made".to_owned(),
             detail: "the engine has it no more".to_owned(),
         })?;
@@ -174,7 +199,7 @@ impl ContainerImageDriver for DockerImages {
     }
 
     async fn observe(&self, image: Uuid, id: &str) -> Result<Option<ContainerImage>, ImageError> {
-        let at_mark = self.inspect(&self.mark(image)).await?;
+        let at_mark = self.inspect(&self.mark(image).await?).await?;
         let found = match at_mark.filter(|found| found.id == id) {
             Some(found) => found,
             None => match self.inspect(id).await? {
@@ -210,13 +235,11 @@ impl ContainerImageDriver for DockerImages {
     }
 
     async fn list(&self) -> Result<Vec<Uuid>, ImageError> {
-        const CALL: &str = "list the images";
-        let filters = serde_json::json!({"reference": [repository(&self.instance)]}).to_string();
-        let path = query("/images/json", &[("filters", &filters)]);
-        let asked = async { self.wire().await?.json::<Vec<Listed>>(CALL, &path).await };
-        let listed = self.within(CALL, ASK, asked).await?;
-        let names = listed.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default());
-        Ok(names.filter_map(|name| marked(&self.instance, name.trim_start_matches("localhost/"))).collect())
+        let names = self.names_in(&self.repository().await?).await?;
+        Ok(names
+            .iter()
+            .filter_map(|name| marked(&self.instance, name.trim_start_matches(PODMANS_OWN)))
+            .collect())
     }
 
     fn events(&self) -> broadcast::Receiver<EngineEvent> {

@@ -44,12 +44,12 @@ impl Listed {
     }
 
     pub(super) fn is(&self, id: &str) -> bool {
-        self.id.trim_start_matches("sha256:").starts_with(id)
+        bare(&self.id).starts_with(id)
     }
 
     /// Nothing: on no image.
     pub(super) fn stands_on(&self, id: &str) -> bool {
-        let parent = self.parent_id.trim_start_matches("sha256:");
+        let parent = bare(&self.parent_id);
         if id.is_empty() { parent.is_empty() } else { parent.starts_with(id) }
     }
 
@@ -58,6 +58,11 @@ impl Listed {
         let step = format!("#(nop) {} ", copy.word);
         self.stands_on(&copy.on) && makers.get(&self.id).is_some_and(|maker| maker.step.contains(&step))
     }
+}
+
+/// Podman says what an id begins with of an image, and not of the one that it stands on.
+fn bare(id: &str) -> &str {
+    id.trim_start_matches("sha256:")
 }
 
 pub(super) fn seconds(at: Timestamp) -> i64 {
@@ -92,9 +97,9 @@ pub(super) fn plan_images(there: &[Listed], makers: &BTreeMap<String, Maker>, no
         ours.extend(there.iter().filter(free).filter(copied));
         let mut next = 0;
         // What stands on one of ours; the list grows while it is gone through.
-        while let Some(parent) = ours.get(next).map(|one| one.id.clone()) {
+        while let Some(parent) = ours.get(next).map(|one| bare(&one.id).to_owned()) {
             let known: BTreeSet<&str> = ours.iter().map(|one| one.id.as_str()).collect();
-            let more = there.iter().filter(free).filter(|one| one.parent_id == parent);
+            let more = there.iter().filter(free).filter(|one| one.stands_on(&parent));
             let more: Vec<&Listed> = more.filter(|one| !known.contains(one.id.as_str())).collect();
             ours.extend(more);
             next += 1;
@@ -104,7 +109,7 @@ pub(super) fn plan_images(there: &[Listed], makers: &BTreeMap<String, Maker>, no
     let mut gone: Vec<String> = Vec::new();
     // Each time those that nothing stands on.
     loop {
-        let holds = |id: &str| there.iter().any(|one| one.parent_id == id && !gone.contains(&one.id));
+        let holds = |id: &str| there.iter().any(|one| one.stands_on(bare(id)) && !gone.contains(&one.id));
         let now: Vec<&str> = left.iter().copied().filter(|id| !holds(id)).collect();
         if now.is_empty() {
             return gone;
@@ -148,6 +153,16 @@ mod tests {
         let there: Vec<Listed> = serde_json::from_str(listed).expect("as Docker lists it");
         assert!(there.iter().all(|one| !one.may_be_of(Timestamp(0))));
         assert_eq!(plan_images(&there, &BTreeMap::new(), &noted(true, &["aaa1"], &[])), [""; 0]);
+    }
+
+    #[test]
+    fn what_podman_says_that_an_image_stands_on_is_found() {
+        let mut child = image("aaa2", "", 102, None);
+        child.parent_id = "aaa1".to_owned();
+        let there = [image("aaa1", "", 101, None), child];
+        let gone = plan_images(&there, &BTreeMap::new(), &noted(true, &["aaa1"], &[]));
+        assert_eq!(gone, ["sha256:aaa2", "sha256:aaa1"]);
+        assert_eq!(plan_images(&there, &BTreeMap::new(), &noted(false, &["aaa1"], &[])), [""; 0]);
     }
 
     #[test]

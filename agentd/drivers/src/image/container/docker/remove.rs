@@ -8,7 +8,6 @@ use super::{DockerImages, Inspected};
 use crate::engine::wire::query;
 use crate::engine::{ACT, ASK, EngineError, Flavor};
 use crate::image::ImageError;
-use crate::image::container::repository;
 
 const CALL: &str = "remove an image";
 
@@ -24,9 +23,9 @@ struct User {
 
 impl DockerImages {
     pub(super) async fn remove_marked(&self, image: Uuid) -> Result<(), ImageError> {
-        let mark = self.mark(image);
+        let mark = self.mark(image).await?;
         if let Some(there) = self.inspect(&mark).await?
-            && self.sole(&there, &mark)
+            && sole(&there, &mark)
         {
             self.unless_used(&there).await?;
         }
@@ -40,25 +39,23 @@ impl DockerImages {
 
     /// Takes a name away that a pull brought. What has no other goes with it.
     pub(super) async fn unname(&self, name: &str) -> Result<(), ImageError> {
-        // Podman takes a digest for the image itself, with all of its names.
+        // Podman takes a digest that is no name of the image for the image itself, with all of its names.
         if name.contains('@') && self.engine.linked().await?.flavor == Flavor::Podman {
-            return Ok(());
+            let images = self.images().await?;
+            let mut names = images.iter().flat_map(|image| image.repo_tags.iter().flatten());
+            if !names.any(|known| known == name) {
+                return Ok(());
+            }
         }
         self.delete(name).await
-    }
-
-    /// Whether it has no name but our mark.
-    fn sole(&self, there: &Inspected, mark: &str) -> bool {
-        let ours = |tag: &String| tag.trim_start_matches("localhost/") == mark;
-        let tags = there.repo_tags.as_deref().unwrap_or_default();
-        let digests = there.repo_digests.as_deref().unwrap_or_default();
-        tags.iter().all(ours) && digests.iter().all(|digest| self.own(digest))
     }
 
     /// The engine says so as well, though only of the last name.
     async fn unless_used(&self, there: &Inspected) -> Result<(), ImageError> {
         const CALL: &str = "look who uses an image";
-        let filters = serde_json::json!({"ancestor": [there.id]}).to_string();
+        // Podman knows an id without what it begins with.
+        let bare = there.id.trim_start_matches("sha256:");
+        let filters = serde_json::json!({"ancestor": [there.id, bare]}).to_string();
         let path = query("/containers/json", &[("all", "1"), ("filters", &filters)]);
         let asked = async { self.wire().await?.json::<Vec<User>>(CALL, &path).await };
         let users = self.within(CALL, ASK, asked).await?;
@@ -68,11 +65,6 @@ impl DockerImages {
             .filter_map(|user| user.names.first().map(|name| name.trim_start_matches('/')))
             .collect();
         if names.is_empty() { Ok(()) } else { Err(ImageError::InUse(names.join(", "))) }
-    }
-
-    /// Some engines give a digest to each name.
-    fn own(&self, digest: &str) -> bool {
-        digest.trim_start_matches("localhost/").split('@').next() == Some(&repository(&self.instance))
     }
 
     async fn delete(&self, name: &str) -> Result<(), ImageError> {
@@ -85,4 +77,12 @@ impl DockerImages {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether it has no name but our mark. Some engines give a digest to each name.
+fn sole(there: &Inspected, mark: &str) -> bool {
+    let repository = mark.rsplit_once(':').map(|(repository, _)| repository);
+    let tags = there.repo_tags.as_deref().unwrap_or_default();
+    let digests = there.repo_digests.as_deref().unwrap_or_default();
+    tags.iter().all(|tag| tag == mark) && digests.iter().all(|digest| digest.split('@').next() == repository)
 }
