@@ -35,9 +35,12 @@ use uuid::Uuid;
 
 use crate::netns::{ok, wait_until};
 
-pub const SOCKET: &str = "/run/docker.sock";
+const SOCKET: &str = "/run/docker.sock";
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 const IMAGE: &str = "box:1";
+/// What Podman's service knows of registries: one on loopback speaks no TLS. dockerd takes all of loopback for such.
+const REGISTRIES: &str = "registries.conf";
+const PLAIN_REGISTRY: &str = "[[registry]]\nlocation = \"127.0.0.1:5000\"\ninsecure = true\n";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test with an engine, and takes away what is left of it.
@@ -91,6 +94,7 @@ impl Bed {
         // Also for a root that is not the host's.
         std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o711))
             .expect("a folder of ours");
+        std::fs::write(scratch.path().join(REGISTRIES), PLAIN_REGISTRY).expect("written");
         let dockerd = parking_lot::Mutex::new(Some(start(&kind, scratch.path())));
         answers(&kind, scratch.path()).await;
         let other =
@@ -102,6 +106,18 @@ impl Bed {
         let version = other.version().await.expect("it answers").version.unwrap_or_default();
         let pool = DirPool::new(state(scratch.path()));
         Self { driver, other, scratch, pool, kind, version, dockerd }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(self.kind.socket())
+    }
+
+    /// Somebody's own `podman`, on what the service has, as a shell's line begins with it.
+    pub fn podman(&self) -> String {
+        let command = podman(self.scratch.path(), &[]);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        words.join(" ")
     }
 
     /// As `systemctl kill --signal=KILL docker`.
@@ -144,7 +160,7 @@ impl Bed {
             self.pool.detach(id).await.expect("detached");
         }
         let data = self.scratch.path().join("docker");
-        ok(&format!("umount {0}/overlay2/*/merged {0}/*/overlay2/*/merged {0}/overlay 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
+        ok(&format!("umount {0}/overlay2/*/merged {0}/overlay/*/merged {0}/*/overlay2/*/merged {0}/overlay 2>/dev/null; umount {0} 2>/dev/null; find /sys/fs/cgroup -depth -type d -path '*{1}*' -exec rmdir {{}} + 2>/dev/null; true", data.display(), cgroup(self.scratch.path()))).await;
     }
 
     /// For volumes and images.
@@ -231,7 +247,8 @@ fn podman(scratch: &Path, line: &[&str]) -> Command {
         .arg("--root")
         .arg(scratch.join("docker"))
         .args(["--runroot", "/run/containers/storage", "--cgroup-manager", "cgroupfs"])
-        .args(line);
+        .args(line)
+        .env("CONTAINERS_REGISTRIES_CONF", scratch.join(REGISTRIES));
     command
 }
 

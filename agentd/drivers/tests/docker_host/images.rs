@@ -13,7 +13,7 @@ use agentd_drivers::image::container::docker::DockerImages;
 use agentd_drivers::image::container::{ContainerImageDriver, SaveAs};
 use agentd_drivers::image::host::{HostImage, ImageOptions};
 
-use crate::bed::{Bed, SOCKET, inside};
+use crate::bed::{Bed, inside};
 use crate::netns::{self, ok};
 
 /// The driver of images on the bed's engine.
@@ -27,7 +27,7 @@ impl Shelf {
     pub fn new(bed: &Bed, files: BTreeMap<String, PathBuf>) -> Self {
         let instance = bed.state();
         let host = HostImage::new(instance.clone(), ImageOptions::default());
-        let engine = Engine::new(EngineOptions { socket: Some(PathBuf::from(SOCKET)) });
+        let engine = Engine::new(EngineOptions { socket: Some(bed.socket()) });
         let images = DockerImages::new(engine, instance, host.clone(), Registries::new(files));
         Self { host, images }
     }
@@ -42,7 +42,7 @@ pub async fn everything() -> String {
     ok("docker images -a --digests --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}} {{.Digest}}' | sort; docker ps -aq").await
 }
 
-fn read(path: &Path) -> Vec<u8> {
+pub fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).expect("an archive")
 }
 
@@ -110,7 +110,7 @@ fn docker_what_docker_saved_is_loaded_saved_and_loaded_again_under_no_name_of_it
     });
 }
 
-fn plain() -> BuildSource {
+pub fn plain() -> BuildSource {
     BuildSource { size: 0, sha256: None, dockerfile: None, args: BTreeMap::new(), target: None }
 }
 

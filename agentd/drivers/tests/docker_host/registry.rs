@@ -18,55 +18,77 @@ use crate::bed::{Bed, inside};
 use crate::images::{Shelf, everything};
 use crate::netns::{self, ok, wait_until};
 
-const ADDRESS: &str = "127.0.0.1:5000";
-const PASSWORD: &str = "right-secret";
+pub const ADDRESS: &str = "127.0.0.1:5000";
+pub const PASSWORD: &str = "right-secret";
 /// As htpasswd makes it.
 const ENTRY: &str = "puller:$2y$05$mozil85Zl/1cwIWG6zxB1OGGpEtCLb36jCym3Hrzn.3Gl3q2u.TcG\n";
 
-/// A registry that has `team/tool:1`, of two layers.
-struct Registry {
-    child: Child,
-    digest: String,
-}
+/// Ends with this.
+pub struct Served(Child);
 
-impl Drop for Registry {
+impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
-fn secret(bed: &Bed, name: &str, text: &str) -> PathBuf {
+/// A registry that has `team/tool:1`, of two layers.
+struct Registry {
+    _served: Served,
+    digest: String,
+}
+
+pub fn secret(bed: &Bed, name: &str, text: &str) -> PathBuf {
     let path = bed.scratch.path().join(name);
     std::fs::write(&path, text).expect("written");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
     path
 }
 
+/// An empty registry.
+pub async fn serve(bed: &Bed) -> Served {
+    let at = |name: &str| bed.scratch.path().join(name);
+    std::fs::write(at("htpasswd"), ENTRY).expect("written");
+    let config = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{ADDRESS}'}}\n\
+             auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+        at("registry").display(),
+        at("htpasswd").display()
+    );
+    std::fs::write(at("registry.yml"), config).expect("written");
+    let log = std::fs::File::create(at("registry.log")).expect("a log");
+    let child = Command::new("/usr/bin/docker-registry")
+        .arg("serve")
+        .arg(at("registry.yml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("docker-registry (packaging/host-packages test)");
+    let served = Served(child);
+    wait_until("the registry answers", Duration::from_secs(20), async || {
+        netns::run(&format!("curl -s -o /dev/null http://{ADDRESS}/v2/")).await
+    })
+    .await;
+    served
+}
+
+/// The digest that it has for `team/tool:1`.
+pub async fn digest() -> String {
+    let asked = format!(
+        "curl -sfI -u puller:{PASSWORD} -H 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
+             http://{ADDRESS}/v2/team/tool/manifests/1"
+    );
+    let heads = ok(&asked).await;
+    let digest = heads.lines().find_map(|line| line.strip_prefix("Docker-Content-Digest: "));
+    digest.unwrap_or_else(|| panic!("no digest: {heads}")).trim().to_owned()
+}
+
 impl Registry {
     async fn start(bed: &Bed) -> Self {
+        let served = serve(bed).await;
         let at = |name: &str| bed.scratch.path().join(name);
-        std::fs::write(at("htpasswd"), ENTRY).expect("written");
-        let config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{ADDRESS}'}}\n\
-             auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
-            at("registry").display(),
-            at("htpasswd").display()
-        );
-        std::fs::write(at("registry.yml"), config).expect("written");
-        let log = std::fs::File::create(at("registry.log")).expect("a log");
-        let child = Command::new("/usr/bin/docker-registry")
-            .arg("serve")
-            .arg(at("registry.yml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("docker-registry (packaging/host-packages test)");
-        wait_until("the registry answers", Duration::from_secs(20), async || {
-            netns::run(&format!("curl -s -o /dev/null http://{ADDRESS}/v2/")).await
-        })
-        .await;
         let login = format!("export DOCKER_CONFIG={}", at("docker-config").display());
         let tool = format!("{ADDRESS}/team/tool:1");
         // The second layer is long enough that its way is seen.
@@ -78,18 +100,14 @@ impl Registry {
             bed.scratch.path().display()
         ))
         .await;
-        let asked = format!(
-            "curl -sfI -u puller:{PASSWORD} -H 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
-             http://{ADDRESS}/v2/team/tool/manifests/1"
-        );
-        let heads = ok(&asked).await;
-        let digest = heads.lines().find_map(|line| line.strip_prefix("Docker-Content-Digest: "));
-        let digest = digest.unwrap_or_else(|| panic!("no digest: {heads}")).trim().to_owned();
-        Self { child, digest }
+        Self { _served: served, digest: digest().await }
     }
 }
 
-async fn pull(shelf: &Shelf, reference: &str) -> (Uuid, Result<ContainerImage, ImageError>, Vec<Progress>) {
+pub async fn pull(
+    shelf: &Shelf,
+    reference: &str,
+) -> (Uuid, Result<ContainerImage, ImageError>, Vec<Progress>) {
     let work = Work::detached(Uuid::now_v7());
     let mut progress = work.progress.subscribe();
     let watching = tokio::spawn(async move {
