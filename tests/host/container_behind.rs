@@ -134,9 +134,19 @@ host_test!(docker_a_link_that_is_deleted_by_hand_is_back_within_two_seconds, |ho
     let answers = |agentd: &Agentd, when: &str| {
         wait_until(&format!("it answers {when}"), SOON, || guest::get(&web, 80, "/"));
         let page = wait_until(&format!("its neighbour reaches it {when}"), SOON, || {
-            let heard =
-                agentd.ctl(&["container", "exec", "peer", "--", "wget", "-T", "2", "-qO-", url.as_str()]);
-            if heard.status == 0 { Ok(heard.stdout) } else { Err(heard.stderr) }
+            let heard = agentd.ctl(&[
+                "container",
+                "exec",
+                "peer",
+                "--",
+                "busybox",
+                "timeout",
+                "2",
+                "wget",
+                "-qO-",
+                &url,
+            ]);
+            if heard.status == 0 { Ok(heard.stdout) } else { Err(format!("{heard:?}")) }
         });
         assert_eq!(page.trim(), "web", "{when}");
     };

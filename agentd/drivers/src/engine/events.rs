@@ -5,13 +5,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::Lines;
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Linked};
 
 /// How long to wait before an engine that is not there is looked for again: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long an engine that listens may leave its answer out before it counts as given.
+const SILENCE: Duration = Duration::from_millis(250);
 /// The longest event. One is some hundred bytes, and its attributes are labels that others chose.
 const EVENT_MAX: usize = 1 << 20;
 
@@ -81,30 +84,25 @@ async fn again_and_again(weak: &Weak<Engine>, stop: &CancellationToken) {
     let mut pause = PAUSE.0;
     let mut was_there = false;
     while let Some(engine) = weak.upgrade() {
-        match open(&engine).await {
-            Ok(mut lines) => {
-                let events = engine.events.clone();
-                // The engine is not held while it is listened to: its owner's leaving ends this.
-                drop(engine);
-                let _ = events.send(EngineEvent::everything());
-                (pause, was_there) = (PAUSE.0, true);
-                while let Some(event) = next(&mut lines).await {
-                    let _ = events.send(event);
-                }
-                if let Some(engine) = weak.upgrade() {
-                    engine.lost();
-                }
-                // That it is away is news too: whoever cares asks, and is told that it is.
-                let _ = events.send(EngineEvent::everything());
+        let (linked, events) = (engine.linked().await, engine.events.clone());
+        // The engine is not held while it is listened to: its owner's leaving ends this.
+        drop(engine);
+        let error = match linked {
+            Ok(linked) => listen(&linked, &events).await.err(),
+            Err(error) => Some(error),
+        };
+        if let Some(engine) = weak.upgrade() {
+            engine.lost();
+        }
+        if let Some(error) = error {
+            if std::mem::take(&mut was_there) {
+                tracing::warn!(%error, "the container engine is away");
             }
-            Err(error) => {
-                if std::mem::take(&mut was_there) {
-                    tracing::warn!(%error, "the container engine is away");
-                }
-                engine.lost();
-                drop(engine);
-                pause = (pause * 2).min(PAUSE.1);
-            }
+            pause = (pause * 2).min(PAUSE.1);
+        } else {
+            // That it is away is news too: whoever cares asks, and is told that it is.
+            let _ = events.send(EngineEvent::everything());
+            (pause, was_there) = (PAUSE.0, true);
         }
         // Cancel safety: a pause holds nothing.
         tokio::select! {
@@ -114,10 +112,23 @@ async fn again_and_again(weak: &Weak<Engine>, stop: &CancellationToken) {
     }
 }
 
-async fn open(engine: &Engine) -> Result<Lines, EngineError> {
-    let linked = engine.linked().await?;
-    let content = linked.wire.get("tell its events", "/events").await?;
-    Ok(Lines::new(content, EVENT_MAX))
+/// Until it hangs up. An error: it does not tell.
+async fn listen(linked: &Linked, events: &broadcast::Sender<EngineEvent>) -> Result<(), EngineError> {
+    let asked = linked.wire.get("tell its events", "/events");
+    tokio::pin!(asked);
+    // Podman 4 begins its answer with the first event; it tells from when it was asked.
+    let answered = tokio::time::timeout(SILENCE, &mut asked).await.ok().transpose()?;
+    let _ = events.send(EngineEvent::everything());
+    let answered = match answered {
+        Some(content) => Ok(content),
+        None => asked.await,
+    };
+    let Ok(content) = answered else { return Ok(()) };
+    let mut lines = Lines::new(content, EVENT_MAX);
+    while let Some(event) = next(&mut lines).await {
+        let _ = events.send(event);
+    }
+    Ok(())
 }
 
 /// The next event that anybody here could care for.

@@ -12,8 +12,9 @@ use super::wire::query;
 use super::*;
 use crate::fault::{Class, Classed};
 
-/// Answers `/version` with that version, and tells one event of each connection that asks for events, then hangs up.
-fn serve(socket: &Path, api: &'static str) -> tokio::task::JoinHandle<()> {
+/// Answers `/version` with that version, and tells one event of each connection that asks for events, then hangs up:
+/// `late` after it was asked.
+fn serve(socket: &Path, api: &'static str, late: Duration) -> tokio::task::JoinHandle<()> {
     let listener = UnixListener::bind(socket).expect("bound");
     tokio::spawn(async move {
         loop {
@@ -27,6 +28,7 @@ fn serve(socket: &Path, api: &'static str) -> tokio::task::JoinHandle<()> {
                         "{{\"Version\":\"20.10.24\",\"ApiVersion\":\"{api}\",\"Components\":[{{\"Name\":\"Engine\"}}]}}"
                     )
                 } else if asked.starts_with(&format!("GET /v{api}/events ")) {
+                    tokio::time::sleep(late).await;
                     let labels = "{\"agentd.id\":\"x\"}";
                     format!(
                         "{{\"Type\":\"pod\"}}\n{{\"Type\":\"container\",\"Action\":\"die\",\"Actor\":{{\"ID\":\"abc\",\"Attributes\":{labels}}}}}\n"
@@ -58,7 +60,7 @@ async fn an_engine_that_is_away_is_found_when_it_comes_and_everything_may_have_c
     assert!(error.to_string().contains("engine.sock"), "{error}");
 
     let mut events = engine.events();
-    let server = serve(&socket, "1.41");
+    let server = serve(&socket, "1.41", Duration::ZERO);
     assert_eq!(next(&mut events).await.subject, Subject::Everything);
     let event = next(&mut events).await;
     assert_eq!((event.subject, event.action.as_str(), event.id.as_str()), (Subject::Container, "die", "abc"));
@@ -70,10 +72,25 @@ async fn an_engine_that_is_away_is_found_when_it_comes_and_everything_may_have_c
 }
 
 #[tokio::test]
+async fn an_engine_whose_answer_begins_with_its_first_event_is_there_before_that() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("engine.sock");
+    let late = Duration::from_secs(2);
+    let server = serve(&socket, "1.41", late);
+    let engine = Engine::new(EngineOptions { socket: Some(socket) });
+    let began = std::time::Instant::now();
+    let mut events = engine.events();
+    assert_eq!(next(&mut events).await.subject, Subject::Everything);
+    assert!(began.elapsed() < late, "it was waited for");
+    assert_eq!(next(&mut events).await.action, "die");
+    server.abort();
+}
+
+#[tokio::test]
 async fn an_engine_that_is_too_old_is_refused_by_its_version() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("engine.sock");
-    let server = serve(&socket, "1.40");
+    let server = serve(&socket, "1.40", Duration::ZERO);
     let engine = Engine::new(EngineOptions { socket: Some(socket) });
     let error = engine.linked().await.expect_err("too old");
     assert_eq!(error.class(), Class::Unsupported);

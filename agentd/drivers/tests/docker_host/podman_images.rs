@@ -61,7 +61,11 @@ fn podman_what_podman_saved_is_loaded_saved_and_loaded_again_under_no_name_of_it
             let id = id_of(name).await;
             ok(&format!("{podman} save -o {0} {name} && gzip -k {0}", at("box.tar").display())).await;
             // The name is somebody else's now, and stays so.
-            ok(&format!("{podman} rmi {name} && {podman} import {} {name}", at("img.tar").display())).await;
+            ok(&format!(
+                "{podman} rmi {name} && {podman} import -c ENV=A=b {} {name}",
+                at("img.tar").display()
+            ))
+            .await;
             let other = id_of(name).await;
             assert_ne!(other, id);
             let before = everything(bed).await;
