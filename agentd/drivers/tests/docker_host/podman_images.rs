@@ -117,15 +117,15 @@ fn podman_tells_by_its_id_that_our_mark_was_taken_away_and_it_is_put_back() {
     netns::inside(async || {
         with(Kind::Podman, async |bed: &Bed| {
             let shelf = Shelf::new(bed, BTreeMap::new());
+            let mut events = shelf.images.events();
+            let mut told = async || events.recv().await.expect("told");
+            // It listens from here on, and nothing has happened yet.
+            let everything = async { while told().await.subject != Subject::Everything {} };
+            timeout(Duration::from_secs(10), everything).await.expect("told in time");
             let (image, made) = shelf.bench().load(&docker_archive(1, "taken:1")).await;
             let id = made.expect("loaded").id;
             let bare = id.trim_start_matches("sha256:");
             ok(&format!("{} tag {bare} localhost/theirs:1", bed.podman())).await;
-            let mut events = shelf.images.events();
-            let mut told = async || events.recv().await.expect("told");
-            // It listens from here on.
-            let everything = async { while told().await.subject != Subject::Everything {} };
-            timeout(Duration::from_secs(10), everything).await.expect("told in time");
             let names =
                 ok(&format!("{} images --format '{{{{.Repository}}}}:{{{{.Tag}}}}'", bed.podman())).await;
             let mark = names.lines().find(|name| name.contains(&image.to_string())).expect("our mark");
