@@ -10,7 +10,8 @@
 //! ```
 //! Each side speaks HTTP on its Unix socket, on a connection that stays open; what is upgraded has one of its own on
 //! either side. The two take turns, step by step, with the same image and the same program, and both programs of an exec
-//! run in the same container. The engine is asked for what it makes by default, but for the network, which is said.
+//! run in the same container. The engine is asked for what it makes by default, but for the network, which is said. The one
+//! that is as agentd's is one that was made, where containers have names; on the engine's own bridge they have none.
 
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What one side has still to do after its step is not to be paid by the other.
 const SETTLED: Duration = Duration::from_millis(200);
 
+/// A network of the engine's that was made by its API.
+const MADE: &str = "made";
+
 /// Where a container is plugged in.
 struct Place {
     what: &'static str,
@@ -49,10 +53,16 @@ struct Place {
     networks: &'static [&'static str],
     /// The engine's NetworkMode.
     mode: &'static str,
+    /// How many times as long as the engine a launch may take.
+    goal: Option<f64>,
 }
 
-const NOWHERE: Place = Place { what: "no network", networks: &[], mode: "none" };
-const USUAL: Place = Place { what: "on the default network", networks: &["default"], mode: "bridge" };
+const NOWHERE: Place = Place { what: "no network", networks: &[], mode: "none", goal: Some(LAUNCH_GOAL) };
+const USUAL: Place =
+    Place { what: "on the default network", networks: &["default"], mode: MADE, goal: Some(LAUNCH_GOAL) };
+/// On its own bridge the engine does less: no container there has a name.
+const NAMELESS: Place =
+    Place { what: "on the default network", networks: &["default"], mode: "bridge", goal: None };
 
 /// Seconds of one sort of step, pair by pair.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -129,7 +139,7 @@ pub fn inside(times: usize) -> Result<()> {
 fn measure(socket: &Path, times: usize) -> Result<Vec<Pairs>> {
     let mut both = Both { ours: Ours::connect(socket)?, engine: Engine::connect()? };
     let mut all = Vec::new();
-    for place in [NOWHERE, USUAL] {
+    for place in [NOWHERE, USUAL, NAMELESS] {
         all.extend(both.lives(&place, times)?);
     }
     all.push(both.execs(times * EXECS)?);
@@ -147,7 +157,7 @@ impl Both {
         let mut launch = Pairs::new(
             format!("container launch, {what}: POST until a watch says `running`"),
             format!("`/containers/create` and `/start`, NetworkMode {mode}"),
-            Some(LAUNCH_GOAL),
+            place.goal,
         );
         let mut stop = Pairs::new(
             format!("container stop, {what}: POST of `stop` until a watch says `stopped`"),
@@ -307,7 +317,9 @@ struct Engine {
 
 impl Engine {
     fn connect() -> Result<Self> {
-        Ok(Self { caller: Caller::connect(Path::new(DOCKER))? })
+        let mut caller = Caller::connect(Path::new(DOCKER))?;
+        caller.json(&post("/networks/create", &json!({ "Name": MADE, "Driver": "bridge" }).to_string()))?;
+        Ok(Self { caller })
     }
 
     fn launch(&mut self, name: &str, place: &Place) -> Result<f64> {
