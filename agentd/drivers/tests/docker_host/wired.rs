@@ -247,6 +247,12 @@ fn docker_a_container_has_its_place_again_after_what_was_taken_from_it() {
             bed.other.restart_container(&seen.engine_id, None).await.expect("restarted");
             bed.ready(id).await;
             assert!(linked().await, "restarted by somebody else");
+            bed.driver.connect(id, &endpoint).await.expect("plugged");
+            let macs = bed.says(id, "cat /sys/class/net/eth*/address").await;
+            assert_eq!(macs, endpoint.mac.to_string(), "whatever the engine made of it");
+            let seen = bed.driver.observe(id).await.expect("observed").expect("it is there");
+            assert_eq!(seen.endpoint(network).and_then(|there| there.mac), Some(endpoint.mac));
+            assert_eq!(bed.driver.connect(id, &endpoint).await.expect("plugged"), Change::AlreadySo);
             let mut events = bed.driver.events();
             ok(&format!("ip link del {link}")).await;
             told(&mut events, id).await;

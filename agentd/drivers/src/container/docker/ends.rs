@@ -4,9 +4,12 @@
 //! one that runs a link must lead to a port of the network's bridge. Where the kernel does not tell (before Linux 4.15, and
 //! of one that has just ended) Docker is believed.
 //!
+//! Of its MAC, too, the kernel is believed: Docker's word for it may be another (`macs.rs`).
+//!
 //! A link is marked as it is found, since Docker makes it anew at each start, whoever asked for that. By the mark the watch
 //! knows whose it was, and the next daemon that it is there. What it costs does not grow with the links of others.
 
+use agentd_api::MacAddr;
 use futures_util::{StreamExt, TryStreamExt};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -21,10 +24,14 @@ use crate::container::{ContainerSeen, Endpoint, EndpointSeen, Wired};
 
 /// The host's end of a link that leads into a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct End {
+pub(super) struct End {
     index: u32,
     bridge: Option<u32>,
     alias: Option<String>,
+    /// The container's end of it, in the container's namespace.
+    pub(super) inner: u32,
+    /// That end's.
+    pub(super) mac: Option<MacAddr>,
 }
 
 impl Inner {
@@ -43,9 +50,10 @@ impl Inner {
         let container = seen.id;
         for endpoint in &mut seen.endpoints {
             let Wired::Ours(network) = endpoint.network else { continue };
-            let bridge = self.bridge_index(network);
-            let end = ends.iter().find(|end| bridge.is_some() && end.bridge == bridge);
+            let end = self.on_bridge(&ends, network);
             endpoint.linked = end.is_some();
+            endpoint.mac = end.and_then(|end| end.mac).or(endpoint.mac);
+            // Nothing of Docker's is read from a mark but whose it is.
             let (Some(end), Some(ip), Some(mac)) = (end, endpoint.ip, endpoint.mac) else { continue };
             let plug = Plug { container, endpoint: Endpoint { network, ip, mac }, bridged: true };
             let mark = plugs::mark(&plug, &self.instance);
@@ -54,6 +62,17 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Of that process's link on the network's bridge.
+    pub(super) async fn end_on(&self, pid: u32, network: Uuid) -> Result<Option<End>, String> {
+        let ends = ends(&plugs::open()?, pid).await?.unwrap_or_default();
+        Ok(self.on_bridge(&ends, network).cloned())
+    }
+
+    fn on_bridge<'a>(&self, ends: &'a [End], network: Uuid) -> Option<&'a End> {
+        let bridge = self.bridge_index(network)?;
+        ends.iter().find(|end| end.bridge == Some(bridge))
     }
 
     /// Of the network's bridge, by the name that was told last, or else the one that all of ours have.
@@ -114,6 +133,13 @@ async fn namespace_of(hosts: &Hosts, pid: u32) -> Result<Option<i32>, String> {
     Ok(None)
 }
 
+pub(super) fn mac(link: &LinkMessage) -> Option<MacAddr> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok().map(MacAddr),
+        _ => None,
+    })
+}
+
 /// Where the other end of a link is, in its own namespace. Older kernels do not say what is the same at both ends.
 fn other_index(link: &LinkMessage) -> u32 {
     let other = link.attributes.iter().find_map(|attribute| match attribute {
@@ -127,7 +153,13 @@ fn other_index(link: &LinkMessage) -> u32 {
 fn end(inner: &LinkMessage, host: &LinkMessage, namespace: i32) -> Option<End> {
     let leads_there = host.attributes.contains(&LinkAttribute::LinkNetNsId(namespace))
         && other_index(host) == inner.header.index;
-    let mut end = End { index: host.header.index, bridge: None, alias: None };
+    let mut end = End {
+        index: host.header.index,
+        bridge: None,
+        alias: None,
+        inner: inner.header.index,
+        mac: mac(inner),
+    };
     for attribute in &host.attributes {
         match attribute {
             LinkAttribute::Controller(bridge) if *bridge > 0 => end.bridge = Some(*bridge),
@@ -149,13 +181,27 @@ mod tests {
         link
     }
 
+    fn host_address() -> LinkAttribute {
+        LinkAttribute::Address(vec![0x02, 0x42, 0, 0, 0, 1])
+    }
+
+    #[test]
+    fn an_address_that_is_no_macs_is_none() {
+        assert_eq!(mac(&link(1, vec![host_address()])), Some(MacAddr([0x02, 0x42, 0, 0, 0, 1])));
+        assert_eq!(mac(&link(1, vec![LinkAttribute::Address(vec![0; 20])])), None);
+        assert_eq!(mac(&link(1, vec![])), None);
+    }
+
     #[test]
     fn the_hosts_end_is_the_link_that_leads_back() {
-        let inner = link(2, vec![LinkAttribute::Link(7)]);
+        let address = LinkAttribute::Address(vec![0x52, 0x54, 0, 1, 2, 3]);
+        let inner = link(2, vec![LinkAttribute::Link(7), address]);
         let back = [LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(3)];
-        let bridged = link(7, [&back[..], &[LinkAttribute::Controller(4)]].concat());
+        let bridged = link(7, [&back[..], &[host_address(), LinkAttribute::Controller(4)]].concat());
         assert_eq!(other_index(&inner), 7);
-        let whole = End { index: 7, bridge: Some(4), alias: None };
+        // The MAC is that of the container's end.
+        let mac = Some(MacAddr([0x52, 0x54, 0, 1, 2, 3]));
+        let whole = End { index: 7, bridge: Some(4), alias: None, inner: 2, mac };
         assert_eq!(end(&inner, &bridged, 3), Some(whole.clone()));
         let marked =
             link(7, [&bridged.attributes[..], &[LinkAttribute::IfAlias("whose".to_owned())]].concat());

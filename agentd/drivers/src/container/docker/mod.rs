@@ -6,7 +6,7 @@
 //! life.rs    made, started, stopped     limits.rs   changed while it runs
 //! networks.rs, volumes.rs               session.rs  exec and attach: frames.rs takes their output apart
 //! plugs.rs   the marks of their links   ends.rs     Docker's own links, held against what it says
-//! watch.rs   links that go
+//! macs.rs    their MACs, as wanted          watch.rs   links that go
 //! files.rs   archives in and out        facts.rs    figures, processes, changes
 //! strange.rs what others made (pure)    users.rs    whose root its root is
 //! podman/    what is wired by us, where the engine cannot
@@ -22,6 +22,7 @@ mod frames;
 mod life;
 mod limits;
 mod look;
+mod macs;
 mod networks;
 mod plugs;
 mod podman;

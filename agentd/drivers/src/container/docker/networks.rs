@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::read::{self, network_name};
-use super::{EngineContainers, INSTANCE, Inner, NETWORK, render};
+use super::{EngineContainers, INSTANCE, Inner, NETWORK, macs, render};
 use crate::container::{Change, ContainerError, ContainerNetworks, Endpoint, EngineNetwork, Wired};
 use crate::engine::{ACT, ASK, EngineError};
 
@@ -139,7 +139,7 @@ impl Inner {
         }
     }
 
-    /// Plugs an endpoint where it is not, or where its link has gone.
+    /// Plugs an endpoint where it is not, or where its link has gone. Only its MAC is changed where that is all.
     pub(super) async fn plug(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError> {
         if !self.has_network(endpoint.network).await? {
             return Err(ContainerError::NoNetwork(endpoint.network));
@@ -154,10 +154,13 @@ impl Inner {
             .as_ref()
             .and_then(|s| s.networks.as_ref())
             .is_some_and(|networks| networks.contains_key("none"));
+        let namespace = macs::namespace(&found);
         let mut seen = read::seen(id, found, &self.instance);
         self.hold_against_kernel(&mut seen).await;
         match seen.endpoint(endpoint.network) {
-            Some(there) if there.linked && there.ip == Some(endpoint.ip) => return Ok(Change::AlreadySo),
+            Some(there) if there.linked && there.ip == Some(endpoint.ip) => {
+                return self.have_mac(&seen, namespace, endpoint).await;
+            }
             Some(_) => drop(self.unplug(id, &network_name(endpoint.network, &self.instance)).await?),
             None if isolated => drop(self.unplug(id, "none").await?),
             None => {}
@@ -165,7 +168,7 @@ impl Inner {
         let path = format!("/networks/{}/connect", network_name(endpoint.network, &self.instance));
         let body = json!({ "Container": engine_id, "EndpointConfig": render::settings(endpoint) });
         match self.post(PLUG, ACT, &path, &body).await {
-            Ok(_) if seen.state.is_on() => self.was_plugged(id, endpoint.network).await,
+            Ok(_) if seen.state.is_on() => self.was_plugged(id, endpoint).await,
             Ok(_) => Ok(Change::Made),
             Err(error) if error.message().to_lowercase().contains("address already in use") => {
                 Err(ContainerError::Conflict(error.message().to_owned()))
@@ -176,10 +179,12 @@ impl Inner {
 
     /// Held against the kernel again. Were the engine believed, what it does not do would be asked for without end; a
     /// failure is asked for again in its own time.
-    async fn was_plugged(&self, id: Uuid, network: Uuid) -> Result<Change, ContainerError> {
+    async fn was_plugged(&self, id: Uuid, endpoint: &Endpoint) -> Result<Change, ContainerError> {
         let found = self.found(id).await?;
+        let namespace = macs::namespace(&found);
         let seen = self.seen(id, found).await?;
-        if seen.endpoint(network).is_some_and(|endpoint| endpoint.linked) {
+        if seen.endpoint(endpoint.network).is_some_and(|there| there.linked) {
+            self.have_mac(&seen, namespace, endpoint).await?;
             return Ok(Change::Made);
         }
         let detail = "it says that it did, and no link of the container's is on the network's bridge";

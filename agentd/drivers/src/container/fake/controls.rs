@@ -56,6 +56,10 @@ impl FakeContainers {
     pub fn ignore_stop(&self, id: Uuid, ignore: bool) {
         self.turn(id, |kept| kept.deaf = ignore);
     }
+    /// Whether its links have MACs of the engine's own making from its next start on, until they are given theirs.
+    pub fn forget_macs(&self, id: Uuid, forget: bool) {
+        self.turn(id, |kept| kept.forgets_macs = forget);
+    }
     /// What it was made by, as far as it is ours.
     pub fn made_by(&self, id: Uuid) -> Option<ContainerDef> {
         self.inner.world.lock().find(id).and_then(Kept::ours).cloned()

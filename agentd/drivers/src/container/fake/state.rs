@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agentd_api::Timestamp;
+use agentd_api::{MacAddr, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -51,6 +51,8 @@ pub(super) struct Kept {
     pub(super) deaf: bool,
     /// It was asked to stop while it was paused.
     pub(super) asked: bool,
+    /// As with Docker 25 to 29.2 and an endpoint that was plugged in later: each start makes its MACs up.
+    pub(super) forgets_macs: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -151,6 +153,7 @@ impl Kept {
             files: BTreeMap::new(),
             deaf: false,
             asked: false,
+            forgets_macs: false,
         }
     }
 
@@ -210,7 +213,13 @@ impl Kept {
         self.state = ContainerState::Running;
         self.started_at = Some(Timestamp::now());
         (self.exit, self.asked) = (None, false);
-        self.endpoints.iter_mut().for_each(|endpoint| endpoint.linked = true);
+        for endpoint in &mut self.endpoints {
+            endpoint.linked = true;
+            if let (true, Some(ip)) = (self.forgets_macs, endpoint.ip) {
+                let [a, b, c, d] = ip.octets();
+                endpoint.mac = Some(MacAddr([0x02, 0x42, a, b, c, d]));
+            }
+        }
         let checked = self.ours().is_some_and(|def| matches!(def.health, HealthWish::Program { .. }));
         self.health =
             checked.then(|| HealthSeen { state: HealthState::Starting, failing: 0, said: String::new() });

@@ -44,6 +44,23 @@ async fn a_link_that_somebody_deletes_is_put_back_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mac_that_the_engine_made_up_at_a_start_is_put_right() {
+    let (host, _daemon, web, network) = bed().await;
+    let mac = async || {
+        let seen = host.container.observe(web).await.expect("observed").expect("it is there");
+        seen.endpoint(network).and_then(|endpoint| endpoint.mac).expect("it has one")
+    };
+    let given = mac().await;
+    host.container.forget_macs(web, true);
+    host.container.behind_our_back_start(web);
+    wait_until("it is told", || attached(&host) > 0).await;
+    host.until_quiet().await;
+    assert_eq!(mac().await, given);
+    assert_eq!(attached(&host), 1, "once");
+    assert_eq!(host.state(&key("container", "web")).as_deref(), Some("running"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_went_while_agentd_was_away_is_put_back() {
     let (host, daemon, web, network) = bed().await;
     daemon.kill();

@@ -14,7 +14,7 @@
 //! kernel is all that remembers them: a boot of the host takes them away, and they are plugged anew before the next start.
 
 mod links;
-mod netns;
+pub(super) mod netns;
 mod states;
 
 use bollard::models::ContainerInspectResponse;

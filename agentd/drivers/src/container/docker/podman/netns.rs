@@ -25,24 +25,46 @@ where
 {
     aside(move || {
         let made = enter(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-        runtime.map_err(|error| error.to_string())?.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
-            let task = tokio::spawn(connection);
-            let done = async {
-                if made {
-                    let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
-                    let up = handle.link().set(up).execute().await;
-                    up.map_err(|error| format!("bringing its loopback up: {error}"))?;
-                }
-                work(handle).await
-            };
-            let done = done.await;
-            task.abort();
-            done
+        with_links(async move |handle: Handle| -> Result<T, String> {
+            if made {
+                let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+                let up = handle.link().set(up).execute().await;
+                up.map_err(|error| format!("bringing its loopback up: {error}"))?;
+            }
+            work(handle).await
         })
     })
     .await
+}
+
+/// As `within`, in one that somebody else keeps among the mounts that this process sees. It is not made.
+pub async fn inside<T, F>(path: PathBuf, work: F) -> Result<T, String>
+where
+    T: Send + 'static,
+    F: AsyncFnOnce(Handle) -> Result<T, String> + Send + 'static,
+{
+    aside(move || {
+        let there = File::open(&path).map_err(|error| errno(&error));
+        let entered = there.and_then(|there| setns(there, CloneFlags::CLONE_NEWNET));
+        entered.map_err(|error| format!("{}: {error}", path.display()))?;
+        with_links(work)
+    })
+    .await
+}
+
+/// With the kernel's links of the namespace that this thread is in.
+fn with_links<T, F>(work: F) -> Result<T, String>
+where
+    F: AsyncFnOnce(Handle) -> Result<T, String>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    runtime.map_err(|error| error.to_string())?.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
+        let task = tokio::spawn(connection);
+        let done = work(handle).await;
+        task.abort();
+        done
+    })
 }
 
 /// What is in it goes on where a process is in it; the name is gone.
