@@ -25,7 +25,7 @@ impl Inner {
         }
         let engine_id = found.id.unwrap_or_default();
         let linked = self.engine.linked().await?;
-        let update = linked.docker.update_container(&engine_id, render::update(&wanted));
+        let update = linked.docker.update_container(&engine_id, render::update(&wanted, linked.flavor));
         match self.engine.ask(CALL, ACT, update).await {
             Ok(()) => {}
             Err(error) if matches!(error.status(), Some(400 | 409 | 500)) => {

@@ -20,6 +20,9 @@ use crate::container::{
 };
 use crate::engine::Flavor;
 
+/// In microseconds, as the engines have it too.
+const PERIOD: i64 = 100_000;
+
 /// The document that a container is made by. With its first endpoint; the others are plugged then.
 pub(super) fn body(
     def: &ContainerDef,
@@ -208,9 +211,19 @@ fn with_swap(limits: &Limits) -> Option<i64> {
 }
 
 /// Of limits that are to hold from now on.
-pub(super) fn update(limits: &Limits) -> ContainerUpdateBody {
+pub(super) fn update(limits: &Limits, flavor: Flavor) -> ContainerUpdateBody {
+    let nanocpus = limits.nanocpus.map(signed);
+    // Podman takes the processors that are had at once as time of a period alone.
+    let (nano_cpus, cpu_period, cpu_quota) = match flavor {
+        Flavor::Docker => (nanocpus, None, None),
+        Flavor::Podman => {
+            (None, nanocpus.map(|_| PERIOD), nanocpus.map(|nano| nano / (1_000_000_000 / PERIOD)))
+        }
+    };
     ContainerUpdateBody {
-        nano_cpus: limits.nanocpus.map(signed),
+        nano_cpus,
+        cpu_period,
+        cpu_quota,
         cpu_shares: limits.cpu_shares.map(i64::from),
         cpuset_cpus: limits.cpuset.clone(),
         memory: limits.memory.map(|memory| signed(memory.bytes())),
