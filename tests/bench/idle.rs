@@ -14,7 +14,7 @@ pub fn rows(bench: &Bench, table: &mut Table) -> Result<()> {
     sim.settled(n)?;
     std::thread::sleep(Duration::from_secs(10));
     let span = if bench.quick { 5.0 } else { 130.0 };
-    // At first consoles that say nothing are still looked at, ever less often.
+    // What followed the last change may have its end in the first of them.
     for when in ["at first", "later"] {
         let (cpu, written) = (sim.cpu()?, sim.written()?);
         std::thread::sleep(Duration::from_secs_f64(span));

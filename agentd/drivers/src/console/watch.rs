@@ -2,7 +2,7 @@
 //!
 //! A log is watched by its file, which is written, and by its folder, where the file appears and is renamed. The folder's
 //! other files cost nothing: only names that appear are asked for. Where inotify has no room, the log is looked at every
-//! half second instead, and that is said once; where its folder is gone, ever more seldom.
+//! half second instead, and that is said once; where its folder is gone, after half a second and then every ten minutes.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Where the log's folder is not there, it is looked at ever more seldom: thousands of those must cost nothing.
+/// Where the log's folder is not there, it is looked at once soon and then as seldom: thousands of those must cost nothing.
 const LOOK_LAST: Duration = Duration::from_secs(600);
 const OF_FILE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_MOVE_SELF);
 const OF_FOLDER: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
@@ -63,7 +63,7 @@ impl Watches {
 
     /// Begins to watch a log, whether or not it is there yet; its folder should be.
     pub fn on(&self, log: &Path) -> Watched {
-        let mut looks = Looks { next: LOOK_AGAIN, most: LOOK_AGAIN };
+        let mut looks = Looks { next: LOOK_AGAIN, then: LOOK_AGAIN };
         let Some(shared) = &self.shared else { return Watched { watched: None, looks } };
         let watched = match shared.add(log) {
             Ok(changes) => {
@@ -73,7 +73,7 @@ impl Watches {
             Err(error) => {
                 tracing::debug!(%error, log = %log.display(), "a console's log is not watched");
                 if error == Errno::ENOENT {
-                    looks.most = LOOK_LAST;
+                    looks.then = LOOK_LAST;
                 }
                 None
             }
@@ -102,7 +102,7 @@ pub struct Watched {
 #[derive(Debug)]
 struct Looks {
     next: Duration,
-    most: Duration,
+    then: Duration,
 }
 
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Watched {
             return;
         }
         tokio::time::sleep(self.looks.next).await;
-        self.looks.next = (self.looks.next * 8).min(self.looks.most);
+        self.looks.next = self.looks.then;
     }
 }
 
