@@ -62,7 +62,9 @@ pub fn limits_hold_by_cgroups_of_version_2(agentd: &Agentd) {
         "never",
         "--no-wait",
     ];
-    agentd.ok(&[&eats[..], &["--", "sh", "-c", &format!("exec {EATS}")]].concat());
+    // Its own program outlives the one that eats: an engine is told of either in no order.
+    let program = format!("{EATS}; code=$?; sleep 2; exit $code");
+    agentd.ok(&[&eats[..], &["--", "sh", "-c", &program]].concat());
     let status = wait_until("it has ended", Duration::from_secs(120), || {
         let status = agentd.get("container", "eats").expect("a container")["status"].clone();
         if status["state"] == "stopped" { Ok(status) } else { Err(status.to_string()) }

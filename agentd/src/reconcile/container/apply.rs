@@ -126,6 +126,8 @@ impl Work<'_> {
         let ContainerPlan { ended, step } = plan_container(&situation);
         if let Some(how) = ended {
             self.record_end(how, seen.as_ref());
+        } else if let Some(seen) = &seen {
+            self.hear_late(seen);
         }
         self.take(step, turn, seen).await
     }
@@ -186,6 +188,27 @@ impl Work<'_> {
             ContainerEnd::Stopped | ContainerEnd::Killed => Note::done("stopped", text),
             _ => Note::seen("stopped", text),
         });
+    }
+
+    /// An engine may learn only after an end that it was for want of memory.
+    fn hear_late(&mut self, seen: &ContainerSeen) {
+        let status = &mut self.status;
+        let code = seen.exit.as_ref().filter(|exit| exit.oom).map(|exit| i64::from(exit.code));
+        if code.is_none()
+            || status.oom_killed
+            || status.exit_code != code
+            || status.finished_at != seen.finished_at
+        {
+            return;
+        }
+        status.oom_killed = true;
+        let failed = status.last_stop.as_mut().filter(|stop| stop.how == ContainerEnd::Failed);
+        if let Some(stop) = failed {
+            stop.how = ContainerEnd::OomKilled;
+            let text = self.end_text(ContainerEnd::OomKilled);
+            self.status.common.reason = Some(text.clone());
+            self.notes.push(Note::seen("stopped", text));
+        }
     }
 
     pub(super) async fn publish(&mut self) -> Result<(), Fault> {

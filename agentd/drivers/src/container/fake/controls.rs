@@ -86,6 +86,10 @@ impl FakeContainers {
     pub fn program_runs_out_of_memory(&self, id: Uuid) {
         self.behind(id, |kept| kept.end(ExitSeen { code: 137, oom: true, error: None }));
     }
+    /// The engine learns that its end was for want of memory.
+    pub fn told_of_want_of_memory(&self, id: Uuid) {
+        self.behind(id, |kept| kept.exit.iter_mut().for_each(|exit| exit.oom = true));
+    }
     /// What its checks found.
     pub fn set_health(&self, id: Uuid, state: HealthState, said: &str) {
         self.behind(id, |kept| {

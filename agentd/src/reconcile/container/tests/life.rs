@@ -91,6 +91,13 @@ async fn what_ends_by_itself_says_how_and_its_policy_judges_it() {
         (&once["status"]["exit_code"], &once["status"]["last_stop"]["how"]),
         (&json!(3), &json!("failed"))
     );
+    let once = host.store.get(&key("container", "once")).expect("there").id();
+    host.container.told_of_want_of_memory(once);
+    let late = |o: &serde_json::Value| o["status"]["last_stop"]["how"] == "oom_killed";
+    let once = host.until(&key("container", "once"), "told later", late).await;
+    assert_eq!((&once["status"]["oom_killed"], &once["status"]["exit_code"]), (&json!(true), &json!(3)));
+    assert!(once["status"]["reason"].as_str().is_some_and(|why| why.contains("want of memory")), "{once}");
+
     let made = host.container("web", 10, json!({"restart": "on-failure"})).await;
     let at = key("container", "web");
     host.until_state(&at, State::Running).await;
