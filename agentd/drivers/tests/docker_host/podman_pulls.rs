@@ -2,16 +2,14 @@
 //! its name, which goes again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use agentd_drivers::image::ImageError;
 use agentd_drivers::image::container::ContainerImageDriver;
 
 use crate::bed::{Bed, Kind, with};
 use crate::images::Shelf;
 use crate::netns::{self, ok};
 use crate::podman_images::{everything, images};
-use crate::registry::{ADDRESS, PASSWORD, Served, digest, pull, secret, serve};
+use crate::registry::{ADDRESS, PASSWORD, Served, digest, pull, refused_with_what_to_do, secret, serve};
 
 /// Has `team/tool:1`.
 async fn registry(bed: &Bed) -> (Served, String) {
@@ -80,28 +78,7 @@ fn podman_a_registry_that_refuses_is_told_with_what_to_do_and_no_secret() {
     netns::inside(async || {
         with(Kind::Podman, async |bed: &Bed| {
             let _registry = registry(bed).await;
-            let before = everything(bed).await;
-            let right = secret(bed, "right", &format!("puller:{PASSWORD}"));
-            let wrong = secret(bed, "wrong", "puller:wrong-secret");
-            let none = format!("team/tool@sha256:{}", "0".repeat(64));
-            let known = |file: &PathBuf| BTreeMap::from([(ADDRESS.to_owned(), file.clone())]);
-            for (files, rest, says) in [
-                (known(&wrong), "team/tool:1", "the credentials that the configuration names for it"),
-                (BTreeMap::new(), "team/tool:1", "[containers.registries]"),
-                (known(&right), "team/tool:2", "has no 127.0.0.1:5000/team/tool:2"),
-                (known(&right), "team/nothing:1", "has no 127.0.0.1:5000/team/nothing:1"),
-                (known(&right), none.as_str(), "has no 127.0.0.1:5000/team/tool@sha256:000"),
-            ] {
-                let shelf = Shelf::new(bed, files);
-                let (image, made, seen) = pull(&shelf, &format!("{ADDRESS}/{rest}")).await;
-                let error = made.expect_err(rest);
-                let refused = matches!(&error, ImageError::Refused(why) if why.contains(says));
-                assert!(refused, "{rest}: {error:?}");
-                let told = format!("{error:?} {error} {seen:?}");
-                assert!(!told.contains("secret"), "{told}");
-                shelf.images.remove(image).await.expect("nothing to remove");
-                assert_eq!(everything(bed).await, before, "{rest}");
-            }
+            refused_with_what_to_do(bed, async || everything(bed).await).await;
         })
         .await;
     });

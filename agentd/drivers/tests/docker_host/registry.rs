@@ -104,6 +104,31 @@ impl Registry {
     }
 }
 
+/// By a registry that has `team/tool:1` alone, whichever engine asks. Nothing of it is left.
+pub async fn refused_with_what_to_do(bed: &Bed, everything: impl AsyncFn() -> String) {
+    let before = everything().await;
+    let right = secret(bed, "right", &format!("puller:{PASSWORD}"));
+    let wrong = secret(bed, "wrong", "puller:wrong-secret");
+    let none = format!("team/tool@sha256:{}", "0".repeat(64));
+    let known = |file: &PathBuf| BTreeMap::from([(ADDRESS.to_owned(), file.clone())]);
+    for (files, rest, says) in [
+        (known(&wrong), "team/tool:1", "the credentials that the configuration names for it"),
+        (BTreeMap::new(), "team/tool:1", "[containers.registries]"),
+        (known(&right), "team/tool:2", "has no 127.0.0.1:5000/team/tool:2"),
+        (known(&right), "team/nothing:1", "has no 127.0.0.1:5000/team/nothing:1"),
+        (known(&right), none.as_str(), "has no 127.0.0.1:5000/team/tool@sha256:000"),
+    ] {
+        let shelf = Shelf::new(bed, files);
+        let (image, made, seen) = pull(&shelf, &format!("{ADDRESS}/{rest}")).await;
+        let error = made.expect_err(rest);
+        assert!(matches!(&error, ImageError::Refused(why) if why.contains(says)), "{rest}: {error:?}");
+        let told = format!("{error:?} {error} {seen:?}");
+        assert!(!told.contains("secret"), "{told}");
+        shelf.images.remove(image).await.expect("nothing to remove");
+        assert_eq!(everything().await, before, "{rest}");
+    }
+}
+
 pub async fn pull(
     shelf: &Shelf,
     reference: &str,
@@ -183,30 +208,7 @@ fn docker_a_registry_that_refuses_is_told_with_what_to_do_and_no_secret() {
     netns::inside(async || {
         inside(async |bed: &Bed| {
             let _registry = Registry::start(bed).await;
-            let before = everything().await;
-            let right = secret(bed, "right", &format!("puller:{PASSWORD}"));
-            let wrong = secret(bed, "wrong", "puller:wrong-secret");
-            let none = format!("sha256:{}", "0".repeat(64));
-            let known = |file: &PathBuf| BTreeMap::from([(ADDRESS.to_owned(), file.clone())]);
-            for (files, rest, says) in [
-                (known(&wrong), "team/tool:1", "the credentials that the configuration names for it"),
-                (BTreeMap::new(), "team/tool:1", "[containers.registries]"),
-                (known(&right), "team/tool:2", "has no 127.0.0.1:5000/team/tool:2"),
-                (known(&right), "team/nothing:1", "has no 127.0.0.1:5000/team/nothing:1"),
-                (known(&right), &format!("team/tool@{none}"), "has no 127.0.0.1:5000/team/tool@sha256:000"),
-            ] {
-                let shelf = Shelf::new(bed, files);
-                let (image, made, seen) = pull(&shelf, &format!("{ADDRESS}/{rest}")).await;
-                let error = made.expect_err(rest);
-                assert!(
-                    matches!(&error, ImageError::Refused(why) if why.contains(says)),
-                    "{rest}: {error:?}"
-                );
-                let told = format!("{error:?} {error} {seen:?}");
-                assert!(!told.contains("secret"), "{told}");
-                shelf.images.remove(image).await.expect("nothing to remove");
-                assert_eq!(everything().await, before, "{rest}");
-            }
+            refused_with_what_to_do(bed, async || everything().await).await;
         })
         .await;
     });
