@@ -11,10 +11,9 @@ use std::path::PathBuf;
 use agentd_api::MacAddr;
 use bollard::models::ContainerInspectResponse;
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
 
-use super::plugs::step;
+use super::plugs::{name_of, step};
 use super::podman::netns;
 use super::{Inner, ends};
 use crate::container::{Change, ContainerError, ContainerSeen, Endpoint};
@@ -67,11 +66,7 @@ impl Readdress {
         // An index alone may be of another namespace.
         let there = there.filter(|link| ends::mac(link) == self.from);
         let there = there.ok_or("the namespace that the engine tells has not the container's link")?;
-        let name = there.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.as_str()),
-            _ => None,
-        });
-        let _announced = name.and_then(Announced::of);
+        let _announced = name_of(&there).and_then(Announced::of);
         let link = LinkUnspec::new_with_index(self.index).address(self.to.0.to_vec()).build();
         links.set(link).execute().await.map_err(step("giving its link its MAC"))
     }

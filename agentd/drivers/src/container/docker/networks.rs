@@ -155,8 +155,7 @@ impl Inner {
             .and_then(|s| s.networks.as_ref())
             .is_some_and(|networks| networks.contains_key("none"));
         let namespace = macs::namespace(&found);
-        let mut seen = read::seen(id, found, &self.instance);
-        self.hold_against_kernel(&mut seen).await;
+        let seen = self.seen(id, found).await?;
         match seen.endpoint(endpoint.network) {
             Some(there) if there.linked && there.ip == Some(endpoint.ip) => {
                 return self.have_mac(&seen, namespace, endpoint).await;

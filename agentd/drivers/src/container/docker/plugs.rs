@@ -45,6 +45,13 @@ pub(super) fn step(what: &str) -> impl Fn(rtnetlink::Error) -> String + '_ {
     move |error| format!("{what}: {error}")
 }
 
+pub(super) fn name_of(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
 /// All of this daemon's.
 pub(super) async fn all(instance: &Instance) -> Result<Vec<Plug>, String> {
     let hosts = open()?;

@@ -8,10 +8,10 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::super::plugs::{Plug, bear, mark, open, step};
+use super::super::plugs::{Plug, bear, mark, name_of, open, step};
 use super::netns;
 use crate::Instance;
 use crate::container::{Endpoint, EngineNetwork};
@@ -79,11 +79,4 @@ impl Inner {
             .build();
         handle.route().add(route).execute().await.map_err(step("giving it its way out"))
     }
-}
-
-fn name_of(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
 }
