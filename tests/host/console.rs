@@ -256,7 +256,7 @@ host_test!(vm_console_log_is_bounded_and_followed_over_its_rotation, |host| {
     // Smaller than libvirt's own, so that the test turns it over in seconds.
     let conf = Path::new("/etc/libvirt/virtlogd.conf");
     let small = host.scratch().join("virtlogd.conf");
-    std::fs::write(&small, "max_size = 65536\nmax_backups = 2\n").expect("a configuration");
+    std::fs::write(&small, "max_size = 32768\nmax_backups = 2\n").expect("a configuration");
     agent_tests::host::namespace::run(
         "/bin/mount",
         &["--bind", &small.to_string_lossy(), &conf.to_string_lossy()],
@@ -273,7 +273,7 @@ host_test!(vm_console_log_is_bounded_and_followed_over_its_rotation, |host| {
         .expect("agentctl starts");
     let mut person = Person::runs(&agentd, &["vm", "console", "web"]);
     person.sees("micro: boot 1");
-    let rounds = 40_000;
+    let rounds = 20_000;
     // Nobody sits there while it counts: only then is the log exact however busy this host is.
     person.types(&format!("\rsleep 3; {}", count(rounds)));
     person.sees("sleep 3");
@@ -288,7 +288,7 @@ host_test!(vm_console_log_is_bounded_and_followed_over_its_rotation, |host| {
     whole(&followed(), rounds).expect("each line once");
     person.sees(&format!("done-{rounds}"));
     let kept = log_bytes(&log_folder(&agentd));
-    assert!(kept <= 3 * 65_536, "{kept} bytes are kept");
+    assert!(kept <= 3 * 32_768, "{kept} bytes are kept");
     assert!(agentd.ok(&["vm", "logs", "web"]).len() as u64 <= kept);
     agentd.ok(&["vm", "rm", "web"]);
     wait_until("the follower ends with the VM", SOON, || match follower.try_wait().expect("a child") {

@@ -43,7 +43,7 @@ pub fn make(tree: &Tree, release: &Release) -> Result<PathBuf> {
     }
     tree::date(&root, release.time)?;
     let package = release.out.join(format!("agentd_{}_amd64.deb", version(release)));
-    let compression = if release.small { ["-Zxz", "-z6"] } else { ["-Zgzip", "-z1"] };
+    let compression: &[&str] = if release.small { &["-Zxz", "-z6"] } else { &["-Znone"] };
     output(
         command("dpkg-deb")
             .env("SOURCE_DATE_EPOCH", release.time.to_string())

@@ -42,6 +42,9 @@ struct How {
     /// The profile that agentd and agentctl are built in
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Pack the programs that the target folder has of that profile, whatever they were built of
+    #[arg(long)]
+    as_built: bool,
     /// The package's revision of this version
     #[arg(long, default_value_t = 1)]
     revision: u32,
@@ -79,7 +82,10 @@ fn main() -> Result<()> {
         out: how.out.clone().unwrap_or(target),
     };
     let scratch = tempfile::tempdir().context("a scratch folder")?;
-    let programs = programs::build(&how.profile, scratch.path())?;
+    if !how.as_built {
+        programs::build(&how.profile)?;
+    }
+    let programs = programs::strip(&how.profile, scratch.path())?;
     let tree = tree::of(&top, &programs)?;
     let package = match what {
         What::Deb(_) => deb::make(&tree, &release)?,

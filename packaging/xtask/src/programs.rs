@@ -15,14 +15,23 @@ pub struct Programs {
     pub guest: PathBuf,
 }
 
-/// Builds them, and puts them stripped into `into`.
-pub fn build(profile: &str, into: &Path) -> Result<Programs> {
+/// Where cargo puts them.
+fn folder(profile: &str) -> PathBuf {
+    target().join(if profile == "dev" { "debug" } else { profile })
+}
+
+pub fn build(profile: &str) -> Result<()> {
     let top = top();
     let mut cargo = command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     cargo.current_dir(&top).args(["build", "--locked", "--quiet", "--profile", profile]);
     output(cargo.args(["--package", "agentd-one"]))?;
-    let built = target().join(if profile == "dev" { "debug" } else { profile });
-    output(command(&top.join("packaging/build-guest").to_string_lossy()).arg(&built))?;
+    output(command(&top.join("packaging/build-guest").to_string_lossy()).arg(folder(profile)))?;
+    Ok(())
+}
+
+/// Puts those that are built stripped into `into`.
+pub fn strip(profile: &str, into: &Path) -> Result<Programs> {
+    let built = folder(profile);
     let stripped = |name: &str| -> Result<PathBuf> {
         let to = into.join(name);
         output(command("strip").arg("--strip-all").arg("-o").arg(&to).arg(built.join(name)))?;

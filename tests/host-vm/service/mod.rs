@@ -17,7 +17,7 @@ const SOCKET: &str = "/run/agentd/agentd.sock";
 /// Out here: makes `agentd-REVISION.SORT`, of the programs that the other tests run.
 fn pack(payload: &Path, sort: &str, revision: &str) {
     let out = payload.to_string_lossy();
-    let line = [sort, "--profile", "dev", "--revision", revision, "--out", &out];
+    let line = [sort, "--profile", "dev", "--as-built", "--revision", revision, "--out", &out];
     let made = namespace::run(&binary("xtask").to_string_lossy(), &line).expect("a package");
     std::fs::rename(made.trim(), payload.join(format!("agentd-{revision}.{sort}"))).expect("the package");
 }
