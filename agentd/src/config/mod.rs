@@ -198,7 +198,7 @@ impl Config {
                 format!("is longer than {SOCKET_PATH_MAX} bytes, the kernel's limit"),
             );
         }
-        if let Err(e) = tracing_subscriber::EnvFilter::try_new(&self.daemon.log) {
+        if let Err(e) = self.daemon.log.parse::<tracing_subscriber::filter::Targets>() {
             return wrong("daemon.log", format!("'{}' is no log filter: {e}", self.daemon.log));
         }
         if self.vm.libvirt_uri.is_empty() || self.vm.libvirt_uri.chars().any(char::is_control) {

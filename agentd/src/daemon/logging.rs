@@ -9,9 +9,10 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 /// Fields of the journal begin with this: `AGENTD_NAME=web`.
 const PREFIX: &str = "AGENTD";
@@ -28,14 +29,14 @@ const PRIORITIES: PriorityMappings = PriorityMappings {
 /// The log as it was started.
 #[derive(Debug, Clone)]
 pub struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     journal: bool,
 }
 
 impl Log {
     /// Logs from now on what `filter` says, which was checked with the configuration.
     pub fn filter_by(&self, filter: &str) -> anyhow::Result<()> {
-        self.filter.reload(EnvFilter::try_new(filter)?).context("the log's filter cannot be changed")
+        self.filter.reload(filter.parse::<Targets>()?).context("the log's filter cannot be changed")
     }
 
     /// Whether it goes to the journal, with fields.
@@ -46,7 +47,7 @@ impl Log {
 
 /// `filter` was checked with the configuration. Called once, before anything is logged.
 pub fn start(filter: &str) -> anyhow::Result<Log> {
-    let (layer, filter) = reload::Layer::new(EnvFilter::try_new(filter)?);
+    let (layer, filter) = reload::Layer::new(filter.parse::<Targets>()?);
     let subscriber = tracing_subscriber::registry().with(layer);
     if stderr_is_the_journal() {
         match tracing_journald::layer() {
