@@ -19,6 +19,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // Whatever the configuration says.
+    if let Some(Command::SetMac { what }) = &arguments.command {
+        return set_mac(what);
+    }
     let config = Config::load(&arguments.flags)?;
     match arguments.command {
         Some(Command::CheckConfig) => {
@@ -26,12 +30,17 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             return Ok(());
         }
         Some(Command::Restore { file }) => return restore(&file, &config),
-        None => {}
+        Some(Command::SetMac { .. }) | None => {}
     }
     let log = daemon::start_logging(&config.daemon.log)?;
     let reload = Reload::new(arguments.flags, log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("agentd").build()?;
     runtime.block_on(daemon::run(config, reload, daemon::real_drivers))
+}
+
+fn set_mac(what: &std::path::Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(agentd_drivers::container::docker::set_mac(what)).map_err(anyhow::Error::msg)
 }
 
 fn restore(file: &std::path::Path, config: &Config) -> anyhow::Result<()> {

@@ -38,4 +38,10 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Give a container's link its MAC, and end: what agentd-mac@.service runs
+    #[command(hide = true)]
+    SetMac {
+        #[arg(value_name = "NAMESPACE/INDEX/FROM/TO")]
+        what: PathBuf,
+    },
 }

@@ -64,6 +64,7 @@ pub fn of(top: &Path, programs: &Programs) -> Result<Tree> {
         program("usr/lib/agentd/stop-guests", &top.join("systemd/stop-guests"))?,
         plain(&format!("{UNITS}/agentd.socket"), "systemd/agentd.socket")?,
         plain(&format!("{UNITS}/agentd-dnsmasq@.service"), "systemd/agentd-dnsmasq@.service")?,
+        plain(&format!("{UNITS}/agentd-mac@.service"), "systemd/agentd-mac@.service")?,
         plain("usr/lib/sysusers.d/agentd.conf", "systemd/agentd.sysusers")?,
         plain("usr/lib/tmpfiles.d/agentd.conf", "systemd/agentd.tmpfiles")?,
         plain("usr/lib/sysctl.d/60-agentd.conf", "systemd/agentd.sysctl")?,

@@ -45,6 +45,11 @@ fn main_pid() -> String {
     ok("systemctl show --value -p MainPID agentd.service")
 }
 
+/// The process of the container box.
+fn container() -> String {
+    ok("docker inspect -f '{{.State.Pid}}' $(docker ps -q --filter name=box)")
+}
+
 fn install(revision: u32) {
     ok(&format!("dpkg -i --force-confdef /payload/agentd-{revision}.deb 2>&1"));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_tests::host::{Agentd, guest, wait_until};
 use serde_json::Value;
 
-use super::{SOCKET, STATE, agentd, install, main_pid, ok, sh, started_by_the_boot};
+use super::{SOCKET, STATE, agentd, container, install, main_pid, ok, sh, started_by_the_boot};
 
 /// The events of those, oldest first, as `NAME VERB MESSAGE`.
 fn told(agentd: &Agentd) -> Vec<String> {
@@ -78,11 +78,6 @@ fn a_purge_leaves_the_state_while_it_is_in_use() {
     assert!(said.contains("guests run from /var/lib/agentd, so it stays"), "{said}");
     assert!(Path::new(STATE).join("agentd.db").exists(), "what they run from is there");
     ok(&format!("umount {STATE}/used && rmdir {STATE}/used"));
-}
-
-/// The process of the one container that runs.
-fn container() -> String {
-    ok("docker inspect -f '{{.State.Pid}}' $(docker ps -q)")
 }
 
 /// The other sort of package, on the state that is there.

@@ -11,7 +11,8 @@ use agent_tests::machine::whole;
 
 use super::morning::the_next_morning;
 use super::{
-    SOCKET, agentd, begin_with_images, furnish, install, known_how_guests_run, main_pid, ok, pack, sh,
+    SOCKET, agentd, begin_with_images, container, furnish, install, known_how_guests_run, main_pid, ok, pack,
+    sh,
 };
 
 /// The guests' emulator, dnsmasq and containers: what must be the same processes whatever happens to agentd.
@@ -48,7 +49,8 @@ fn is_installed_and_started_by_the_first_who_asks() {
 }
 
 fn systemd_finds_nothing_to_say_of_the_units() {
-    let units = "agentd.service agentd.socket agentd-guests.service agentd-dnsmasq@var-lib-x.service";
+    let units = "agentd.service agentd.socket agentd-guests.service agentd-dnsmasq@var-lib-x.service \
+                 agentd-mac@run-x.service";
     assert_eq!(ok(&format!("systemd-analyze verify --man=no {units} 2>&1")), "");
     println!("{}", ok("systemd-analyze security --no-pager --threshold=39 agentd.service | tail -n 1"));
     ok("systemd-analyze security --no-pager --threshold=39 agentd.service >/dev/null");
@@ -205,6 +207,23 @@ fn a_restart_stops_nothing_and_refuses_nobody(agentd: &Agentd) {
     assert_eq!(guests(), before);
 }
 
+/// It is not let into a container's namespace: what it has to mend there, a unit does.
+fn a_containers_mac_is_mended_from_outside_of_the_unit() {
+    let inside = format!("nsenter --net --target {}", container());
+    let mac = || ok(&format!("{inside} ip -oneline link show eth0 | grep -o 'ether [0-9a-f:]*'"));
+    let was = mac();
+    ok(&format!("{inside} ip link set eth0 address 02:00:00:00:00:01"));
+    assert_eq!(mac(), "ether 02:00:00:00:00:01");
+    // Nobody tells of it. It is seen as soon as the container is looked at, here since it has to be resumed.
+    ok("docker pause $(docker ps -q --filter name=box)");
+    wait_until("the container has its MAC", Duration::from_secs(60), || match mac() {
+        now if now == was => Ok(()),
+        now => Err(now),
+    });
+    ok("journalctl -q --no-pager -b -u 'agentd-mac@*' | grep Finished");
+    assert_eq!(ok("systemctl list-units --failed --no-legend 'agentd*'"), "");
+}
+
 fn agentd_list() -> i32 {
     agentd().ctl(&["get", "vm"]).status
 }
@@ -277,6 +296,7 @@ fn an_administrators_day() {
     crate::kvm::kvm_is_found_by_running_a_guest_and_used(&agentd, "web");
     std::fs::write("/tmp/web.address", agentd.address("web")).expect("noted");
     the_journal_tells_its_story();
+    a_containers_mac_is_mended_from_outside_of_the_unit();
     the_log_level_changes_while_it_runs(&agentd);
     a_hung_daemon_is_ended_and_started_anew(&agentd);
     a_restart_stops_nothing_and_refuses_nobody(&agentd);

@@ -80,6 +80,13 @@ impl Engine {
     }
 }
 
+impl Linked {
+    /// Whether that version of the API, or a later one, was agreed on.
+    pub(crate) fn speaks(&self, version: (u32, u32)) -> bool {
+        parse(&self.api).is_some_and(|api| api >= version)
+    }
+}
+
 async fn link(socket: &Path) -> Result<Linked, EngineError> {
     let bare = Wire::new(socket, "");
     let hello = tokio::time::timeout(HELLO, bare.json::<Hello>("say its version", "/version"));

@@ -7,11 +7,15 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{DIGEST, EngineContainers, Inner, read, render};
-use crate::container::{Change, ContainerDef, ContainerError, ContainerLife, ContainerState, Created};
+use crate::container::{
+    Change, ContainerDef, ContainerError, ContainerLife, ContainerState, Created, Endpoint,
+};
 use crate::engine::wire::query;
-use crate::engine::{ACT, ASK, EngineError};
+use crate::engine::{ACT, ASK, EngineError, Flavor, Linked};
 
 const KILL: u32 = 9;
+/// From this version of the API on a container is made with all of its endpoints, each with its MAC.
+const SEVERAL_AT_ONCE: (u32, u32) = (1, 44);
 /// How often what the engine is still at is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -34,7 +38,8 @@ impl Inner {
         self.settle_users(def, linked.flavor).await?;
         let failed =
             |error: serde_json::Error| EngineError::Failed { call: CREATE, detail: error.to_string() };
-        let body = render::body(def, &self.instance, linked.flavor).map_err(failed)?;
+        let plugged = at_once(&linked, &def.endpoints);
+        let body = render::body(def, plugged, &self.instance, linked.flavor).map_err(failed)?;
         let path = query("/containers/create", &[("name", &def.engine_name(&self.instance))]);
         self.ready_to_make(def.id).await?;
         let made = match self.post(CREATE, ACT, &path, &body).await {
@@ -49,7 +54,7 @@ impl Inner {
         };
         let engine_id = made.get("Id").and_then(Value::as_str).unwrap_or_default().to_owned();
         self.known.lock().insert(def.id, engine_id);
-        if let Err(error) = self.complete(def, &made).await {
+        if let Err(error) = self.complete(def, &def.endpoints[plugged.len()..], &made).await {
             // Half of one is none.
             self.take_away(def.id).await?;
             return Err(error);
@@ -57,15 +62,19 @@ impl Inner {
         Ok(Created::Made)
     }
 
-    /// What is to be done to one that was just made.
-    async fn complete(&self, def: &ContainerDef, made: &Value) -> Result<(), ContainerError> {
+    /// What is to be done to one that was just made, and is not plugged in everywhere.
+    async fn complete(
+        &self,
+        def: &ContainerDef,
+        unplugged: &[Endpoint],
+        made: &Value,
+    ) -> Result<(), ContainerError> {
         let warnings = made.get("Warnings").and_then(Value::as_array).into_iter().flatten();
         // A limit that the kernel cannot hold is dropped with a warning.
         if let Some(lost) = warnings.filter_map(Value::as_str).find(|text| is_loss(text)) {
             return Err(ContainerError::Unsupported(lost.to_owned()));
         }
-        // The first was plugged as it was made, where the engine plugs.
-        for endpoint in def.endpoints.iter().skip(usize::from(!self.wires().await?)) {
+        for endpoint in unplugged {
             self.plug(def.id, endpoint).await?;
         }
         Ok(())
@@ -229,6 +238,16 @@ fn not_made(def: &ContainerDef, error: EngineError) -> ContainerError {
         // Podman has one status for all.
         Some(500) if is_taken(&message) => ContainerError::Conflict(message),
         _ => error.into(),
+    }
+}
+
+/// Those that the engine plugs as it makes a container.
+fn at_once<'a>(linked: &Linked, all: &'a [Endpoint]) -> &'a [Endpoint] {
+    match linked.flavor {
+        // Wired by us, see `podman`.
+        Flavor::Podman => &[],
+        Flavor::Docker if linked.speaks(SEVERAL_AT_ONCE) => all,
+        Flavor::Docker => &all[..all.len().min(1)],
     }
 }
 

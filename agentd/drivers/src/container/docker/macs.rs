@@ -4,20 +4,26 @@
 //! has one of Docker's own making, and so it has after each start.
 //!
 //! It is set in the container's namespace, by the name that Docker keeps it under. From outside that cannot be done: in a
-//! request to change a link the kernel takes `IFLA_TARGET_NETNSID` for where it is to be moved.
+//! request to change a link the kernel takes `IFLA_TARGET_NETNSID` for where it is to be moved. The unit of agentd is not
+//! let into namespaces of network, so there a unit that is there for this alone does it (`agentd-mac@PATH.service`, the
+//! program's own `set-mac`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentd_api::MacAddr;
 use bollard::models::ContainerInspectResponse;
 use futures_util::TryStreamExt;
-use rtnetlink::{Handle, LinkUnspec};
+use rtnetlink::LinkUnspec;
 
 use super::plugs::{name_of, step};
 use super::podman::netns;
 use super::{Inner, ends};
 use crate::container::{Change, ContainerError, ContainerSeen, Endpoint};
 use crate::engine::EngineError;
+use crate::unit::{self, Unit};
+
+/// The template of the unit that is let into containers' namespaces.
+const UNIT: &str = "agentd-mac";
 
 /// Where Docker keeps the namespace of one that runs.
 pub(super) fn namespace(found: &ContainerInspectResponse) -> Option<PathBuf> {
@@ -46,29 +52,67 @@ impl Inner {
     async fn set_mac(&self, pid: u32, namespace: Option<PathBuf>, wanted: &Endpoint) -> Result<(), String> {
         let end = self.end_on(pid, wanted.network).await?.ok_or("the kernel does not tell of its link")?;
         let namespace = namespace.ok_or("the engine does not tell of its namespace")?;
-        let change = Readdress { index: end.inner, from: end.mac, to: wanted.mac };
-        netns::inside(namespace, async move |handle| change.make(&handle).await).await
+        let from = end.mac.ok_or("the kernel does not tell of its MAC")?;
+        let change = Readdress { namespace, index: end.inner, from, to: wanted.mac };
+        match unit::of(UNIT, &change.path()) {
+            Some(unit) => by(unit).await,
+            None => change.make().await,
+        }
     }
 }
 
+async fn by(unit: Unit) -> Result<(), String> {
+    let made = unit.start().await.map_err(|error| error.to_string());
+    if made.is_err() {
+        // Or it would stand among what has failed on this host, long after it was made good.
+        let _ = unit.stop().await;
+    }
+    made
+}
+
+/// Gives a link the MAC that `path` tells, as [`Readdress::path`] writes it.
+pub async fn set_mac(path: &Path) -> Result<(), String> {
+    let change = Readdress::of(path);
+    change.ok_or_else(|| format!("{}: not NAMESPACE/INDEX/FROM/TO", path.display()))?.make().await
+}
+
 /// What is changed in the container's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Readdress {
+    namespace: PathBuf,
     index: u32,
-    from: Option<MacAddr>,
+    from: MacAddr,
     to: MacAddr,
 }
 
 impl Readdress {
-    async fn make(self, handle: &Handle) -> Result<(), String> {
-        let links = handle.link();
-        let mut found = links.get().match_index(self.index).execute();
-        let there = found.try_next().await.map_err(step("looking at its link"))?;
-        // An index alone may be of another namespace.
-        let there = there.filter(|link| ends::mac(link) == self.from);
-        let there = there.ok_or("the namespace that the engine tells has not the container's link")?;
-        let _announced = name_of(&there).and_then(Announced::of);
-        let link = LinkUnspec::new_with_index(self.index).address(self.to.0.to_vec()).build();
-        links.set(link).execute().await.map_err(step("giving its link its MAC"))
+    /// All of it, as the name of a unit can tell it.
+    fn path(&self) -> PathBuf {
+        self.namespace.join(format!("{}/{}/{}", self.index, self.from, self.to))
+    }
+
+    fn of(path: &Path) -> Option<Self> {
+        let mut parts = path.ancestors();
+        let mut last = || parts.next()?.file_name()?.to_str();
+        let (to, from, index) = (last()?.parse().ok()?, last()?.parse().ok()?, last()?.parse().ok()?);
+        let namespace = parts.next().filter(|namespace| namespace.is_absolute())?;
+        Some(Self { namespace: namespace.to_owned(), index, from, to })
+    }
+
+    async fn make(self) -> Result<(), String> {
+        let Self { namespace, index, from, to } = self;
+        netns::inside(namespace, async move |handle| {
+            let links = handle.link();
+            let mut found = links.get().match_index(index).execute();
+            let there = found.try_next().await.map_err(step("looking at its link"))?;
+            // An index alone may be of another namespace.
+            let there = there.filter(|link| ends::mac(link) == Some(from));
+            let there = there.ok_or("the namespace that the engine tells has not the container's link")?;
+            let _announced = name_of(&there).and_then(Announced::of);
+            let link = LinkUnspec::new_with_index(index).address(to.0.to_vec()).build();
+            links.set(link).execute().await.map_err(step("giving its link its MAC"))
+        })
+        .await
     }
 }
 
@@ -101,6 +145,24 @@ mod tests {
     use bollard::models::NetworkSettings;
 
     use super::*;
+
+    #[test]
+    fn what_is_changed_goes_through_a_units_name() {
+        let change = Readdress {
+            namespace: "/var/run/docker/netns/0123456789ab".into(),
+            index: 7,
+            from: MacAddr([2, 0x42, 10, 77, 0, 2]),
+            to: MacAddr([0x52, 0x54, 0, 1, 2, 3]),
+        };
+        let path = "/var/run/docker/netns/0123456789ab/7/02:42:0a:4d:00:02/52:54:00:01:02:03";
+        assert_eq!(change.path(), Path::new(path));
+        assert_eq!(Readdress::of(Path::new(path)), Some(change));
+        for other in
+            ["/", "7/02:42:0a:4d:00:02/52:54:00:01:02:03", "/run/x/seven/02:42:0a:4d:00:02/52:54:00:01:02:03"]
+        {
+            assert_eq!(Readdress::of(Path::new(other)), None, "{other}");
+        }
+    }
 
     #[test]
     fn one_that_is_off_has_no_namespace() {

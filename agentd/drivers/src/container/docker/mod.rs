@@ -41,6 +41,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+pub use macs::set_mac;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::broadcast;

@@ -23,20 +23,16 @@ use crate::engine::Flavor;
 /// In microseconds, as the engines have it too.
 const PERIOD: i64 = 100_000;
 
-/// The document that a container is made by. With its first endpoint; the others are plugged then.
+/// The document that a container is made by, plugged in where `plugged` says.
 pub(super) fn body(
     def: &ContainerDef,
+    plugged: &[Endpoint],
     instance: &Instance,
     flavor: Flavor,
 ) -> Result<Value, serde_json::Error> {
-    // Podman's containers are wired by us, see `podman`.
-    let first = def.endpoints.first().filter(|_| flavor == Flavor::Docker);
-    let networking = first.map(|endpoint| NetworkingConfig {
-        endpoints_config: Some(HashMap::from([(
-            network_name(endpoint.network, instance),
-            settings(endpoint),
-        )])),
-    });
+    let named = |endpoint: &Endpoint| (network_name(endpoint.network, instance), settings(endpoint));
+    let networking = (!plugged.is_empty())
+        .then(|| NetworkingConfig { endpoints_config: Some(plugged.iter().map(named).collect()) });
     let body = ContainerCreateBody {
         hostname: Some(def.hostname.clone().unwrap_or_else(|| def.name.to_string())),
         user: def.user.clone(),
@@ -58,7 +54,7 @@ pub(super) fn body(
     };
     let mut body = serde_json::to_value(body)?;
     // Before 1.44 of the API a container has one address of this sort, and it is its first endpoint's.
-    if let (Some(endpoint), Some(fields)) = (first, body.as_object_mut()) {
+    if let (Some(endpoint), Some(fields)) = (plugged.first(), body.as_object_mut()) {
         fields.insert("MacAddress".to_owned(), endpoint.mac.to_string().into());
     }
     Ok(body)

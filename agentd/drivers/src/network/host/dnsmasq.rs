@@ -2,7 +2,8 @@
 //!
 //! It makes itself a daemon: it outlives agentd, and a restarted agentd finds it by its pid file, which counts only
 //! where that process's command line names our configuration. A process that merely has the number is never ended. Where
-//! systemd runs agentd from its package it is a unit of its own (unit.rs), else a plain process.
+//! systemd runs agentd from its package it is a unit of its own, named for its folder, which systemd starts again where it
+//! dies while agentd is away; else a plain process.
 //!
 //! A host that is added costs two small files and no pause. Where one is removed or changed dnsmasq is ended, the files
 //! and leases are put right, and it is started again (some 40 ms in all): it drops neither a lease nor a DHCP host in any
@@ -17,12 +18,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::folder::{Change, Wanted};
-use super::unit;
 use super::{blocking, failed_to};
 use crate::exec::{ExecError, Program};
 use crate::network::dnsmasq_config::{CONFIG, PID};
 use crate::network::{NetworkError, NetworkSetup};
+use crate::unit;
 
+/// The template of its unit.
+const UNIT: &str = "agentd-dnsmasq";
 /// How long a dnsmasq may take to end when asked, and again when killed.
 const ENDING: Duration = Duration::from_secs(3);
 /// How long its address may be in use still: one that somebody else killed may not have closed its sockets yet.
@@ -72,7 +75,7 @@ pub fn is_ours(pid: i32, folder: &Path) -> bool {
 
 /// Ends the dnsmasq of this folder, also one whose pid file is lost, and waits for its end.
 pub async fn stop(folder: &Path) -> Result<(), NetworkError> {
-    if let Some(unit) = unit::of(folder) {
+    if let Some(unit) = unit::of(UNIT, folder) {
         // Or systemd would start anew what is killed here.
         unit.stop().await.map_err(failed_to("ending dnsmasq"))?;
     }
@@ -128,7 +131,7 @@ fn all_of(folder: &Path) -> Vec<i32> {
 async fn start(folder: &Path) -> Result<i32, NetworkError> {
     let deadline = Instant::now() + IN_USE;
     loop {
-        let started = match unit::of(folder) {
+        let started = match unit::of(UNIT, folder) {
             Some(unit) => unit.start().await,
             None => {
                 let dnsmasq = Program::new("dnsmasq").arg(config_argument(folder));

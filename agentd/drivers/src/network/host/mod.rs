@@ -25,7 +25,6 @@ mod listeners;
 mod rules;
 mod sysctl;
 mod taken;
-mod unit;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,8 +1,8 @@
-//! dnsmasq as a unit of systemd: `agentd-dnsmasq@FOLDER.service`, from a template that the package brings.
+//! Processes as units of systemd: `TEMPLATE@PATH.service`, from templates that the package brings.
 //!
 //! A process that agentd starts itself is in the control group of agentd's service: it is counted with it, limited with
-//! it, confined as it, and named as left over whenever agentd is started anew. A unit of its own is none of that, and
-//! systemd starts it again where it dies while agentd is away.
+//! it, confined as it, and named as left over whenever agentd is started anew. A unit of its own is none of that: it may
+//! outlive agentd, and what it may do is its own.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,19 +11,15 @@ use std::time::Duration;
 
 use crate::exec::{ExecError, Program};
 
-const TEMPLATE: &str = "agentd-dnsmasq@.service";
 const FOLDERS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 /// systemd's own bound for a unit's name.
 const NAME_MAX: usize = 255;
 /// As long as systemd itself gives a start.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Whether systemd runs this process as a service, and has the template.
-static IN_USE: LazyLock<bool> = LazyLock::new(|| {
-    let there = |folder: &&str| Path::new(folder).join(TEMPLATE).is_file();
-    std::env::var_os("NOTIFY_SOCKET").is_some()
-        && Path::new("/run/systemd/system").is_dir()
-        && FOLDERS.iter().any(there)
+/// Whether systemd runs this process as a service.
+static IS_SERVICE: LazyLock<bool> = LazyLock::new(|| {
+    std::env::var_os("NOTIFY_SOCKET").is_some() && Path::new("/run/systemd/system").is_dir()
 });
 
 #[derive(Debug)]
@@ -31,17 +27,19 @@ pub struct Unit {
     name: String,
 }
 
-/// The unit of the dnsmasq that serves from `folder`; none where it is a plain process.
-pub fn of(folder: &Path) -> Option<Unit> {
-    if !*IN_USE {
+/// The unit that `template` gives for `path`; none where systemd does not run this process, or has no such template.
+pub fn of(template: &str, path: &Path) -> Option<Unit> {
+    let there = |folder: &&str| Path::new(folder).join(format!("{template}@.service")).is_file();
+    if !*IS_SERVICE || !FOLDERS.iter().any(there) {
         return None;
     }
-    let name = format!("agentd-dnsmasq@{}.service", escaped(folder)?);
+    let name = format!("{template}@{}.service", escaped(path)?);
     (name.len() <= NAME_MAX).then_some(Unit { name })
 }
 
 impl Unit {
-    /// Starts it, from the files as they are now. An error says what dnsmasq said.
+    /// Starts it, from its files as they are now, and returns once it is up, or, where it only does something, done. An
+    /// error says what it said.
     pub async fn start(&self) -> Result<(), ExecError> {
         match self.systemctl("restart").await {
             Err(ExecError::Status { program, status, stderr }) => {
@@ -113,6 +111,6 @@ mod tests {
     #[test]
     fn a_process_that_systemd_does_not_run_has_no_units() {
         assert!(std::env::var_os("NOTIFY_SOCKET").is_none(), "tests are no service");
-        assert!(of(Path::new("/var/lib/agentd/networks/x")).is_none());
+        assert!(of("agentd-dnsmasq", Path::new("/var/lib/agentd/networks/x")).is_none());
     }
 }
