@@ -1,7 +1,8 @@
 //! The MACs of Docker's links: what agentd says, whatever Docker makes of it.
 //!
 //! Docker 25 to 29.2 heeds a MAC only as a container is made (moby 48192). The link of an endpoint that is plugged in later
-//! has one of Docker's own making, and so it has after each start.
+//! has one of Docker's own making, and so it has after each start. Before version 1.44 of the API so has one that is plugged
+//! into a container that is off, as all are there but the first.
 //!
 //! It is set in the container's namespace, by the name that Docker keeps it under. From outside that cannot be done: in a
 //! request to change a link the kernel takes `IFLA_TARGET_NETNSID` for where it is to be moved. The unit of agentd is not
