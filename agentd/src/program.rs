@@ -39,13 +39,16 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn set_mac(what: &std::path::Path) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(agentd_drivers::container::docker::set_mac(what)).map_err(anyhow::Error::msg)
+    alone()?.block_on(agentd_drivers::container::docker::set_mac(what)).map_err(anyhow::Error::msg)
+}
+
+/// For what is done once, by this thread.
+fn alone() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn restore(file: &std::path::Path, config: &Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let restored = runtime.block_on(daemon::restore(file, &config.daemon.state_dir))?;
+    let restored = alone()?.block_on(daemon::restore(file, &config.daemon.state_dir))?;
     let header = &restored.header;
     println!(
         "{}: {} objects at revision {}, as they were at {}",

@@ -9,7 +9,7 @@ use bollard::{BollardRequest, Docker};
 use serde::Deserialize;
 
 use super::wire::Wire;
-use super::{Engine, EngineError, Linked};
+use super::{Engine, EngineError, EngineProbe, Linked};
 
 /// The least version of the API that is spoken here: Docker Engine 20.10's.
 pub const API_LEAST: (u32, u32) = (1, 41);
@@ -83,8 +83,19 @@ impl Engine {
 impl Linked {
     /// Whether that version of the API, or a later one, was agreed on.
     pub(crate) fn speaks(&self, version: (u32, u32)) -> bool {
-        parse(&self.api).is_some_and(|api| api >= version)
+        is_at_least(&self.api, version)
     }
+}
+
+impl EngineProbe {
+    /// Whether its API is of that version, or of a later one.
+    pub fn speaks(&self, version: (u32, u32)) -> bool {
+        is_at_least(&self.api, version)
+    }
+}
+
+fn is_at_least(api: &str, version: (u32, u32)) -> bool {
+    parse(api).is_some_and(|api| api >= version)
 }
 
 async fn link(socket: &Path) -> Result<Linked, EngineError> {
@@ -92,7 +103,7 @@ async fn link(socket: &Path) -> Result<Linked, EngineError> {
     let hello = tokio::time::timeout(HELLO, bare.json::<Hello>("say its version", "/version"));
     let late = |_| EngineError::Deadline { call: "say its version", seconds: HELLO.as_secs() };
     let hello = hello.await.map_err(late)??;
-    if parse(&hello.api_version).is_none_or(|version| version < API_LEAST) {
+    if !is_at_least(&hello.api_version, API_LEAST) {
         let (major, minor) = API_LEAST;
         return Err(EngineError::Unsupported(format!(
             "{} speaks version {} of Docker's API; at least {major}.{minor} is needed, of Docker Engine 20.10",
