@@ -302,11 +302,14 @@ host_test!(docker_an_image_build_outlives_a_killed_daemon_and_a_killed_engine_an
     assert!(cut >= 4, "it was under way {cut} times when agentd was killed");
 
     // The engine ends in the middle of a step, whose container it leaves.
-    begin(&agentd);
-    wait_until("a step runs", Duration::from_secs(20), || match docker(&["ps", "-q"]) {
-        Ok(steps) if !steps.is_empty() => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    let begun = |agentd: &Agentd| {
+        begin(agentd);
+        wait_until("a step runs", Duration::from_secs(20), || match docker(&["ps", "-q"]) {
+            Ok(steps) if !steps.is_empty() => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    begun(&agentd);
     dockerd.kill();
     dockerd.start();
     wait_built(&agentd);
@@ -314,9 +317,9 @@ host_test!(docker_an_image_build_outlives_a_killed_daemon_and_a_killed_engine_an
     agentd.ok(&["image", "rm", "app"]);
     assert_gone(&agentd, &before, "after the engine was killed");
 
-    // Nobody wants it any more once agentd is back.
-    begin(&agentd);
-    std::thread::sleep(Duration::from_millis(1800));
+    // Nobody wants it any more once agentd is back. What the engine begins behind a FROM before it is heard is told to the
+    // next try alone, and there is none.
+    begun(&agentd);
     agentd.kill();
     agentd.start();
     agentd.ok(&["image", "rm", "app"]);

@@ -114,6 +114,47 @@ fn docker_what_a_build_left_that_was_cut_off_is_taken_away_and_nothing_of_anybod
     });
 }
 
+/// What the engine begins behind a FROM in the moment that it is hung up on is told to the next try alone, or to none where
+/// that copied the same files before the other was through.
+#[test]
+#[ignore = "needs the test host: run by tests/run"]
+fn docker_what_a_try_made_that_nobody_heard_is_known_to_the_next_one() {
+    netns::inside(async || {
+        inside(async |bed: &Bed| {
+            let (image, shelf) = (Uuid::now_v7(), Shelf::new(bed, BTreeMap::new()));
+            let source = received(&shelf, image).await;
+            let work = Work::detached(image);
+            let before = there().await;
+            let journal = bed.state().builds_dir().join(image.to_string());
+            let begun = wait_until("it is noted that it begins", Duration::from_secs(30), async || {
+                tokio::fs::read(&journal).await.map_err(|error| error.to_string())
+            });
+            tokio::select! {
+                built = shelf.images.build(&source, &work) => panic!("it was done before: {built:?}"),
+                _ = begun => {}
+            }
+            drop(shelf);
+            // As the engine goes on with its first copy, and again.
+            let folder = bed.scratch.path().join("unheard");
+            tokio::fs::create_dir(&folder).await.expect("a folder");
+            let first = tar(&[("Dockerfile", b"FROM box:1\nCOPY word /word\n"), ("word", b"hello\n")]);
+            tokio::fs::write(folder.join("context"), first).await.expect("written");
+            for _ in 0..2 {
+                let context = folder.join("context");
+                ok(&format!("DOCKER_BUILDKIT=0 docker build --no-cache - < {}", context.display())).await;
+            }
+            assert!(there().await.difference(&before).count() >= 2);
+
+            let next = Shelf::new(bed, BTreeMap::new());
+            next.images.build(&source, &work).await.expect("built");
+            next.images.remove(image).await.expect("removed");
+            next.images.clear(&BTreeSet::new()).await.expect("cleared");
+            assert_eq!(there().await, before);
+        })
+        .await;
+    });
+}
+
 #[test]
 #[ignore = "needs the test host: run by tests/run"]
 fn docker_a_build_goes_on_after_the_engine_was_killed_and_in_the_end_nothing_is_left() {

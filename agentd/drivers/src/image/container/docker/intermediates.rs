@@ -14,14 +14,14 @@ use crate::image::ImageError;
 
 pub(super) struct Intermediates {
     journal: Journal,
-    /// An earlier try was cut off.
-    earlier: bool,
     seen: Mutex<Seen>,
     changes: watch::Sender<()>,
 }
 
 struct Seen {
     noted: Noted,
+    /// An earlier try was cut off.
+    earlier: bool,
     /// The engine is at it, and has not told all yet.
     open: bool,
     /// What the step at hand ends as was there before.
@@ -47,8 +47,9 @@ impl Intermediates {
         // Until its end is heard it counts as cut off.
         let noted = Noted { cut: true, ..noted };
         journal.write(&noted).await?;
-        let seen = Mutex::new(Seen { noted, open: false, known: false, on: String::new(), copying: false });
-        Ok(Self { journal, earlier, seen, changes: watch::Sender::new(()) })
+        let seen = Seen { noted, earlier, open: false, known: false, on: String::new(), copying: false };
+        let seen = Mutex::new(seen);
+        Ok(Self { journal, seen, changes: watch::Sender::new(()) })
     }
 
     /// The engine is about to begin.
@@ -113,7 +114,10 @@ impl Intermediates {
 
     /// Of a try that ended in this process.
     pub(super) async fn end(&self) {
-        let cut = self.earlier || self.seen.lock().open;
+        let cut = {
+            let seen = self.seen.lock();
+            seen.earlier || seen.open
+        };
         if let Err(error) = self.journal.write(&Noted { cut, ..self.noted() }).await {
             tracing::warn!("what a build made is not noted: {error}");
         }
@@ -150,7 +154,8 @@ impl Seen {
     /// What a step runs in, or ended as.
     fn told(&mut self, end: &str) -> bool {
         if end == "Using cache" {
-            self.known = true;
+            // What an earlier try made in the moment in which it was cut off is told of here for the first time.
+            self.known = !self.earlier;
             return false;
         }
         let container = end.strip_prefix("Running in ");
@@ -221,6 +226,25 @@ mod tests {
             (noted.images, noted.containers),
             (vec!["dddd".into(), "eeee".into()], vec!["cccc".into()])
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_found_again_may_be_of_the_try_that_was_cut_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let begin = || Intermediates::begin(Journal::of(&Instance::new(folder.path()), Uuid::nil()));
+        for noted in [&[][..], &["bbbb"]] {
+            let made = begin().await.expect("noted");
+            for text in [
+                "Step 1/2 : FROM box:1\n",
+                " ---> aaaa\n",
+                "Step 2/2 : COPY a /a\n",
+                " ---> Using cache\n",
+                " ---> bbbb\n",
+            ] {
+                made.hear(text);
+            }
+            assert_eq!(made.noted().images, noted);
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! Takes away what builds left: images without a name, and of a build that was cut off also the containers of its steps.
 //!
 //! An image goes if it has no name, came after the build began, is none that another stands on, and was told of by the
-//! engine while we listened; or, where we may have missed a word, stands on such a one, was made by a container that was
-//! told of, or by the very sort of step that was under way, on what that stood on. A container goes if it bears the build's seal. Nothing goes while a build of ours is under way: it may stand on
-//! what another one made.
+//! engine while we listened, be it to the try after the one that made it; or, where we may have missed a word, stands on
+//! such a one, was made by a container that was told of, by the very sort of step that was under way, on what that stood
+//! on, or of the same files on the same image. A container goes if it bears the build's seal. Nothing goes while a build
+//! of ours is under way: it may stand on what another one made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

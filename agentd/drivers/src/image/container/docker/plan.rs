@@ -58,6 +58,13 @@ impl Listed {
         let step = format!("#(nop) {} ", copy.word);
         self.stands_on(&copy.on) && makers.get(&self.id).is_some_and(|maker| maker.step.contains(&step))
     }
+
+    /// Whether it is of the very step that the other is of, where that has what it copied in its name.
+    fn copies_as(&self, other: &Self, makers: &BTreeMap<String, Maker>) -> bool {
+        let step = |one: &Self| makers.get(&one.id).map(|maker| maker.step.as_str());
+        let copies = |step: &str| ["#(nop) COPY ", "#(nop) ADD "].iter().any(|word| step.contains(word));
+        self.parent_id == other.parent_id && step(self) == step(other) && step(self).is_some_and(copies)
+    }
 }
 
 /// Podman says what an id begins with of an image, and not of the one that it stands on.
@@ -95,6 +102,10 @@ pub(super) fn plan_images(there: &[Listed], makers: &BTreeMap<String, Maker>, no
             copies.any(|copy| one.copied_by(copy, makers))
         };
         ours.extend(there.iter().filter(free).filter(copied));
+        // Made of the same files on the same image: of a try that was not heard any more while the next one copied them too.
+        let twin = |one: &&Listed| ours.iter().any(|known| known.copies_as(one, makers));
+        let twins: Vec<&Listed> = there.iter().filter(free).filter(twin).collect();
+        ours.extend(twins);
         let mut next = 0;
         // What stands on one of ours; the list grows while it is gone through.
         while let Some(parent) = ours.get(next).map(|one| bare(&one.id).to_owned()) {
@@ -201,6 +212,29 @@ mod tests {
         let makers = [(id("bbb1"), maker("0123456789ab")), (id("ccc1"), maker("ffffffffffff"))].into();
         let cut = plan_images(&there, &makers, &noted(true, &["aaa1"], &["012345"]));
         assert_eq!(cut, ["aaa3", "bbb1", "aaa2", "aaa1"].map(id));
+    }
+
+    #[test]
+    fn what_was_copied_twice_goes_twice() {
+        let there = [
+            image("ba5e", "", 50, Some("box:1")),
+            image("aaa1", "ba5e", 101, None),
+            image("aaa2", "ba5e", 101, None),
+            image("bbb1", "ba5e", 101, None),
+            image("ccc1", "aaa1", 102, None),
+            image("ccc2", "ba5e", 102, None),
+        ];
+        let id = |id: &str| format!("sha256:{id}");
+        let by = |step: &str| Maker { container: String::new(), step: format!("/bin/sh -c {step}") };
+        let (word, other) = ("#(nop) COPY file:00 in /word ", "#(nop) COPY file:11 in /word ");
+        let makers = [("aaa1", word), ("aaa2", word), ("bbb1", other), ("ccc1", "make"), ("ccc2", "make")];
+        let makers = makers.map(|(image, step)| (id(image), by(step))).into();
+        let cut = plan_images(&there, &makers, &noted(true, &["aaa1", "ccc1"], &[]));
+        assert_eq!(cut, ["aaa2", "ccc1", "aaa1"].map(id));
+        assert_eq!(
+            plan_images(&there, &makers, &noted(false, &["aaa1", "ccc1"], &[])),
+            ["ccc1", "aaa1"].map(id)
+        );
     }
 
     #[test]
