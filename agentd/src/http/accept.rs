@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use agentd_api::{ErrorCode, Problem};
 use hyper::server::conn::http1;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ const SIDE_LANE: usize = 64;
 pub(super) const HEAD_BYTES_MAX: usize = 32 << 10;
 /// How long a connection is waited for that is only there to be refused.
 const REFUSED_IDLE: Duration = Duration::from_secs(5);
+/// How long what still comes is taken on a connection that is over, once its last answer is out.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Whether one may call and as whom, and its place in a lane.
 pub(super) type Admitted = (Access, OwnedSemaphorePermit);
@@ -188,7 +191,7 @@ async fn drive(
             return Poll::Ready(Ended::of(ended));
         }
         if stopping.is_some() && pace.at_rest() {
-            return Poll::Ready(Ended::Served);
+            return Poll::Ready(Ended::Stopped);
         }
         loop {
             let due = [pace.due(&patience), stopping].into_iter().flatten().min();
@@ -207,19 +210,42 @@ async fn drive(
         }
     })
     .await;
-    let answer = match ended {
-        Ended::Late if pace.phase() == Phase::Head => error::late_head(patience.head),
-        Ended::Http2 => error::refused_head(505),
-        _ => return,
-    };
-    // None once it is upgraded, and then it is not in its head.
+    // None once it is upgraded: then it is another's.
     let Some(parts) = conn.into_parts() else { return };
-    send_last(&mut parts.io.into_stream(), &answer);
+    let mut stream = parts.io.into_stream();
+    match ended {
+        Ended::Late if pace.phase() == Phase::Head => {
+            send_last(&mut stream, &error::late_head(patience.head))
+        }
+        Ended::Late | Ended::Stopped => {}
+        Ended::Http2 => {
+            send_last(&mut stream, &error::refused_head(505));
+            linger(stream, &stop).await;
+        }
+        Ended::Served => linger(stream, &stop).await,
+    }
+}
+
+/// Takes what a peer still sends that was answered before it had sent all: an upload that was refused, say. A peer
+/// whose sending fails may never come to read why.
+async fn linger(mut stream: impl Wire, stop: &CancellationToken) {
+    let taken = async {
+        // What goes wrong here is the connection's end, which is what is waited for.
+        let _ = stream.shutdown().await;
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await.is_ok_and(|count| count > 0) {}
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = tokio::time::timeout(LINGER, taken) => {}
+    }
 }
 
 /// How serving a connection ended.
 enum Ended {
     Served,
+    /// The server stops, and nothing was being answered.
+    Stopped,
     /// Patience with it was over.
     Late,
     /// It was spoken HTTP/2 on, which hyper leaves without an answer.
