@@ -10,7 +10,7 @@ fn micro_is_built() {
         None => template::ensure(),
         Some(scratch) => {
             namespace::furnish(&scratch).expect("a furnished namespace");
-            template::make(&agent_tests::host::Host::new(scratch));
+            template::make(&mut agent_tests::host::Host::new(scratch));
         }
     }
 }

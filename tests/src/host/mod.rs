@@ -81,6 +81,7 @@ impl Host {
                 }
             });
         }
+        template::teach_libvirt();
         self.libvirtd = Some(self.service("/usr/sbin/libvirtd"));
         wait_until("libvirtd answers", Duration::from_secs(60), || virsh(&["version"]).map(|_| ()));
     }
