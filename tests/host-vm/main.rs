@@ -15,6 +15,13 @@ use std::time::Duration;
 use agent_tests::host::{Agentd, guest, wait_until};
 use agent_tests::machine_test;
 
+/// Before the first that is booted from it, so that none waits for it.
+#[test]
+#[ignore = "needs the packages of packaging/host-packages: run by tests/run"]
+fn root_is_made() {
+    assert!(agent_tests::machine::root().join("root.img").is_file());
+}
+
 // One after the other: guests of two such hosts at once would get no time.
 machine_test!(vm_and_docker_have_what_a_whole_host_gives, 1200, |host| {
     let mut agentd = host.agentd("state");
