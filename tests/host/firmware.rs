@@ -11,12 +11,7 @@ const USER_SPACE: &str = "micro: in user space";
 /// UEFI without KVM takes its time.
 const SLOW: Duration = Duration::from_secs(240);
 /// What a guest's variables begin as.
-const OVMF_FIRST: [&str; 4] = [
-    "/usr/share/OVMF/OVMF_VARS_4M.fd",
-    "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
-    "/usr/share/edk2/ovmf/OVMF_VARS.fd",
-    "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd",
-];
+const OVMF_FIRST: [&str; 2] = ["/usr/share/OVMF/OVMF_VARS_4M.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"];
 /// How often each guest is started where they are compared.
 const TURNS: usize = 2;
 const OVMF: [&str; 4] = [
@@ -105,53 +100,53 @@ fn least(ways: &[Way], of: impl Fn(&Way) -> Duration) -> Duration {
     ways.iter().map(of).min().expect("a turn")
 }
 
-host_test!(
-    vm_started_by_uefi_runs_what_is_unsigned_and_by_secure_boot_does_not_and_its_copies_as_it,
-    |host| {
-        let agentd = host.with_agentd();
-        import(&agentd, host.scratch());
-        let uefi = ["--image", "disk", "--memory", "256MiB", "--firmware", "uefi", "--label", "tier=web"];
-        agentd.ok(&[&["vm", "create", "web"][..], &uefi].concat());
-        let id = agentd.vm("web")["id"].as_str().expect("an id").to_owned();
-        let folder = agentd.state().join("vms").join(&id);
-        println!("UEFI: {:?}", reaches_user_space(&agentd, "web", 0).wall);
-        let look = "cat /proc/cmdline; ls /sys/firmware; dmesg | grep -i secureboot; ls /sys/class/tpm";
-        let said = exec(&agentd, "web", look);
-        assert!(said.contains("started=changed") && said.lines().any(|l| l == "efi"), "{said}");
-        assert!(!said.contains("Secure boot enabled") && !said.contains("tpm0"), "{said}");
-        assert!(folder.join("uefi.fd").is_file());
+host_test!(vm_started_by_uefi_runs_what_is_unsigned_and_by_secure_boot_does_not, |host| {
+    let agentd = host.with_agentd();
+    import(&agentd, host.scratch());
+    agentd.ok(&["vm", "create", "web", "--image", "disk", "--memory", "256MiB", "--firmware", "uefi"]);
+    let id = agentd.vm("web")["id"].as_str().expect("an id").to_owned();
+    let folder = agentd.state().join("vms").join(&id);
+    println!("UEFI: {:?}", reaches_user_space(&agentd, "web", 0).wall);
+    let look = "cat /proc/cmdline; ls /sys/firmware; dmesg | grep -i secureboot; ls /sys/class/tpm";
+    let said = exec(&agentd, "web", look);
+    assert!(said.contains("started=changed") && said.lines().any(|l| l == "efi"), "{said}");
+    assert!(!said.contains("Secure boot enabled") && !said.contains("tpm0"), "{said}");
+    assert!(folder.join("uefi.fd").is_file());
 
-        // Another firmware and a TPM wait for a restart, and say so.
-        agentd.ok(&["vm", "set", "web", "--firmware", "uefi-secure", "--tpm"]);
-        wait_until("it waits for a restart", Duration::from_secs(20), || {
-            let status = agentd.vm("web")["status"].to_string();
-            if status.contains("pending_restart") { Ok(()) } else { Err(status) }
-        });
-        assert!(exec(&agentd, "web", look).contains("started=changed"), "it runs on");
-        agentd.ok(&["vm", "stop", "web"]);
-        println!("secure boot: {:?}", reaches_user_space(&agentd, "web", 1).wall);
-        let said = exec(&agentd, "web", &format!("{look}; cat /sys/class/tpm/tpm0/tpm_version_major"));
-        assert!(said.contains("started=vmlinuz") && said.contains("Secure boot enabled"), "{said}");
-        assert!(said.contains("tpm0\n2\n"), "{said}");
-        let console = guest::console(&agentd, "web");
-        assert!(console.contains("bad shim signature"), "{console}");
-        agentd.ok(&["vm", "stop", "web"]);
-        variables_go_with_clones_and_archives_and_what_a_tpm_holds_does_not(&agentd, host.scratch());
-    }
-);
+    // Another firmware and a TPM wait for a restart, and say so.
+    agentd.ok(&["vm", "set", "web", "--firmware", "uefi-secure", "--tpm"]);
+    wait_until("it waits for a restart", Duration::from_secs(20), || {
+        let status = agentd.vm("web")["status"].to_string();
+        if status.contains("pending_restart") { Ok(()) } else { Err(status) }
+    });
+    assert!(exec(&agentd, "web", look).contains("started=changed"), "it runs on");
+    agentd.ok(&["vm", "stop", "web"]);
+    println!("secure boot: {:?}", reaches_user_space(&agentd, "web", 1).wall);
+    let said = exec(&agentd, "web", &format!("{look}; cat /sys/class/tpm/tpm0/tpm_version_major"));
+    assert!(said.contains("started=vmlinuz") && said.contains("Secure boot enabled"), "{said}");
+    assert!(said.contains("tpm0\n2\n"), "{said}");
+    let console = guest::console(&agentd, "web");
+    assert!(console.contains("bad shim signature"), "{console}");
+});
 
-/// Of `web`, which has been started by UEFI and has a TPM, and is stopped.
-fn variables_go_with_clones_and_archives_and_what_a_tpm_holds_does_not(agentd: &Agentd, scratch: &Path) {
+host_test!(vm_uefi_variables_go_with_clones_and_archives_and_what_a_tpm_holds_does_not, |host| {
+    let agentd = host.with_agentd();
+    import(&agentd, host.scratch());
+    let uefi =
+        ["--image", "disk", "--memory", "256MiB", "--firmware", "uefi", "--tpm", "--label", "tier=web"];
+    agentd.ok(&[&["vm", "create", "web"][..], &uefi].concat());
+    println!("UEFI: {:?}", reaches_user_space(&agentd, "web", 0).wall);
+    agentd.ok(&["vm", "stop", "web"]);
     let variables = |name: &str| {
         let id = agentd.vm(name)["id"].as_str().expect("an id").to_owned();
         std::fs::read(agentd.state().join("vms").join(id).join("uefi.fd")).expect("its variables")
     };
     let was = variables("web");
-    let firsts: Vec<Vec<u8>> = OVMF_FIRST.iter().filter_map(|path| std::fs::read(path).ok()).collect();
-    assert!(!firsts.is_empty() && !firsts.contains(&was), "its boot has written variables");
+    let first = OVMF_FIRST.iter().find_map(|path| std::fs::read(path).ok()).expect("OVMF's own");
+    assert!(was != first, "its boot has written variables");
     agentd.ok(&["vm", "clone", "web", "linked", "--no-start"]);
     agentd.ok(&["vm", "clone", "web", "full", "--full", "--no-start"]);
-    let archive = scratch.join("web.tar").to_string_lossy().into_owned();
+    let archive = host.scratch().join("web.tar").to_string_lossy().into_owned();
     let exported = agentd.ctl(&["vm", "export", "web", &archive]);
     assert!(exported.status == 0 && exported.stderr.contains("TPM holds is not in it"), "{exported:?}");
     agentd.ok(&["vm", "import", &archive, "--name", "copy", "--no-start"]);
@@ -164,13 +159,12 @@ fn variables_go_with_clones_and_archives_and_what_a_tpm_holds_does_not(agentd: &
         Path::new("/var/lib/libvirt/swtpm").join(agentd.vm(name)["id"].as_str().expect("an id")).is_dir()
     };
     assert!(tpm("web") && !tpm("copy") && !tpm("full"));
-    println!("a copy: {:?}", reaches_user_space(agentd, "copy", 0).wall);
+    println!("a copy: {:?}", reaches_user_space(&agentd, "copy", 0).wall);
     assert!(tpm("copy"));
-    let said = exec(agentd, "copy", "cat /proc/cmdline; dmesg | grep -i secureboot");
-    assert!(said.contains("started=vmlinuz") && said.contains("Secure boot enabled"), "{said}");
+    assert!(exec(&agentd, "copy", "cat /proc/cmdline").contains("started=changed"));
     agentd.ok(&["vm", "rm", "web", "linked", "full", "copy"]);
-    assert_eq!(traces::of_vms(agentd), Vec::<String>::new());
-}
+    assert_eq!(traces::of_vms(&agentd), Vec::<String>::new());
+});
 
 host_test!(vm_tpm_goes_on_with_its_guest_and_goes_with_its_vm, |host| {
     let mut agentd = host.with_agentd();

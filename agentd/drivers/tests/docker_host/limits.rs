@@ -48,6 +48,7 @@ fn docker_limits_hold_and_are_changed_while_it_runs() {
             // Of its own program: what is run beside it may be let have as much as the hard limit by some runtimes.
             let files = bed.says(id, "grep '^Max open files' /proc/1/limits").await;
             assert_eq!(files.split_whitespace().collect::<Vec<_>>()[3..5], ["100", "200"], "{files}");
+            assert_eq!(bed.says(id, "ulimit -H -n").await, "200");
             assert_eq!(bed.says(id, "df /dev/shm | grep shm").await.split_whitespace().nth(1), Some("8192"));
             assert_eq!(
                 bed.says(id, "grep Cpus_allowed_list /proc/self/status").await,
