@@ -46,6 +46,7 @@ pub fn test(name: &str, body: impl FnOnce(&mut Host)) {
         }
         Some(scratch) => {
             namespace::furnish(&scratch).expect("a furnished namespace");
+            template::teach_libvirt();
             let mut host = Host::new(scratch);
             body(&mut host);
         }
@@ -81,7 +82,6 @@ impl Host {
                 }
             });
         }
-        template::teach_libvirt();
         self.libvirtd = Some(self.service("/usr/sbin/libvirtd"));
         wait_until("libvirtd answers", Duration::from_secs(60), || virsh(&["version"]).map(|_| ()));
     }

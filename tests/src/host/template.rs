@@ -35,7 +35,7 @@ pub fn ensure() {
     fs::create_dir_all(&parent).expect("a folder for the template");
     let lock = File::create(parent.join("lock")).expect("a lock file");
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).expect("the lock");
-    if folder.join("agentd.db").exists() {
+    if folder.join("agentd.db").exists() && learned().is_dir() {
         return;
     }
     for old in fs::read_dir(&parent).expect("the folder").filter_map(Result::ok).filter(|e| e.path().is_dir())
@@ -54,9 +54,7 @@ fn learned() -> PathBuf {
 
 /// Inside: what libvirt would learn of QEMU is the same for each test, and is there before it begins.
 pub fn teach_libvirt() {
-    if learned().is_dir() && !Path::new(LEARNED).join("qemu").exists() {
-        copy(&learned().join("."), Path::new(LEARNED));
-    }
+    copy(&learned().join("."), Path::new(LEARNED));
 }
 
 /// Inside the test MAKER: builds the image and keeps the state.

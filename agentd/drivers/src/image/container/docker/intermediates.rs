@@ -9,7 +9,7 @@ use agentd_api::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::journal::{Copying, Journal, Noted};
+use super::journal::{COPIES, Copying, Journal, Noted};
 use crate::image::ImageError;
 
 pub(super) struct Intermediates {
@@ -114,11 +114,11 @@ impl Intermediates {
 
     /// Of a try that ended in this process.
     pub(super) async fn end(&self) {
-        let cut = {
+        let noted = {
             let seen = self.seen.lock();
-            seen.earlier || seen.open
+            Noted { cut: seen.earlier || seen.open, ..seen.noted.clone() }
         };
-        if let Err(error) = self.journal.write(&Noted { cut, ..self.noted() }).await {
+        if let Err(error) = self.journal.write(&noted).await {
             tracing::warn!("what a build made is not noted: {error}");
         }
     }
@@ -144,7 +144,7 @@ impl Seen {
             copies.pop();
         }
         let noted = self.copying;
-        self.copying = matches!(word.as_str(), "COPY" | "ADD") && copies.len() < Self::MOST;
+        self.copying = COPIES.contains(&word.as_str()) && copies.len() < Self::MOST;
         if self.copying {
             copies.push(Copying { since: Timestamp::now(), on: self.on.clone(), word });
         }

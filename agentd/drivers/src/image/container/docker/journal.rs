@@ -26,13 +26,16 @@ pub(super) struct Noted {
     pub(super) copies: Vec<Copying>,
 }
 
+/// What steps begin with that copy files.
+pub(super) const COPIES: [&str; 2] = ["COPY", "ADD"];
+
 /// A step that copies files: it has no container, and the engine goes through with it although nobody listens any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Copying {
     pub(super) since: Timestamp,
     /// The image that it stands on, shortened.
     pub(super) on: String,
-    /// COPY or ADD.
+    /// One of [`COPIES`].
     pub(super) word: String,
 }
 

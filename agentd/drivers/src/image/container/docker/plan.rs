@@ -6,7 +6,7 @@ use std::time::Duration;
 use agentd_api::Timestamp;
 use serde::Deserialize;
 
-use super::journal::{Copying, Noted};
+use super::journal::{COPIES, Copying, Noted};
 
 /// For how long a step that copies files may go on after its build was cut off.
 const COPY_MAX: Duration = Duration::from_secs(600);
@@ -34,6 +34,13 @@ pub(super) struct Maker {
     pub(super) step: String,
 }
 
+impl Maker {
+    /// Whether it is a step of that sort, which has no program of its own.
+    fn is_a(&self, word: &str) -> bool {
+        self.step.contains(&format!("#(nop) {word} "))
+    }
+}
+
 impl Listed {
     /// Whether it has no name and is no older than that.
     pub(super) fn may_be_of(&self, since: Timestamp) -> bool {
@@ -55,15 +62,14 @@ impl Listed {
 
     /// Whether it is what comes of that.
     pub(super) fn copied_by(&self, copy: &Copying, makers: &BTreeMap<String, Maker>) -> bool {
-        let step = format!("#(nop) {} ", copy.word);
-        self.stands_on(&copy.on) && makers.get(&self.id).is_some_and(|maker| maker.step.contains(&step))
+        self.stands_on(&copy.on) && makers.get(&self.id).is_some_and(|maker| maker.is_a(&copy.word))
     }
 
     /// Whether it is of the very step that the other is of, where that has what it copied in its name.
     fn copies_as(&self, other: &Self, makers: &BTreeMap<String, Maker>) -> bool {
-        let step = |one: &Self| makers.get(&one.id).map(|maker| maker.step.as_str());
-        let copies = |step: &str| ["#(nop) COPY ", "#(nop) ADD "].iter().any(|word| step.contains(word));
-        self.parent_id == other.parent_id && step(self) == step(other) && step(self).is_some_and(copies)
+        let (Some(own), Some(others)) = (makers.get(&self.id), makers.get(&other.id)) else { return false };
+        let copies = COPIES.iter().any(|word| own.is_a(word));
+        copies && self.parent_id == other.parent_id && own.step == others.step
     }
 }
 
