@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use agent_tests::host::engine::{self, docker};
+use agent_tests::host::engine::{self, IMAGE, STAY, docker};
 use agent_tests::host::{Agentd, guest, lacks, namespace, wait_until};
 use agent_tests::host_test;
 use serde_json::Value;
@@ -45,6 +45,34 @@ host_test!(docker_that_is_down_when_agentd_starts_is_said_to_be_and_found_when_i
     assert_eq!(page.trim(), "web");
     assert_eq!(agentd.ok(&["container", "exec", "web", "--", "hostname"]), "web\n");
     assert_eq!(engine::containers().len(), 1, "one, and once");
+});
+
+host_test!(docker_what_went_with_an_engine_while_agentd_was_away_or_began_is_started_again, |host| {
+    let mut dockerd = host.start_docker();
+    let mut agentd = host.bare_agentd("state");
+    agentd.wait_ready();
+    // It ends well when the next engine asks it to, which is by itself no reason to start it.
+    agentd.ok(&["container", "run", "web", "--image", IMAGE, "--", "sh", "-c", STAY]);
+    let down =
+        |c: &Value| c["status"]["last_stop"]["how"] == "host_down" && c["status"]["state"] == "running";
+    let started = |c: &Value| c["status"]["started_at"].as_str().map(str::to_owned);
+    let mut last = started(&container(&agentd, "web"));
+    let mut is_up_again = |agentd: &Agentd, what: &str| {
+        let up = until(agentd, "web", what, Duration::from_secs(30), |c| down(c) && started(c) != last);
+        last = started(&up);
+    };
+    agentd.stop();
+    dockerd.kill();
+    dockerd.start();
+    agentd.start();
+    is_up_again(&agentd, "up again after both were away");
+
+    // The next engine listens before agentd has begun to look, and answers when it has ended what it found.
+    agentd.stop();
+    agentd.start();
+    dockerd.kill();
+    dockerd.start();
+    is_up_again(&agentd, "up again after agentd had begun");
 });
 
 /// As the API has it at this moment.

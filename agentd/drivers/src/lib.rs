@@ -17,6 +17,7 @@ pub mod faults;
 pub mod image;
 pub mod instance;
 pub mod network;
+mod process;
 mod unit;
 pub mod vm;
 pub mod volume;

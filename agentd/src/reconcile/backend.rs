@@ -6,11 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::Timestamp;
 use agentd_drivers::container::ContainerError;
 use agentd_drivers::engine::EngineError;
 use agentd_drivers::vm::VmError;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -43,20 +41,11 @@ pub struct Backend {
     name: &'static str,
     state: watch::Sender<Option<String>>,
     ask: Arc<Notify>,
-    outage: Arc<Mutex<Option<Outage>>>,
-}
-
-/// When it was last away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outage {
-    pub from: Timestamp,
-    /// Absent while it is.
-    pub to: Option<Timestamp>,
 }
 
 impl Backend {
     pub fn new(name: &'static str) -> Self {
-        Self { name, state: watch::Sender::new(None), ask: Arc::default(), outage: Arc::default() }
+        Self { name, state: watch::Sender::new(None), ask: Arc::default() }
     }
 
     /// Why it does not answer; None while it does.
@@ -66,11 +55,6 @@ impl Backend {
 
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    /// Of its last time away since the daemon was started.
-    pub fn outage(&self) -> Option<Outage> {
-        *self.outage.lock()
     }
 
     /// A call came back with this. Whether that means that the backend is away.
@@ -96,21 +80,10 @@ impl Backend {
                     Some(reason) => tracing::warn!("{reason}"),
                     None => tracing::info!("{} answers", self.name),
                 }
-                self.note(down.is_some());
                 *known = down;
             }
             changed
         });
-    }
-
-    fn note(&self, down: bool) {
-        let (now, mut outage) = (Timestamp::now(), self.outage.lock());
-        *outage = match (*outage, down) {
-            (Some(Outage { from, to: None }), true) => Some(Outage { from, to: None }),
-            (_, true) => Some(Outage { from: now, to: None }),
-            (Some(Outage { from, to: None }), false) => Some(Outage { from, to: Some(now) }),
-            (other, false) => other,
-        };
     }
 
     /// Asks now and then until cancelled.
@@ -133,22 +106,5 @@ impl Backend {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_outage_has_a_beginning_and_an_end() {
-        let backend = Backend::new("it");
-        assert_eq!(backend.outage(), None);
-        backend.set(Some("gone".to_owned()));
-        let from = backend.outage().expect("an outage").from;
-        backend.set(Some("still gone".to_owned()));
-        assert_eq!(backend.outage(), Some(Outage { from, to: None }));
-        backend.set(None);
-        assert!(backend.outage().is_some_and(|o| o.from == from && o.to.is_some()));
     }
 }

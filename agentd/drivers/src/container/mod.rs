@@ -36,7 +36,7 @@ pub use seen::{
 };
 pub use streams::{Changed, ChangedHow, Commit, ContainerStats, ContainerStreams, Logs, Processes, Sitting};
 
-use crate::engine::EngineProbe;
+use crate::engine::{EngineProbe, Outage};
 
 /// What became of a wish to have a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,9 @@ pub trait ContainerLook: Send + Sync {
     async fn image_id(&self, name: &str) -> Result<Option<String>, ContainerError>;
     /// Changes as they happen. A receiver that lags must look at all.
     fn events(&self) -> broadcast::Receiver<ContainerEvent>;
+    /// When the engine was last away, or came, whether a call failed for it or not. What of its containers ended then ended
+    /// with it.
+    fn outage(&self) -> Option<Outage>;
     /// The digest that [`ContainerListed::digest`] has when the container was made by `def`: of all that cannot be changed
     /// while it is there.
     fn digest(&self, def: &ContainerDef) -> String;

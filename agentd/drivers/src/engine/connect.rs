@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::Timestamp;
 use bollard::{BollardRequest, Docker};
 use serde::Deserialize;
 
+use super::outage::{self, Outage};
 use super::wire::Wire;
 use super::{Engine, EngineError, EngineProbe, Linked};
 
@@ -51,7 +53,7 @@ struct Component {
 impl Engine {
     /// The connection that is there, or a new one.
     pub(crate) async fn linked(&self) -> Result<Arc<Linked>, EngineError> {
-        if let Some(linked) = self.linked.lock().clone() {
+        if let Some(linked) = self.link.lock().linked.clone() {
             return Ok(linked);
         }
         let mut why = None;
@@ -59,7 +61,7 @@ impl Engine {
             match link(socket).await {
                 Ok(linked) => {
                     let linked = Arc::new(linked);
-                    *self.linked.lock() = Some(linked.clone());
+                    self.found(&linked);
                     return Ok(linked);
                 }
                 // The first says more: it is the one that is wanted most. One that is there and refuses says most.
@@ -69,14 +71,26 @@ impl Engine {
                 Err(_) => {}
             }
         }
+        self.lost();
         let none =
             || EngineError::Unavailable { socket: String::new(), detail: "no socket is known".to_owned() };
         Err(why.unwrap_or_else(none))
     }
 
-    /// The next call looks for the engine anew: it may have been started again as another version.
+    fn found(&self, linked: &Arc<Linked>) {
+        let mut link = self.link.lock();
+        link.outage = match link.outage {
+            Some(outage) => Some(outage.end(Timestamp::now())),
+            None => linked.began.map(|began| Outage { from: began, to: Some(began) }),
+        };
+        link.linked = Some(linked.clone());
+    }
+
+    /// It is away. The next call looks for it anew: it may have been started again as another version.
     pub(crate) fn lost(&self) {
-        *self.linked.lock() = None;
+        let mut link = self.link.lock();
+        link.outage = Some(Outage::begin(link.outage, Timestamp::now()));
+        link.linked = None;
     }
 }
 
@@ -113,12 +127,15 @@ async fn link(socket: &Path) -> Result<Linked, EngineError> {
     }
     let podman = hello.components.iter().any(|part| part.name.starts_with("Podman"));
     let prefix = format!("/v{}", hello.api_version);
+    // Podman's containers do without it.
+    let began = if podman { None } else { outage::dockerd_began(socket) };
     Ok(Linked {
         docker: pinned(socket, &prefix)?,
         wire: Wire::new(socket, &prefix),
         flavor: if podman { Flavor::Podman } else { Flavor::Docker },
         version: hello.version,
         api: hello.api_version,
+        began,
     })
 }
 

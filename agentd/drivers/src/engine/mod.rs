@@ -7,12 +7,14 @@
 //!   Engine --documents--> bollard, pinned to the engine's own version of the API
 //!          --streams----> wire.rs: bytes as they come, with what was read and not one byte more in memory
 //!          --events-----> events.rs: one connection, made again where it ends; then "everything may have changed"
+//!                         outage.rs: when it was away
 //! ```
 //! An engine that is not there is no failure of ours: each call answers Unavailable, and the next looks again.
 
 mod connect;
 mod error;
 mod events;
+mod outage;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentd_api::Timestamp;
 use bollard::Docker;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -29,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use connect::{API_LEAST, Flavor};
 pub use error::EngineError;
 pub use events::{EngineEvent, Subject};
+pub use outage::Outage;
 use wire::Wire;
 
 /// For a question about something that the engine has in memory.
@@ -63,10 +67,17 @@ pub struct EngineProbe {
 #[derive(Debug)]
 pub struct Engine {
     sockets: Vec<PathBuf>,
-    /// The connection that answered last.
-    linked: Mutex<Option<Arc<Linked>>>,
+    link: Mutex<Link>,
     events: broadcast::Sender<EngineEvent>,
     stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    /// The connection that answered last.
+    linked: Option<Arc<Linked>>,
+    /// When the engine was last away.
+    outage: Option<Outage>,
 }
 
 /// An engine that answered.
@@ -77,6 +88,8 @@ pub(crate) struct Linked {
     pub(crate) flavor: Flavor,
     pub(crate) version: String,
     pub(crate) api: String,
+    /// When it was started, where that can be told and its containers end with it.
+    began: Option<Timestamp>,
 }
 
 impl Engine {
@@ -88,7 +101,7 @@ impl Engine {
         let usual = || Self::USUAL.iter().map(PathBuf::from).collect();
         let engine = Arc::new(Self {
             sockets: options.socket.map_or_else(usual, |socket| vec![socket]),
-            linked: Mutex::default(),
+            link: Mutex::default(),
             events: broadcast::Sender::new(4096),
             stop: CancellationToken::new(),
         });
@@ -121,6 +134,11 @@ impl Engine {
     /// Changes as they happen. A receiver that lags must look at all.
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
         self.events.subscribe()
+    }
+
+    /// When it was last away, or came. What of its containers ended then went with it.
+    pub fn outage(&self) -> Option<Outage> {
+        self.link.lock().outage
     }
 
     /// One call, with a deadline. Where nobody listens any more, the next call looks for an engine anew.

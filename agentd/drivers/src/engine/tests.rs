@@ -72,6 +72,23 @@ async fn an_engine_that_is_away_is_found_when_it_comes_and_everything_may_have_c
 }
 
 #[tokio::test]
+async fn an_engine_that_hangs_up_was_away_though_no_call_was_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("engine.sock");
+    let server = serve(&socket, "1.41", Duration::from_secs(1));
+    let engine = Engine::new(EngineOptions { socket: Some(socket) });
+    let mut events = engine.events();
+    assert_eq!(next(&mut events).await.subject, Subject::Everything);
+    assert_eq!(engine.outage(), None, "it was there from the first");
+    while next(&mut events).await.subject != Subject::Everything {}
+    let from = engine.outage().expect("it hung up").from;
+    engine.linked().await.expect("it is there");
+    let over = engine.outage().expect("it was away");
+    assert!(over.from >= from && over.to.is_some_and(|to| to >= over.from), "{over:?}");
+    server.abort();
+}
+
+#[tokio::test]
 async fn an_engine_whose_answer_begins_with_its_first_event_is_there_before_that() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("engine.sock");

@@ -120,7 +120,7 @@ impl Work<'_> {
             now: Timestamp::now(),
             queued: matches!(turn, boot::Turn::Later(_)),
             asked: self.containers.asked.lock().contains(&id),
-            outage: self.containers.backend.outage(),
+            outage: self.containers.driver().outage(),
         };
         let situation = observe::situation(self.object, &self.status, seen.as_ref(), &view);
         let ContainerPlan { ended, step } = plan_container(&situation);

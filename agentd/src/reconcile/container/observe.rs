@@ -5,9 +5,9 @@ use std::time::Duration;
 use agentd_api::container::{Container, ContainerHealth, ContainerStatus, HealthState};
 use agentd_api::{Object, Timestamp};
 use agentd_drivers::container::{self as driver, ContainerSeen, ContainerState};
+use agentd_drivers::engine::Outage;
 
 use super::plan::{Exit, Patience, Seen, Situation};
-use crate::reconcile::backend::Outage;
 use crate::reconcile::guest::life::{self, Run};
 
 /// An engine that comes back takes so long at most to end what it left running.
@@ -25,7 +25,7 @@ pub fn seen(container: Option<&ContainerSeen>, outage: Option<Outage>) -> Seen {
         ContainerState::Paused => Seen::Paused,
         ContainerState::Exited => {
             let exit = container.exit.as_ref();
-            let with_engine = container.finished_at.is_some_and(|at| within(outage, at));
+            let with_engine = outage.is_some_and(|outage| ended_with(outage, container));
             Seen::Exited(Exit {
                 code: exit.map_or(0, |exit| exit.code),
                 oom: exit.is_some_and(|exit| exit.oom),
@@ -35,12 +35,14 @@ pub fn seen(container: Option<&ContainerSeen>, outage: Option<Outage>) -> Seen {
     }
 }
 
-/// Whether that was while the engine was away, or as it went or came.
-fn within(outage: Option<Outage>, at: Timestamp) -> bool {
+/// Whether that was while the engine was away, or as it went or came. What was started since is none of that.
+fn ended_with(Outage { from, to }: Outage, container: &ContainerSeen) -> bool {
     let slack = u64::try_from(SETTLING.as_millis()).unwrap_or(u64::MAX);
-    outage.is_some_and(|Outage { from, to }| {
+    let since = to.is_some_and(|to| container.started_at.is_some_and(|at| at > to));
+    let ended = container.finished_at.is_some_and(|at| {
         at.millis() + slack >= from.millis() && to.is_none_or(|to| at <= to.plus(SETTLING))
-    })
+    });
+    ended && !since
 }
 
 /// When one that was asked to stop is killed.

@@ -19,7 +19,7 @@ use crate::container::{
     ContainerDef, ContainerError, ContainerEvent, ContainerListed, ContainerLook, ContainerSeen, ForeignDef,
     ForeignSeen, Wired,
 };
-use crate::engine::{ASK, EngineError, EngineEvent, Subject};
+use crate::engine::{ASK, EngineError, EngineEvent, Outage, Subject};
 
 const LOOK: &str = "look at a container";
 /// Strangers that are looked at at a time.
@@ -99,6 +99,10 @@ impl ContainerLook for EngineContainers {
 
     fn events(&self) -> broadcast::Receiver<ContainerEvent> {
         self.inner.events.subscribe()
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.inner.engine.outage()
     }
 
     fn digest(&self, def: &ContainerDef) -> String {

@@ -12,6 +12,7 @@ use crate::container::{
     Change, ContainerDef, ContainerError, ContainerEvent, EndpointSeen, ExitSeen, ForeignDef, HealthSeen,
     HealthState, Wired,
 };
+use crate::engine::Outage;
 
 impl FakeContainers {
     /// The next `times` calls of `method` fail.
@@ -37,7 +38,14 @@ impl FakeContainers {
     }
     /// While false, every call fails with Unavailable. Going and coming are told as an engine's are.
     pub fn set_available(&self, available: bool) {
-        let was = std::mem::replace(&mut self.inner.world.lock().away, !available);
+        let was = {
+            let mut world = self.inner.world.lock();
+            world.outage = match available {
+                true => world.outage.map(|outage| outage.end(Timestamp::now())),
+                false => Some(Outage::begin(world.outage, Timestamp::now())),
+            };
+            std::mem::replace(&mut world.away, !available)
+        };
         if was == available {
             let _ = self.inner.events.send(ContainerEvent { id: None });
         }

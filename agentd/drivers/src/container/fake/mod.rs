@@ -24,7 +24,7 @@ use super::{
     ContainerDef, ContainerDriver, ContainerError, ContainerEvent, ContainerListed, ContainerLook,
     ContainerSeen, ForeignDef, ForeignSeen,
 };
-use crate::engine::{EngineError, EngineProbe, Flavor};
+use crate::engine::{EngineError, EngineProbe, Flavor, Outage};
 use crate::faults::Faults;
 use state::World;
 
@@ -191,6 +191,10 @@ impl ContainerLook for FakeContainers {
 
     fn events(&self) -> broadcast::Receiver<ContainerEvent> {
         self.inner.events.subscribe()
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        self.inner.world.lock().outage
     }
 
     fn digest(&self, def: &ContainerDef) -> String {

@@ -10,6 +10,7 @@ use crate::container::{
     ContainerDef, ContainerListed, ContainerSeen, ContainerState, EndpointSeen, EngineNetwork, EngineRestart,
     EngineVolume, ExitSeen, ForeignDef, ForeignSeen, HealthSeen, HealthState, HealthWish, Limits, Wired,
 };
+use crate::engine::Outage;
 
 /// The tag of the fake's daemon.
 pub(super) fn name_of(def: &ContainerDef) -> String {
@@ -19,6 +20,7 @@ pub(super) fn name_of(def: &ContainerDef) -> String {
 #[derive(Debug, Default)]
 pub(super) struct World {
     pub(super) away: bool,
+    pub(super) outage: Option<Outage>,
     /// By the engine's id.
     pub(super) containers: BTreeMap<String, Kept>,
     pub(super) networks: BTreeMap<Uuid, EngineNetwork>,

@@ -22,6 +22,7 @@ use super::{blocking, failed_to};
 use crate::exec::{ExecError, Program};
 use crate::network::dnsmasq_config::{CONFIG, PID};
 use crate::network::{NetworkError, NetworkSetup};
+use crate::process::born;
 use crate::unit;
 
 /// The template of its unit.
@@ -110,15 +111,6 @@ async fn ended(pid: i32, birth: u64) -> bool {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     true
-}
-
-/// When a process began, in the kernel's ticks: with its pid, who it is. None where it is gone or a zombie.
-fn born(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name is in parentheses and may hold anything; state is field 3, the begin field 22.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// Every dnsmasq of this folder that runs.

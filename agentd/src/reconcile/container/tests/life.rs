@@ -163,6 +163,30 @@ async fn while_the_engine_is_away_the_last_known_state_stays() {
     host.until_state(&key("container", "new"), State::Running).await;
 }
 
+// dockerd that is started again has its socket before it answers: whoever calls meanwhile waits, and is refused nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_with_an_engine_that_nobody_found_away_is_started_again() {
+    let host = bed().await;
+    let _daemon = host.start();
+    let web = host.container("web", 9, json!({})).await;
+    let at = key("container", "web");
+    host.until_state(&at, State::Running).await;
+    host.container.set_available(false);
+    host.container.set_available(true);
+    host.container.program_exits(web.id(), 0);
+    host.until(&at, "down with its engine", |o| o["status"]["last_stop"]["how"] == "host_down").await;
+    host.until_state(&at, State::Running).await;
+
+    // What is started since ends by itself.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let new = host.container("new", 10, json!({})).await;
+    let at = key("container", "new");
+    host.until_state(&at, State::Running).await;
+    host.container.program_exits(new.id(), 0);
+    let off = host.until_state(&at, State::Stopped).await;
+    assert_eq!(off["status"]["last_stop"]["how"], "exited");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_comes_after_is_waited_for() {
     let host = bed().await;

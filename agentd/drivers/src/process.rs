@@ -1,0 +1,57 @@
+//! Processes of the host, by what the kernel says of them.
+
+use std::fs;
+use std::time::Duration;
+
+use agentd_api::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
+/// When a process began, in the kernel's ticks: with its pid, who it is. None where it is gone or a zombie.
+pub fn born(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name is in parentheses and may hold anything; state is field 3, the begin field 22.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+/// When a process began, by the clock.
+pub fn began(pid: i32) -> Option<Timestamp> {
+    let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
+    let began = Duration::from_millis(born(pid)?.saturating_mul(1000) / ticks);
+    let age = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?).saturating_sub(began);
+    let age = u64::try_from(age.as_millis()).ok()?;
+    Some(Timestamp(Timestamp::now().millis().saturating_sub(age)))
+}
+
+/// The name of a process's program, as far as the kernel keeps it.
+pub fn name(pid: i32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test needs a process that is nobody's; the rule is for the daemon"
+    )]
+    async fn a_process_began_when_it_was_started() {
+        let before = Timestamp::now();
+        let mut child = tokio::process::Command::new("/bin/sleep").arg("60").spawn().expect("started");
+        let pid = i32::try_from(child.id().expect("a pid")).expect("a number");
+        let (began, after) = (began(pid).expect("there"), Timestamp::now());
+        // The kernel counts in hundredths.
+        let tick = 20;
+        assert!(
+            began.millis() + tick >= before.millis() && began.millis() <= after.millis() + tick,
+            "{began}"
+        );
+        child.kill().await.expect("ended");
+        assert_eq!((born(pid), super::began(pid)), (None, None));
+    }
+}
