@@ -207,6 +207,24 @@ fn a_restart_stops_nothing_and_refuses_nobody(agentd: &Agentd) {
     assert_eq!(guests(), before);
 }
 
+/// systemd starts another Docker, behind the socket that it holds for it, while there is no agentd.
+fn what_went_with_docker_while_agentd_was_away_is_started_again(agentd: &Agentd) {
+    let running = "docker ps -q --filter name=box";
+    ok("systemctl stop agentd.socket agentd.service
+        systemctl kill --kill-who=main --signal=KILL docker.service");
+    wait_until("another Docker, which has ended the container", Duration::from_secs(120), || {
+        match sh(running) {
+            Ok(none) if none.is_empty() => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    ok("systemctl start agentd.socket agentd.service");
+    wait_until("the container", Duration::from_secs(60), || sh(&format!("{running} | grep .")));
+    let container = agentd.get("container", "box").expect("there");
+    assert_eq!(container["status"]["last_stop"]["how"], "host_down", "{container}");
+    answers(agentd);
+}
+
 /// It is not let into a container's namespace: what it has to mend there, a unit does.
 fn a_containers_mac_is_mended_from_outside_of_the_unit() {
     let inside = format!("nsenter --net --target {}", container());
@@ -300,6 +318,7 @@ fn an_administrators_day() {
     the_log_level_changes_while_it_runs(&agentd);
     a_hung_daemon_is_ended_and_started_anew(&agentd);
     a_restart_stops_nothing_and_refuses_nobody(&agentd);
+    what_went_with_docker_while_agentd_was_away_is_started_again(&agentd);
     removal_keeps_guests_state_and_configuration(&agentd);
     an_upgrade_and_a_downgrade_stop_nothing(&agentd);
 }
