@@ -45,8 +45,8 @@ impl Claims {
         self.spaces.iter().flat_map(of)
     }
 
+    /// What nobody has.
     pub(crate) fn put(&mut self, space: &str, value: &str, owner: Arc<ObjectKey>) {
-        self.take(space, value);
         let space: Text =
             self.spaces.get_key_value(space).map_or_else(|| space.into(), |(known, _)| known.clone());
         let value: Text = value.into();
@@ -54,7 +54,8 @@ impl Claims {
         // Most owners have one or two.
         taken.reserve_exact(1);
         taken.push((space.clone(), value.clone()));
-        self.spaces.entry(space).or_default().insert(value, owner);
+        let before = self.spaces.entry(space).or_default().insert(value, owner);
+        debug_assert!(before.is_none(), "it was taken");
         self.count += 1;
     }
 

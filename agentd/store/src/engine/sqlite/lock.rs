@@ -39,8 +39,17 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         // The number is a courtesy: a full disk must not keep a store from being read.
-        let written = file.set_len(0).and_then(|()| file.rewind());
-        drop(written.and_then(|()| writeln!(file, "{}", std::process::id())));
+        drop(tell(&mut file));
         Ok(Self { file })
     }
+}
+
+/// Writes over what the last one wrote. To cut that off first would have some file systems give a block back to the disk,
+/// and a start wait for it.
+fn tell(file: &mut File) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    let end = text.len() as u64;
+    if file.metadata()?.len() > end { file.set_len(end) } else { Ok(()) }
 }

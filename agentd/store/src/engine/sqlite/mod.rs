@@ -79,6 +79,13 @@ impl SqliteEngine {
         }
     }
 
+    fn read_through(&mut self, each: &mut dyn FnMut(Row) -> Result<(), String>) -> Result<(), OpenError> {
+        let failed = |error: rusqlite::Error| failure::open_failed(&self.path, "its header", &error);
+        let usual = open::read_through(&self.connection).map_err(failed)?;
+        rows::load(&self.connection, &self.path, &mut self.state, each)?;
+        self.connection.pragma_update(None, "cache_size", usual).map_err(failed)
+    }
+
     fn write(&mut self, batch: &Batch) -> rusqlite::Result<State> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut writing = Writing { connection: &self.connection, state: self.state };
@@ -99,7 +106,7 @@ impl SqliteEngine {
 
 impl Engine for SqliteEngine {
     fn load(&mut self, each: &mut dyn FnMut(Row) -> Result<(), String>) -> Result<Counters, OpenError> {
-        rows::load(&self.connection, &self.path, &mut self.state, each)?;
+        self.read_through(each)?;
         self.pages.sound(&self.path)?;
         self.check_mark()?;
         let path = suffixed(&self.path, ".mark");

@@ -162,7 +162,18 @@ fn as_it_is(path: &Path) -> Option<Connection> {
     let path = path.to_str().filter(|path| path.chars().all(plain))?;
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).ok()
+    let connection = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags).ok()?;
+    read_through(&connection).ok()?;
+    Some(connection)
+}
+
+/// For one who reads all pages once, from the first to the last: the fewer are kept, the less memory is touched for it.
+/// How many it kept before.
+pub(super) fn read_through(connection: &Connection) -> rusqlite::Result<i64> {
+    const PAGES: i64 = 32;
+    let before = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+    connection.pragma_update(None, "cache_size", PAGES)?;
+    Ok(before)
 }
 
 /// The structure of all pages, the free ones too, and that indexes agree with their tables.
