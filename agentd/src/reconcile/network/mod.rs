@@ -38,10 +38,6 @@ pub struct Networks {
 impl Reconciler for Networks {
     type Kind = Network;
 
-    fn waits_at_start(&self) -> bool {
-        false
-    }
-
     async fn reconcile(&self, pass: &Pass, object: &Object<Network>) -> Outcome<NetworkStatus> {
         let mut status = object.status.clone();
         status.bridge = Some(self.driver.bridge(object.meta.id));

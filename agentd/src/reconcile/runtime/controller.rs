@@ -37,7 +37,7 @@ pub(super) fn spawn<R: Reconciler>(core: Core, queue: Arc<Queue>, reconciler: Ar
     let controller = Controller { core, queue, reconciler };
     let reconciler = &controller.reconciler;
     if reconciler.all_at_start() {
-        let after = if reconciler.waits_at_start() { controller.core.head_start } else { Duration::ZERO };
+        let after = controller.core.head_start;
         for object in controller.all() {
             controller.core.trigger.wake_after(object.key().clone(), after);
         }

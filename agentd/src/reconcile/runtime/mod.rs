@@ -72,12 +72,9 @@ pub trait Reconciler: Send + Sync + 'static {
     fn resync(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
     }
-    /// Whether every object gets a pass when the daemon starts. False where the kind finds out by itself which need one.
+    /// Whether every object gets a pass when the daemon starts, after the first moments, which are left to those who waited
+    /// for it. False where the kind finds out by itself which need one.
     fn all_at_start(&self) -> bool {
-        true
-    }
-    /// Whether those passes leave the first moments to those who waited for the daemon. False for what others stand on.
-    fn waits_at_start(&self) -> bool {
         true
     }
 }
