@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// How long an answer may take: a peer may be slow, and a bench must end.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 pub struct Caller {
     reader: BufReader<UnixStream>,
     body: Vec<u8>,
@@ -15,7 +18,7 @@ pub struct Caller {
 impl Caller {
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { reader: BufReader::with_capacity(1 << 18, stream), body: Vec::new() })
     }
 

@@ -11,6 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::caller::{Caller, Figures, get, load, post};
 
+/// How many seconds one of its operations may take, which is less than an answer may: those of many callers wait for each
+/// other.
+const WAIT: u32 = 240;
+
 pub struct Incus {
     socket: PathBuf,
 }
@@ -88,8 +92,10 @@ impl Incus {
             bail!("Incus answers {status}: {value}");
         }
         let operation = value["operation"].as_str().context("an operation")?.to_owned();
-        let (status, _) = caller.call(&get(&format!("{operation}/wait?timeout=60")))?;
+        let (status, body) = caller.call(&get(&format!("{operation}/wait?timeout={WAIT}")))?;
         ensure!(status == 200, "its operation ended with {status}");
+        let value: serde_json::Value = serde_json::from_slice(body)?;
+        ensure!(value["metadata"]["status"] == "Success", "its operation is {}", value["metadata"]);
         Ok(())
     }
 }
