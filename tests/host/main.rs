@@ -27,6 +27,7 @@ mod huge_pages;
 mod image;
 mod image_context;
 mod image_oci;
+mod image_pull;
 mod kill;
 mod life;
 mod live;
