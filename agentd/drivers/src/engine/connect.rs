@@ -71,10 +71,11 @@ impl Engine {
                 Err(_) => {}
             }
         }
-        self.lost();
         let none =
             || EngineError::Unavailable { socket: String::new(), detail: "no socket is known".to_owned() };
-        Err(why.unwrap_or_else(none))
+        let why = why.unwrap_or_else(none);
+        self.failed(&why);
+        Err(why)
     }
 
     fn found(&self, linked: &Arc<Linked>) {
@@ -86,11 +87,24 @@ impl Engine {
         link.linked = Some(linked.clone());
     }
 
-    /// It is away. The next call looks for it anew: it may have been started again as another version.
-    pub(crate) fn lost(&self) {
+    /// A call came back with this. One that means that the engine is away has the next call look for it anew: it may have been
+    /// started again as another version.
+    pub(crate) fn failed(&self, error: &EngineError) {
+        if let EngineError::Unavailable { .. } = error {
+            self.lost();
+        }
+    }
+
+    /// It has gone.
+    pub(super) fn lost(&self) {
         let mut link = self.link.lock();
         link.outage = Some(Outage::begin(link.outage, Timestamp::now()));
         link.linked = None;
+    }
+
+    /// It is there, and does not do as it should.
+    pub(super) fn unlink(&self) {
+        self.link.lock().linked = None;
     }
 }
 
@@ -128,7 +142,7 @@ async fn link(socket: &Path) -> Result<Linked, EngineError> {
     let podman = hello.components.iter().any(|part| part.name.starts_with("Podman"));
     let prefix = format!("/v{}", hello.api_version);
     // Podman's containers do without it.
-    let began = if podman { None } else { outage::dockerd_began(socket) };
+    let began = if podman { None } else { outage::dockerd_began(socket).await };
     Ok(Linked {
         docker: pinned(socket, &prefix)?,
         wire: Wire::new(socket, &prefix),

@@ -92,7 +92,10 @@ async fn again_and_again(weak: &Weak<Engine>, stop: &CancellationToken) {
             Err(error) => Some(error),
         };
         if let Some(engine) = weak.upgrade() {
-            engine.lost();
+            match &error {
+                None | Some(EngineError::Unavailable { .. }) => engine.lost(),
+                Some(_) => engine.unlink(),
+            }
         }
         if let Some(error) = error {
             if std::mem::take(&mut was_there) {

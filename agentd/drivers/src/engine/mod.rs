@@ -153,9 +153,7 @@ impl Engine {
             Ok(Err(error)) => EngineError::of(call, limit, error),
             Err(_) => EngineError::Deadline { call, seconds: limit.as_secs() },
         };
-        if let EngineError::Unavailable { .. } = done {
-            self.lost();
-        }
+        self.failed(&done);
         Err(done)
     }
 

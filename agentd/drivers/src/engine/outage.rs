@@ -5,17 +5,15 @@
 //! the engine's own start to go by.
 
 use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use agentd_api::Timestamp;
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
+use tokio::net::UnixStream;
 
 use crate::process;
 
 const DOCKERD: &str = "dockerd";
+const INIT: i32 = 1;
 /// Where dockerd says who it is, unless it is told another place.
 const PID_FILE: &str = "/run/docker.pid";
 
@@ -40,14 +38,14 @@ impl Outage {
 
 /// When the dockerd that answers at that socket was started: it has ended what an earlier one left running. None where that
 /// cannot be told.
-pub(super) fn dockerd_began(socket: &Path) -> Option<Timestamp> {
-    // Whoever listens: of a socket that systemd made, systemd.
-    let listener = UnixStream::connect(socket).ok()?;
-    let listener = getsockopt(&listener.as_fd(), PeerCredentials).ok()?.pid();
-    let of_file = || fs::read_to_string(PID_FILE).ok()?.trim().parse().ok();
-    let is_dockerd = |pid: &i32| process::name(*pid).as_deref() == Some(DOCKERD);
-    let pid = Some(listener).filter(is_dockerd).or_else(|| of_file().filter(is_dockerd))?;
-    process::began(pid)
+pub(super) async fn dockerd_began(socket: &Path) -> Option<Timestamp> {
+    let listener = UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid()?;
+    // Of a socket that systemd made, systemd is the one who listens.
+    let pid = match listener {
+        INIT => fs::read_to_string(PID_FILE).ok()?.trim().parse().ok()?,
+        other => other,
+    };
+    process::name(pid).filter(|name| name == DOCKERD).and_then(|_| process::began(pid))
 }
 
 #[cfg(test)]

@@ -121,10 +121,7 @@ impl Inner {
     ) -> Result<T, EngineError> {
         let late = |_| EngineError::Deadline { call, seconds: limit.as_secs() };
         let done = tokio::time::timeout(limit, work).await.map_err(late).flatten();
-        if let Err(EngineError::Unavailable { .. }) = done {
-            self.engine.lost();
-        }
-        done
+        done.inspect_err(|error| self.engine.failed(error))
     }
 
     /// Sends a document, and gives the one that is answered.

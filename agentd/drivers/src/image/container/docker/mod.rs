@@ -106,10 +106,7 @@ impl DockerImages {
     ) -> Result<T, EngineError> {
         let done = tokio::time::timeout(limit, work).await;
         let done = done.unwrap_or(Err(EngineError::Deadline { call, seconds: limit.as_secs() }));
-        if matches!(done, Err(EngineError::Unavailable { .. })) {
-            self.engine.lost();
-        }
-        done
+        done.inspect_err(|error| self.engine.failed(error))
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Inspected>, EngineError> {
