@@ -279,15 +279,20 @@ host_test!(vm_with_200_snapshots_lists_and_starts_as_before, |host| {
     println!("200 snapshots took {:?}", began.elapsed());
     agentd.ok(&["vm", "start", "web"]);
     let many = list();
-    // By turns: what else the machine does is the same for both.
+    // By turns, at least three: what else the machine does is the same for both, and now and then it does too much.
     let (mut without, mut with) = (Duration::MAX, Duration::MAX);
-    for _ in 0..3 {
+    let as_before = |without: Duration, with: Duration| with < without * 3 / 2 + Duration::from_millis(300);
+    for turn in 0..9 {
+        if turn >= 3 && as_before(without, with) {
+            break;
+        }
         without = without.min(start("plain"));
         with = with.min(start("web"));
+        println!("start {without:?} and {with:?}");
     }
-    println!("list {few:?} and {many:?}, start {without:?} and {with:?}");
+    println!("list {few:?} and {many:?}");
     assert!(many < few * 2 + Duration::from_millis(20), "list: {few:?} {many:?}");
-    assert!(with < without * 3 / 2 + Duration::from_millis(300), "start: {without:?} {with:?}");
+    assert!(as_before(without, with), "start: {without:?} {with:?}");
     assert_eq!(left(&agentd).1.len(), 200);
 });
 
