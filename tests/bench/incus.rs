@@ -54,6 +54,8 @@ impl Incus {
 
     /// Creates of empty instances a second, each waited for as Incus wants it: by its operation.
     pub fn create(&self, callers: usize, span: Duration) -> Result<f64> {
+        // Of a run that was cut off.
+        self.remove_made()?;
         let (counter, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let from = Instant::now();
         std::thread::scope(|scope| -> Result<()> {
@@ -77,12 +79,17 @@ impl Incus {
             Ok(())
         })?;
         let rate = made.load(Ordering::Relaxed) as f64 / from.elapsed().as_secs_f64();
+        self.remove_made()?;
+        Ok(rate)
+    }
+
+    fn remove_made(&self) -> Result<()> {
         let mut caller = Caller::connect(&self.socket)?;
         for path in self.instances()?.iter().filter(|p| p.contains("/agentd-bench-")) {
             let request = format!("DELETE {path} HTTP/1.1\r\nhost: incus\r\n\r\n").into_bytes();
             self.operation(&mut caller, &request)?;
         }
-        Ok(rate)
+        Ok(())
     }
 
     fn operation(&self, caller: &mut Caller, request: &[u8]) -> Result<()> {
@@ -95,7 +102,7 @@ impl Incus {
         let (status, body) = caller.call(&get(&format!("{operation}/wait?timeout={WAIT}")))?;
         ensure!(status == 200, "its operation ended with {status}");
         let value: serde_json::Value = serde_json::from_slice(body)?;
-        ensure!(value["metadata"]["status"] == "Success", "its operation is {}", value["metadata"]);
+        ensure!(value["metadata"]["status"] == "Success", "its operation has not succeeded: {value}");
         Ok(())
     }
 }
