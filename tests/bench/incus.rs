@@ -84,8 +84,10 @@ impl Incus {
     }
 
     fn remove_made(&self) -> Result<()> {
+        // Before there is a connection: one that says nothing holds up the next with Incus.
+        let all = self.instances()?;
         let mut caller = Caller::connect(&self.socket)?;
-        for path in self.instances()?.iter().filter(|p| p.contains("/agentd-bench-")) {
+        for path in all.iter().filter(|p| p.contains("/agentd-bench-")) {
             let request = format!("DELETE {path} HTTP/1.1\r\nhost: incus\r\n\r\n").into_bytes();
             self.operation(&mut caller, &request)?;
         }
