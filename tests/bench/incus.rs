@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::caller::{Caller, Figures, get, load, post};
+use crate::caller::{Caller, Figures, delete, get, load, post};
 
 /// How many seconds one of its operations may take, which is less than an answer may: those of many callers wait for each
 /// other.
@@ -88,8 +88,7 @@ impl Incus {
         let all = self.instances()?;
         let mut caller = Caller::connect(&self.socket)?;
         for path in all.iter().filter(|p| p.contains("/agentd-bench-")) {
-            let request = format!("DELETE {path} HTTP/1.1\r\nhost: incus\r\n\r\n").into_bytes();
-            self.operation(&mut caller, &request)?;
+            self.operation(&mut caller, &delete(path))?;
         }
         Ok(())
     }

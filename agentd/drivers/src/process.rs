@@ -1,5 +1,6 @@
 //! Processes of the host, by what the kernel says of them.
 
+use std::fmt::Display;
 use std::fs;
 use std::time::Duration;
 
@@ -25,10 +26,10 @@ pub fn began(pid: i32) -> Option<Timestamp> {
     Some(Timestamp(Timestamp::now().millis().saturating_sub(age)))
 }
 
-/// The name of a process's program, as far as the kernel keeps it.
-pub fn name(pid: i32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
+/// The name of a process as it says it, which may be any bytes.
+pub fn name(pid: impl Display) -> Option<Vec<u8>> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_ascii_end().to_vec())
 }
 
 #[cfg(test)]

@@ -61,7 +61,12 @@ impl Engine {
             match link(socket).await {
                 Ok(linked) => {
                     let linked = Arc::new(linked);
-                    self.found(&linked);
+                    // Podman's containers do without it.
+                    let began = match (linked.flavor, self.outage()) {
+                        (Flavor::Docker, None) => outage::dockerd_began(socket).await,
+                        _ => None,
+                    };
+                    self.found(&linked, began);
                     return Ok(linked);
                 }
                 // The first says more: it is the one that is wanted most. One that is there and refuses says most.
@@ -78,11 +83,12 @@ impl Engine {
         Err(why)
     }
 
-    fn found(&self, linked: &Arc<Linked>) {
+    /// It is there; `began` says since when, where it is the first time that it is found.
+    fn found(&self, linked: &Arc<Linked>, began: Option<Timestamp>) {
         let mut link = self.link.lock();
         link.outage = match link.outage {
             Some(outage) => Some(outage.end(Timestamp::now())),
-            None => linked.began.map(|began| Outage { from: began, to: Some(began) }),
+            None => began.map(|began| Outage { from: began, to: Some(began) }),
         };
         link.linked = Some(linked.clone());
     }
@@ -141,15 +147,12 @@ async fn link(socket: &Path) -> Result<Linked, EngineError> {
     }
     let podman = hello.components.iter().any(|part| part.name.starts_with("Podman"));
     let prefix = format!("/v{}", hello.api_version);
-    // Podman's containers do without it.
-    let began = if podman { None } else { outage::dockerd_began(socket).await };
     Ok(Linked {
         docker: pinned(socket, &prefix)?,
         wire: Wire::new(socket, &prefix),
         flavor: if podman { Flavor::Podman } else { Flavor::Docker },
         version: hello.version,
         api: hello.api_version,
-        began,
     })
 }
 

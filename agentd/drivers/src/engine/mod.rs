@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_api::Timestamp;
 use bollard::Docker;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -88,8 +87,6 @@ pub(crate) struct Linked {
     pub(crate) flavor: Flavor,
     pub(crate) version: String,
     pub(crate) api: String,
-    /// When it was started, where that can be told and its containers end with it.
-    began: Option<Timestamp>,
 }
 
 impl Engine {

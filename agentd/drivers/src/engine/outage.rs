@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use crate::process;
 
-const DOCKERD: &str = "dockerd";
+const DOCKERD: &[u8] = b"dockerd";
 const INIT: i32 = 1;
 /// Where dockerd says who it is, unless it is told another place.
 const PID_FILE: &str = "/run/docker.pid";

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::groups;
 use super::listeners::Waiting;
 use crate::network::Holder;
+use crate::process;
 
 /// Looks only where there is something to find.
 pub fn find_holders(sockets: &mut [Waiting]) {
@@ -54,10 +55,9 @@ fn socket_of(file: &Path) -> Option<u64> {
     file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Its name as it says it, which may be anything.
+/// Its name, fit to be shown.
 fn name_of(pid: u32) -> String {
-    let said = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name = printable(&said);
+    let name = printable(&process::name(pid).unwrap_or_default());
     if name.is_empty() { "a program".to_owned() } else { name }
 }
 
